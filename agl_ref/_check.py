@@ -1,0 +1,102 @@
+"""Validation at the API's edge: every error says what was expected, what came and what to do.
+
+Kernels validate nothing; the public wrappers call these first. Nothing is ever cast silently.
+"""
+
+import numbers
+
+import numpy as np
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def float_array(name, x, min_ndim=1, dtype=None, finite=True):
+    """`x` itself if it is a float32 or float64 array (of `dtype` if given), of at least `min_ndim` axes, finite."""
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array, received {type(x).__name__}; use np.asarray(x, np.float64)")
+    if x.dtype not in FLOATS:
+        raise TypeError(
+            f"{name}: expected float32 or float64, received {x.dtype}; convert it yourself with .astype(np.float64)"
+        )
+    if dtype is not None and x.dtype != dtype:
+        raise TypeError(f"{name}: expected {np.dtype(dtype)}, received {x.dtype}; use one dtype for all arrays")
+    if x.ndim < min_ndim:
+        raise ValueError(f"{name}: expected at least {min_ndim} axes, received shape {x.shape}; add the missing axes")
+    if x.size == 0:
+        raise ValueError(f"{name}: expected at least one element on each axis, received shape {x.shape}; drop the call")
+    if finite and not np.isfinite(x).all():
+        raise ValueError(f"{name}: {first_not_finite(x)}; find out where it comes from")
+    return x
+
+
+def first_not_finite(x):
+    """Text that says where the first NaN or infinity of `x` is."""
+    index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+    return f"expected finite values, received {x[index]} at index {index}"
+
+
+def same_shape(name, x, shape, like):
+    """Refuse `x` unless it has exactly `shape`, which is that of `like`."""
+    if x.shape != tuple(shape):
+        raise ValueError(f"{name}: expected shape {tuple(shape)} (that of {like}), received {x.shape}; reshape it")
+
+
+def number(name, value, low=None, high=None, low_open=False, high_open=False):
+    """`value` as a Python float inside the interval, or an error that names the interval."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating)):
+        raise TypeError(f"{name}: expected a number, received {value!r}; pass a float")
+    value = float(value)
+    bad = not np.isfinite(value)
+    bad |= low is not None and (value <= low if low_open else value < low)
+    bad |= high is not None and (value >= high if high_open else value > high)
+    if bad:
+        lo = "-inf" if low is None else low
+        hi = "inf" if high is None else high
+        open_low, open_high = low is None or low_open, high is None or high_open
+        interval = f"{'(' if open_low else '['}{lo}, {hi}{')' if open_high else ']'}"
+        raise ValueError(f"{name}: expected a finite number in {interval}, received {value}; change it")
+    return value
+
+
+def integer(name, value, low=1):
+    """`value` as an int of at least `low`."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: expected an integer, received {value!r}; pass an int")
+    if value < low:
+        raise ValueError(f"{name}: expected an integer >= {low}, received {value}; raise it")
+    return int(value)
+
+
+def one_of(name, value, allowed):
+    """`value` if it is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, received {value!r}; choose one")
+    return value
+
+
+def float_dtype(dtype):
+    """np.dtype of `dtype`, which must be float32 or float64."""
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype: expected float32 or float64, received {dtype!r}; the default is float64") from None
+    if dtype not in FLOATS:
+        raise TypeError(f"dtype: expected float32 or float64, received {dtype}; the default is float64")
+    return dtype
+
+
+def labels(y, n, num_classes):
+    """Class labels (N,) as int64, each in 0..num_classes-1."""
+    y = np.asarray(y)
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"labels: expected integers, received {y.dtype}; pass class numbers, not one-hot rows")
+    if y.shape != (n,):
+        raise ValueError(f"labels: expected shape ({n},), received {y.shape}; give one label for each sample")
+    if n and (y.min() < 0 or y.max() >= num_classes):
+        bad = int(y.min() if y.min() < 0 else y.max())
+        raise ValueError(
+            f"labels: expected values 0..{num_classes - 1}, received {bad}; check num_classes or the labels' offset"
+        )
+    return y.astype(np.int64)

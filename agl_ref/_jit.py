@@ -1,0 +1,37 @@
+"""The one dict of JIT options for all kernels, and BLAS held to one thread.
+
+Two rules give the same bits on every run and with any number of threads: `prange` runs only over independent
+outputs, cut into chunks whose size depends on the shape alone; and each matrix product inside such a chunk is
+computed by one thread (OpenBLAS rounds differently with one and with two).
+"""
+
+import functools
+
+import numba
+
+# fastmath is never on: it would let the compiler reorder sums.
+JIT = dict(parallel=True, cache=True, fastmath=False, error_model="numpy")
+SERIAL_JIT = dict(JIT, parallel=False)
+
+
+@functools.cache
+def _controller():
+    import scipy.linalg.blas  # noqa: F401  the BLAS that numba's np.dot calls; it must be loaded to be limited
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_blas_thread():
+    """Context manager: every BLAS call inside is made by the calling thread alone."""
+    return _controller().limit(limits=1, user_api="blas")
+
+
+def kernel(function):
+    """Compile a kernel whose outer loop is a `prange`. With NUMBA_DISABLE_JIT=1 it stays plain Python."""
+    return numba.njit(**JIT)(function)
+
+
+def inner(function):
+    """Compile a function that kernels call inside their parallel loop."""
+    return numba.njit(**SERIAL_JIT)(function)

@@ -1,0 +1,117 @@
+"""Conventions: every place where implementations of a spiking layer differ, as one frozen value.
+
+The default is MPD-AGL (Jiang et al., IJCAI 2025, doi 10.24963/ijcai.2025/464). Two implementations that
+disagree usually differ in one field of this class, not in a bug.
+"""
+
+from dataclasses import dataclass, fields
+
+_CHOICES = {
+    "spike_test": (">=", ">"),
+    "reset": ("hard", "soft", "none"),
+    "reset_gradient": ("attached", "detached"),
+    "window_edge": ("<", "<="),
+    "surrogate_scale": ("1/kappa", "1", "1/(2 kappa)"),
+    "width": ("adaptive", "first", "later", "fixed", "geometric"),
+    "width_gradient": ("none", "flows"),
+    "input_scale": ("1", "1 - tau"),
+    "plif": ("tau", "1 - tau"),
+    "norm_variance": ("biased", "unbiased"),
+    "norm_scale": ("alpha V_th", "1"),
+    "readout": ("mean", "sum", "last"),
+    "axis_order": ("TN..C", "NTC..", "TNC.."),
+}
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """One value for every convention; the first of each list is MPD-AGL's and the default.
+
+    Attributes
+    ----------
+    spike_test : {">=", ">"}
+        s_t = [u_t >= V_th] or [u_t > V_th].
+    reset : {"hard", "soft", "none"}
+        v_t = u_t (1 - s_t), v_t = u_t - V_th s_t, or v_t = u_t.
+    reset_gradient : {"attached", "detached"}
+        Whether the gradient also flows through the s_t of the reset.
+    window_edge : {"<", "<="}
+        Whether |u_t - V_th| = kappa_t / 2 is outside or inside the rectangular window.
+    surrogate_scale : {"1/kappa", "1", "1/(2 kappa)"}
+        The surrogate's height at the threshold: area 1, peak 1, or half of area 1.
+    width : {"adaptive", "first", "later", "fixed", "geometric"}
+        The rule for kappa_t, see `agl_ref.width`.
+    width_gradient : {"none", "flows"}
+        Whether kappa_t is a constant for the gradient, or passes ds/dkappa = -(z / kappa) surrogate'(z) on to
+        gamma and tau.
+    input_scale : {"1", "1 - tau"}
+        u_t = tau v_{t-1} + x_t, or u_t = tau v_{t-1} + (1 - tau) x_t.
+    plif : {"tau", "1 - tau"}
+        Which of the two the sigmoid of PLIF's learnable w gives.
+    norm_variance : {"biased", "unbiased"}
+        The batch variance that tdBN divides by in training.
+    norm_scale : {"alpha V_th", "1"}
+        tdBN's factor before gamma; "1" is plain batch norm.
+    readout : {"mean", "sum", "last"}
+        How the logits of T timesteps become one.
+    axis_order : {"TN..C", "NTC..", "TNC.."}
+        The layout of the other side's arrays. The engine itself is always "TN..C"; `agl_ref.interop` reads this.
+    fixed_width : float
+        kappa of the width rule "fixed", finite and not negative.
+
+    Raises
+    ------
+    ValueError
+        If a field holds none of its allowed values.
+    """
+
+    spike_test: str = ">="
+    reset: str = "hard"
+    reset_gradient: str = "attached"
+    window_edge: str = "<"
+    surrogate_scale: str = "1/kappa"
+    width: str = "adaptive"
+    width_gradient: str = "none"
+    input_scale: str = "1"
+    plif: str = "tau"
+    norm_variance: str = "biased"
+    norm_scale: str = "alpha V_th"
+    readout: str = "mean"
+    axis_order: str = "TN..C"
+    fixed_width: float = 1.0
+
+    def __post_init__(self):
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(
+                    f"Conventions.{name}: expected one of {', '.join(map(repr, allowed))}, received {value!r}; "
+                    f"the default is {allowed[0]!r}"
+                )
+        width = self.fixed_width
+        if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 <= width < float("inf"):
+            raise ValueError(
+                f"Conventions.fixed_width: expected a finite number >= 0, received {width!r}; the default is 1.0"
+            )
+
+    @staticmethod
+    def choices():
+        """The allowed values of every field with a closed list: {field: (values)}, the default first."""
+        return dict(_CHOICES)
+
+    def differences(self, other):
+        """The fields in which two conventions differ: {field: (own value, other's value)}."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+MPD_AGL = Conventions()
+
+# Each preset states how the neuron of another framework relates to ours; its surrogate is chosen separately.
+PRESETS = {
+    "mpd-agl": MPD_AGL,
+    # LIFNode(tau=a, decay_input=True, v_reset=0): u = v + (x - v) / a, so decay = 1 - 1/a and the input is scaled.
+    "spikingjelly": Conventions(input_scale="1 - tau", plif="1 - tau", width="fixed", axis_order="TNC.."),
+    # The same with decay_input=False: u = v - v / a + x.
+    "spikingjelly-no-decay-input": Conventions(plif="1 - tau", width="fixed", axis_order="TNC.."),
+}
