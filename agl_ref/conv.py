@@ -1,0 +1,391 @@
+"""2D convolution, channels last, and average pooling: each forward with its backward.
+
+    B  images: all leading axes of x flattened (T times N)     k  kernel side, K = kh kw C_in
+    x  (B, H, W, C_in)    weight (kh, kw, C_in, C_out)         y  (B, Ho, Wo, C_out), Ho = (H + 2 padding - kh) // stride + 1
+
+    y[b, i, j]     = bias + sum over (p, q) of x[b, i stride + p - padding, j stride + q - padding] @ weight[p, q]
+    dweight[p, q]  = sum over (b, i, j) of x[...same place...]^T dy[b, i, j]
+    dx[...same place...] += dy[b, i, j] @ weight[p, q]^T
+
+Two ways to the same sums. Dense: copy the input patches of some output rows side by side and multiply matrices, since
+BLAS is the fastest way to do many multiplications. Spike-driven: for each nonzero input add its weight rows to the
+output rows it touches, since most inputs of a spiking layer are 0. Which one runs depends on the data alone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from . import _check
+from ._jit import inner, kernel, one_blas_thread
+
+PATCHES = 256  # output positions whose patches are multiplied in one matrix product
+
+
+class ConvCache(NamedTuple):
+    """x (..., H, W, C_in), weight (kh, kw, C_in, C_out) and how they were convolved."""
+
+    x: np.ndarray
+    weight: np.ndarray
+    has_bias: bool
+    stride: int
+    padding: int
+    spikes: bool  # the spike-driven path was taken
+
+
+@inner
+def _gather(x, geometry, first, last, patches):
+    """Copy the patches of output rows first..last-1 (all images' rows counted through) side by side."""
+    kh, kw, stride, padding, Ho, Wo = geometry
+    _, H, W, C = x.shape
+    zero = x.dtype.type(0)
+    m = 0
+    for row in range(first, last):
+        b, i = row // Ho, row % Ho
+        for j in range(Wo):
+            patch = patches[m]
+            for p in range(kh):
+                h = i * stride + p - padding
+                for q in range(kw):
+                    w = j * stride + q - padding
+                    place = patch[(p * kw + q) * C : (p * kw + q + 1) * C]
+                    if 0 <= h < H and 0 <= w < W:
+                        source = x[b, h, w]
+                        for c in range(C):
+                            place[c] = source[c]
+                    else:
+                        for c in range(C):
+                            place[c] = zero
+            m += 1
+    return m
+
+
+@kernel
+def _dense_forward_kernel(x, weight, geometry, y):
+    """y rows = patches @ weight, block by block; weight (K, C_out), y (B Ho Wo, C_out)."""
+    Ho, Wo = geometry[4], geometry[5]
+    rows = len(x) * Ho
+    step = max(1, PATCHES // Wo)
+    for block in prange((rows + step - 1) // step):
+        first, last = block * step, min((block + 1) * step, rows)
+        patches = np.empty((step * Wo, weight.shape[0]), x.dtype)
+        m = _gather(x, geometry, first, last, patches)
+        np.dot(patches[:m], weight, y[first * Wo : last * Wo])
+
+
+@kernel
+def _dense_dweight_kernel(x, dy, geometry, partial):
+    """partial[slot] = sum over the slot's blocks of patches^T @ dy; (slots, K, C_out), added up by the caller."""
+    Ho, Wo = geometry[4], geometry[5]
+    slots, K, _ = partial.shape
+    rows = len(x) * Ho
+    step = max(1, PATCHES // Wo)
+    blocks = (rows + step - 1) // step
+    for slot in prange(slots):
+        patches = np.empty((step * Wo, K), x.dtype)
+        product = np.empty(partial.shape[1:], x.dtype)
+        total = partial[slot]
+        for block in range(slot * blocks // slots, (slot + 1) * blocks // slots):
+            first, last = block * step, min((block + 1) * step, rows)
+            m = _gather(x, geometry, first, last, patches)
+            np.dot(patches[:m].T, dy[first * Wo : last * Wo], product)
+            for k in range(K):
+                for c in range(product.shape[1]):
+                    total[k, c] += product[k, c]
+
+
+@inner
+def _scatter_add(patches, geometry, first, last, dx):
+    """The transpose of `_gather`: add each patch back to where it was copied from."""
+    kh, kw, stride, padding, Ho, Wo = geometry
+    _, H, W, C = dx.shape
+    m = 0
+    for row in range(first, last):
+        b, i = row // Ho, row % Ho
+        for j in range(Wo):
+            patch = patches[m]
+            for p in range(kh):
+                h = i * stride + p - padding
+                for q in range(kw):
+                    w = j * stride + q - padding
+                    if 0 <= h < H and 0 <= w < W:
+                        place = patch[(p * kw + q) * C : (p * kw + q + 1) * C]
+                        target = dx[b, h, w]
+                        for c in range(C):
+                            target[c] += place[c]
+            m += 1
+
+
+@kernel
+def _dense_dx_kernel(dy, weight, geometry, dx):
+    """Patches of gradients = dy @ weight^T, added back image by image, so that no two threads share one."""
+    Ho, Wo = geometry[4], geometry[5]
+    B = len(dx)
+    images = max(1, PATCHES // (Ho * Wo))
+    step = max(1, PATCHES // Wo)
+    for group in prange((B + images - 1) // images):
+        patches = np.empty((step * Wo, weight.shape[0]), dx.dtype)
+        end = min((group + 1) * images, B) * Ho
+        for first in range(group * images * Ho, end, step):
+            last = min(first + step, end)
+            m = (last - first) * Wo
+            np.dot(dy[first * Wo : last * Wo], weight.T, patches[:m])
+            _scatter_add(patches, geometry, first, last, dx)
+
+
+@kernel
+def _spike_forward_kernel(x, weight, geometry, y):
+    """For each nonzero input: y[output row it touches] += x * weight row. y (B, Ho, Wo, C_out) starts at the bias."""
+    kh, kw, stride, padding, Ho, Wo = geometry
+    B, H, W, C = x.shape
+    for b in prange(B):
+        for h in range(H):
+            for w in range(W):
+                for c in range(C):
+                    value = x[b, h, w, c]
+                    if value == 0:
+                        continue
+                    for p in range(kh):
+                        i = (h + padding - p) // stride
+                        if (h + padding - p) % stride != 0 or i < 0 or i >= Ho:
+                            continue
+                        for q in range(kw):
+                            j = (w + padding - q) // stride
+                            if (w + padding - q) % stride != 0 or j < 0 or j >= Wo:
+                                continue
+                            row, target = weight[p, q, c], y[b, i, j]
+                            for o in range(row.size):
+                                target[o] += value * row[o]
+
+
+@kernel
+def _spike_dweight_kernel(x, dy, geometry, dweight):
+    """For each nonzero input: dweight row += x * dy[output row it touches]. Threads share the input channels out."""
+    kh, kw, stride, padding, Ho, Wo = geometry
+    B, H, W, C = x.shape
+    step = max(1, C // 16)
+    for part in prange((C + step - 1) // step):
+        for b in range(B):
+            for h in range(H):
+                for w in range(W):
+                    for c in range(part * step, min((part + 1) * step, C)):
+                        value = x[b, h, w, c]
+                        if value == 0:
+                            continue
+                        for p in range(kh):
+                            i = (h + padding - p) // stride
+                            if (h + padding - p) % stride != 0 or i < 0 or i >= Ho:
+                                continue
+                            for q in range(kw):
+                                j = (w + padding - q) // stride
+                                if (w + padding - q) % stride != 0 or j < 0 or j >= Wo:
+                                    continue
+                                row, target = dy[b, i, j], dweight[p, q, c]
+                                for o in range(row.size):
+                                    target[o] += value * row[o]
+
+
+def _geometry(x_shape, weight_shape, stride, padding):
+    kh, kw = weight_shape[:2]
+    Ho = (x_shape[-3] + 2 * padding - kh) // stride + 1
+    Wo = (x_shape[-2] + 2 * padding - kw) // stride + 1
+    return kh, kw, stride, padding, Ho, Wo
+
+
+def _spikes_pay(x, weight):
+    """Whether the input is sparse enough for the spike-driven path, measured against BLAS (see CONTRIBUTING)."""
+    most = 0.10 if x.dtype == np.float32 else 0.18
+    return weight.shape[-1] >= 16 and np.count_nonzero(x) <= most * x.size
+
+
+def _forward(x, weight, bias, stride, padding, path="auto"):
+    """`conv2d_forward` without validation."""
+    x = np.ascontiguousarray(x)
+    weight = np.ascontiguousarray(weight)
+    geometry = _geometry(x.shape, weight.shape, stride, padding)
+    images = x.reshape(-1, *x.shape[-3:])
+    shape = (len(images), *geometry[4:], weight.shape[3])
+    spikes = path == "spikes" or (path == "auto" and _spikes_pay(x, weight))
+    if spikes:
+        y = np.zeros(shape, x.dtype)
+        _spike_forward_kernel(images, weight, geometry, y)
+    else:
+        y = np.empty(shape, x.dtype)
+        with one_blas_thread():
+            flat_weight = weight.reshape(-1, shape[-1])
+            _dense_forward_kernel(images, flat_weight, geometry, y.reshape(-1, shape[-1]))
+    if bias is not None:
+        y += bias
+    cache = ConvCache(x, weight, bias is not None, stride, padding, spikes)
+    return y.reshape(*x.shape[:-3], *shape[1:]), cache
+
+
+def _backward(dy, cache, need_dx=True):
+    """`conv2d_backward` without validation."""
+    x, weight, has_bias, stride, padding, spikes = cache
+    dy = np.ascontiguousarray(dy)
+    geometry = _geometry(x.shape, weight.shape, stride, padding)
+    images = np.ascontiguousarray(x).reshape(-1, *x.shape[-3:])
+    flat_dy = dy.reshape(-1, weight.shape[3])
+    flat_weight = weight.reshape(-1, weight.shape[3])
+    if spikes:
+        dweight = np.zeros_like(weight)
+        _spike_dweight_kernel(images, dy.reshape(-1, *dy.shape[-3:]), geometry, dweight)
+    else:
+        partial = np.zeros((4, *flat_weight.shape), x.dtype)
+        with one_blas_thread():
+            _dense_dweight_kernel(images, flat_dy, geometry, partial)
+        dweight = partial.sum(axis=0).reshape(weight.shape)
+    dx = None
+    if need_dx:
+        dx = np.zeros_like(images)
+        with one_blas_thread():
+            _dense_dx_kernel(flat_dy, flat_weight, geometry, dx)
+        dx = dx.reshape(x.shape)
+    return dx, dweight, flat_dy.sum(axis=0) if has_bias else None
+
+
+def conv2d_forward(x, weight, bias=None, stride=1, padding=0, path="auto"):
+    """Convolution (cross-correlation, as in every framework) over the last three axes of x.
+
+    Parameters
+    ----------
+    x : ndarray (..., H, W, C_in), float32 or float64
+        Leading axes, such as T and N, are kept.
+    weight : ndarray (kh, kw, C_in, C_out), x's dtype, kh and kw odd
+    bias : ndarray (C_out,), optional
+    stride : int >= 1
+    padding : int >= 0
+        Zeros on each side.
+    path : {"auto", "dense", "spikes"}
+        "auto" counts the nonzero inputs and decides.
+
+    Returns
+    -------
+    y : ndarray (..., Ho, Wo, C_out)
+    cache : ConvCache
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes that do not fit, an even kernel, another dtype, values that are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, _ = conv2d_forward(np.ones((1, 3, 3, 1)), np.ones((3, 3, 1, 1)), padding=1)
+    >>> y[0, :, :, 0]
+    array([[4., 6., 4.],
+           [6., 9., 6.],
+           [4., 6., 4.]])
+    """
+    _check.float_array("x", x, min_ndim=4)
+    _check.float_array("weight", weight, dtype=x.dtype)
+    stride = _check.integer("stride", stride)
+    padding = _check.integer("padding", padding, low=0)
+    _check.one_of("path", path, ("auto", "dense", "spikes"))
+    if weight.ndim != 4 or weight.shape[2] != x.shape[-1]:
+        raise ValueError(
+            f"weight: expected shape (kh, kw, {x.shape[-1]}, C_out) for x of shape {x.shape}, received {weight.shape}; "
+            "arrays are channels-last, PyTorch's (C_out, C_in, kh, kw) needs .transpose(2, 3, 1, 0)"
+        )
+    if weight.shape[0] % 2 == 0 or weight.shape[1] % 2 == 0:
+        raise ValueError(f"weight: expected an odd kernel, received {weight.shape[:2]}; pad the kernel with zeros")
+    if min(_geometry(x.shape, weight.shape, stride, padding)[4:]) < 1:
+        raise ValueError(
+            f"x: expected height and width of at least the kernel {weight.shape[:2]} with padding {padding}, received "
+            f"{x.shape[-3:-1]}; add padding"
+        )
+    if bias is not None:
+        _check.float_array("bias", bias, dtype=x.dtype)
+        _check.same_shape("bias", bias, weight.shape[3:], "the output channels")
+    return _forward(x, weight, bias, stride, padding, path)
+
+
+def conv2d_backward(dy, cache, need_dx=True):
+    """Backward of `conv2d_forward`, by the sums at the top of this file.
+
+    Parameters
+    ----------
+    dy : ndarray, shape and dtype of y
+    cache : ConvCache
+    need_dx : bool
+        The first layer of a network needs no gradient of its input.
+
+    Returns
+    -------
+    dx (shape of x, or None), dweight (kh, kw, C_in, C_out), dbias (C_out,) or None without a bias
+    """
+    _check.float_array("dy", dy, dtype=cache.x.dtype)
+    geometry = _geometry(cache.x.shape, cache.weight.shape, cache.stride, cache.padding)
+    shape = (*cache.x.shape[:-3], *geometry[4:], cache.weight.shape[3])
+    _check.same_shape("dy", dy, shape, "the forward's y")
+    return _backward(dy, cache, need_dx)
+
+
+class PoolCache(NamedTuple):
+    """The input's shape: a mean needs no values to be undone."""
+
+    shape: tuple
+
+
+def _avg_pool_forward(x):
+    a, b = x.shape[-3] // 2 * 2, x.shape[-2] // 2 * 2
+    top = x[..., 0:a:2, 0:b:2, :] + x[..., 0:a:2, 1:b:2, :]
+    bottom = x[..., 1:a:2, 0:b:2, :] + x[..., 1:a:2, 1:b:2, :]
+    top += bottom
+    top *= x.dtype.type(0.25)
+    return top, PoolCache(x.shape)
+
+
+def avg_pool_forward(x):
+    """Mean of each 2x2 square: (..., H, W, C) to (..., H // 2, W // 2, C); an odd last row or column is left out.
+
+    Raises ValueError or TypeError for less than 2 rows or columns, another dtype, values that are not finite.
+    """
+    _check.float_array("x", x, min_ndim=3)
+    if min(x.shape[-3:-1]) < 2:
+        raise ValueError(f"x: expected height and width of at least 2, received {x.shape[-3:-1]}; drop this pool")
+    return _avg_pool_forward(x)
+
+
+def _avg_pool_backward(dy, cache):
+    a, b = cache.shape[-3] // 2 * 2, cache.shape[-2] // 2 * 2
+    quarter = dy * dy.dtype.type(0.25)
+    even = (cache.shape[-3], cache.shape[-2]) == (a, b)
+    dx = (np.empty if even else np.zeros)(cache.shape, dy.dtype)
+    for i in (0, 1):
+        for j in (0, 1):
+            dx[..., i:a:2, j:b:2, :] = quarter
+    return dx
+
+
+def avg_pool_backward(dy, cache):
+    """dx: a quarter of dy at each of the four places, 0 in a row or column that was left out."""
+    *lead, H, W, C = cache.shape
+    _check.float_array("dy", dy)
+    _check.same_shape("dy", dy, (*lead, H // 2, W // 2, C), "the forward's y")
+    return _avg_pool_backward(dy, cache)
+
+
+def _global_avg_pool_forward(x):
+    return x.mean(axis=(-3, -2)), PoolCache(x.shape)
+
+
+def global_avg_pool_forward(x):
+    """Mean over height and width: (..., H, W, C) to (..., C). Errors as for `avg_pool_forward`."""
+    _check.float_array("x", x, min_ndim=3)
+    return _global_avg_pool_forward(x)
+
+
+def _global_avg_pool_backward(dy, cache):
+    share = dy / dy.dtype.type(cache.shape[-3] * cache.shape[-2])
+    return np.ascontiguousarray(np.broadcast_to(share[..., None, None, :], cache.shape))
+
+
+def global_avg_pool_backward(dy, cache):
+    """dx: dy / (H W) everywhere."""
+    _check.float_array("dy", dy)
+    _check.same_shape("dy", dy, (*cache.shape[:-3], cache.shape[-1]), "the forward's y")
+    return _global_avg_pool_backward(dy, cache)
