@@ -9,7 +9,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _SUBMODULES = {
-    "conv", "conventions", "data", "diagnostics", "interop", "linear", "loss", "models", "network", "neuron",
+    "blocks", "conv", "conventions", "data", "diagnostics", "interop", "linear", "loss", "models", "network", "neuron",
     "norm", "optim", "plots", "surrogate", "train", "width",
 }  # fmt: skip
 
@@ -39,22 +39,22 @@ _HOME = {
     "cross_entropy_backward": "loss",
     "tet_forward": "loss",
     "tet_backward": "loss",
-    "Conv2d": "network",
-    "Linear": "network",
-    "TdBN": "network",
-    "LIF": "network",
-    "PLIF": "network",
-    "SpikingBlock": "network",
-    "Residual": "network",
-    "AvgPool": "network",
-    "GlobalAvgPool": "network",
-    "Flatten": "network",
-    "Readout": "network",
+    "Conv2d": "blocks",
+    "Linear": "blocks",
+    "TdBN": "blocks",
+    "LIF": "blocks",
+    "PLIF": "blocks",
+    "SpikingBlock": "blocks",
+    "Residual": "blocks",
+    "AvgPool": "blocks",
+    "GlobalAvgPool": "blocks",
+    "Flatten": "blocks",
+    "Readout": "blocks",
     "Network": "network",
     "Trace": "network",
 }
 
-__all__ = sorted([*_SUBMODULES, *_HOME, "__version__"])
+__all__ = ["__version__", *_HOME, *_SUBMODULES]
 
 
 def __getattr__(name):

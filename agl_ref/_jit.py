@@ -10,8 +10,8 @@ import functools
 import numba
 
 # fastmath is never on: it would let the compiler reorder sums.
-JIT = dict(parallel=True, cache=True, fastmath=False, error_model="numpy")
-SERIAL_JIT = dict(JIT, parallel=False)
+JIT = {"parallel": True, "cache": True, "fastmath": False, "error_model": "numpy"}
+SERIAL_JIT = {**JIT, "parallel": False}
 
 
 @functools.cache
