@@ -1,8 +1,8 @@
 """Readers of image files: IDX (MNIST), CIFAR-10 (binary and "python") and npz, each checked to the last byte.
 
-Nothing here trusts a file: sizes are compared with what the file declares before they are used, gzip streams are
-read no further than the declared size, pickles are never executed and NumPy's `allow_pickle` is never on. Every
-failure is a ValueError of one line that names the file, what was expected and what came.
+Nothing here trusts a file: sizes are compared with what the file declares before they are used, gzip streams
+are read no further than the declared size, pickles are never executed and NumPy's `allow_pickle` is never on.
+Every failure is a ValueError of one line that names the file, what was expected and what came.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ def _require_file(path):
         )
 
 
-# ---- IDX ------------------------------------------------------------------------------------------------------------
+# ---- IDX ---------------------------------------------------------------------------------------------------
 
 
 def read_idx(path, num_axes):
@@ -81,16 +81,22 @@ def read_idx(path, num_axes):
         with gzip.GzipFile(fileobj=plain) if zipped else contextlib.nullcontext(plain) as stream:
             header = np.frombuffer(stream.read(4 + 4 * num_axes), np.uint8)
             if len(header) < 4 + 4 * num_axes:
-                raise ValueError(f"{path}: expected a header of {4 + 4 * num_axes} bytes, received {len(header)}; "
-                                 "the file is truncated, fetch it again")  # fmt: skip
+                raise ValueError(
+                    f"{path}: expected a header of {4 + 4 * num_axes} bytes, received {len(header)}; "
+                    "the file is truncated, fetch it again"
+                )
             magic, *shape = (int(number) for number in header.view(">u4"))
             if magic != IDX_MAGIC[num_axes]:
-                raise ValueError(f"{path}: expected the magic number 0x{IDX_MAGIC[num_axes]:08x}, received "
-                                 f"0x{magic:08x}; give an IDX file of bytes with {num_axes} axes")  # fmt: skip
+                raise ValueError(
+                    f"{path}: expected the magic number 0x{IDX_MAGIC[num_axes]:08x}, received "
+                    f"0x{magic:08x}; give an IDX file of bytes with {num_axes} axes"
+                )
             size = math.prod(shape)
             if not 0 < size <= MAX_BYTES:
-                raise ValueError(f"{path}: expected 1..{MAX_BYTES} bytes of data, the header declares sizes "
-                                 f"{tuple(shape)}; fetch it again")  # fmt: skip
+                raise ValueError(
+                    f"{path}: expected 1..{MAX_BYTES} bytes of data, the header declares sizes "
+                    f"{tuple(shape)}; fetch it again"
+                )
             data = stream.read(size + 1)  # one more than declared: finds trailing bytes, unpacks no gzip bomb
     if len(data) != size:
         received = f"only {len(data)}: it is truncated" if len(data) < size else "more than that"
@@ -106,7 +112,9 @@ def find_idx(folder):
     for key, name in IDX_FILES.items():
         dotted = name.replace("-idx", ".idx")  # some archives unpack to this spelling
         candidates = [folder / (spelling + end) for spelling in (name, dotted) for end in ("", ".gz")]
-        found.update({key: path for path in reversed(candidates) if path.is_file()})
+        present = [path for path in candidates if path.is_file()]
+        if present:
+            found[key] = present[0]
     return found
 
 
@@ -124,16 +132,18 @@ def read_idx_folder(folder, num_classes):
         y = _checked_labels(label_path, read_idx(label_path, 1), len(images), num_classes)
         arrays += [images[..., np.newaxis], y]
     if arrays[0].shape[1:] != arrays[2].shape[1:]:
-        raise ValueError(f"{found['x_test']}: expected images of shape {arrays[0].shape[1:3]} like the training images, "
-                         f"received {arrays[2].shape[1:3]}; use files of one data set")  # fmt: skip
+        raise ValueError(
+            f"{found['x_test']}: expected images of shape {arrays[0].shape[1:3]} like x_train, "
+            f"received {arrays[2].shape[1:3]}; use files of one data set"
+        )
     return arrays
 
 
-# ---- CIFAR-10 -------------------------------------------------------------------------------------------------------
+# ---- CIFAR-10 ----------------------------------------------------------------------------------------------
 
 
 def find_cifar10(folder):
-    """(folder, suffix) with suffix ".bin" or "" where `folder`, or its usual subfolder, holds batches; else None."""
+    """(folder, suffix ".bin" or "") where `folder` or its usual subfolder holds batches; else None."""
     for place in (folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"):
         for suffix in (".bin", ""):
             if any((place / (name + suffix)).is_file() for name in CIFAR_FILES):
@@ -148,19 +158,21 @@ def _images_from_planes(rows):
 
 
 def read_cifar10_binary(path):
-    """One "binary version" file: records of a label byte and 3072 pixel bytes -> images (N, 32, 32, 3), labels."""
+    """One "binary version" file, records of label and 3072 pixels -> images (N, 32, 32, 3), labels."""
     _require_file(path)
     with _one_line_errors(path):
         data = path.read_bytes()
     if not data or len(data) % CIFAR_RECORD:
-        raise ValueError(f"{path}: expected records of {CIFAR_RECORD} bytes, received {len(data)} bytes, "
-                         f"{len(data) % CIFAR_RECORD} left over; fetch it again")  # fmt: skip
+        raise ValueError(
+            f"{path}: expected records of {CIFAR_RECORD} bytes, received {len(data)} bytes, "
+            f"{len(data) % CIFAR_RECORD} left over; fetch it again"
+        )
     records = np.frombuffer(data, np.uint8).reshape(-1, CIFAR_RECORD)
     return _images_from_planes(records[:, 1:]), _checked_labels(path, records[:, 0], len(records), 10)
 
 
 def read_cifar10_python(path):
-    """One "python version" file: a pickled dict with b"data" (N, 3072) and b"labels" -> images (N, 32, 32, 3), labels."""
+    """One "python version" file, a pickled dict of data and labels -> images (N, 32, 32, 3), labels."""
     _require_file(path)
     with _one_line_errors(path):
         data = path.read_bytes()
@@ -172,8 +184,10 @@ def read_cifar10_python(path):
         ) from None
     rows, y = batch.get(b"data"), batch.get(b"labels")
     if rows is None or y is None:
-        raise ValueError(f"{path}: expected a dict with the keys 'data' and 'labels', received "
-                         f"{sorted(key.decode('latin-1')[:40] for key in batch)[:8]}; give CIFAR-10's batches")  # fmt: skip
+        raise ValueError(
+            f"{path}: expected a dict with the keys 'data' and 'labels', received "
+            f"{sorted(key.decode('latin-1')[:40] for key in batch)[:8]}; give CIFAR-10's batches"
+        )
     width = CIFAR_RECORD - 1
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != width:
         received = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
@@ -203,13 +217,15 @@ def read_cifar10_folder(folder):
     batches = [read(place / (name + suffix)) for name in CIFAR_FILES]
     for name, (x, _) in zip(CIFAR_FILES, batches, strict=True):
         if len(x) != len(batches[0][0]):  # the only sign of a file cut between two records
-            raise ValueError(f"{place / (name + suffix)}: expected {len(batches[0][0])} images like data_batch_1, "
-                             f"received {len(x)}; fetch it again")  # fmt: skip
+            raise ValueError(
+                f"{place / (name + suffix)}: expected {len(batches[0][0])} images like data_batch_1, "
+                f"received {len(x)}; fetch it again"
+            )
     x, y = (np.concatenate(arrays) for arrays in zip(*batches[:-1], strict=True))
     return [x, y, *batches[-1]]
 
 
-# ---- npz ------------------------------------------------------------------------------------------------------------
+# ---- npz ---------------------------------------------------------------------------------------------------
 
 
 def _npz_images(path, key, x):
@@ -248,8 +264,10 @@ def read_npz(path, num_classes=None):
             elif {"x", "y"} <= set(names):
                 keys = ["x", "y"] + (["x_test", "y_test"] if {"x_test", "y_test"} <= set(names) else [])
             else:
-                raise ValueError(f"{path}: expected the keys x and y, or x_train, y_train, x_test and y_test, "
-                                 f"received {sorted(names)[:8]}; rename them")  # fmt: skip
+                raise ValueError(
+                    f"{path}: expected the keys x and y, or x_train, y_train, x_test and y_test, "
+                    f"received {sorted(names)[:8]}; rename them"
+                )
             arrays = {}
             for key in keys:
                 try:
@@ -260,11 +278,13 @@ def read_npz(path, num_classes=None):
                         if "Object arrays" in str(error)
                         else "a damaged or truncated one"
                     )
-                    raise ValueError(f"{path}: expected {key} as an array of numbers, received {reason}; "
-                                     "save it again as plain numbers") from None  # fmt: skip
-                if not isinstance(arrays[key], np.ndarray):
                     raise ValueError(
-                        f"{path}: expected {key} as an array, received {type(arrays[key]).__name__}; save it again"
+                        f"{path}: expected {key} as an array of numbers, received {reason}; "
+                        "save it again as plain numbers"
+                    ) from None
+                if type(arrays[key]) is not np.ndarray:
+                    raise ValueError(
+                        f"{path}: expected {key} as an array, received something else; save it again"
                     )
     for key in keys[::2]:
         arrays[key] = _npz_images(path, key, arrays[key])
@@ -272,8 +292,10 @@ def read_npz(path, num_classes=None):
     if num_classes is None and train_y.dtype.kind in "iu" and train_y.size:
         num_classes = max(2, int(train_y.max()) + 1)
         if num_classes > max(2, len(train_y)):
-            raise ValueError(f"{path}: expected labels 0..K-1 with K at most the number of images, received the label "
-                             f"{num_classes - 1} with {len(train_y)} images; number the classes from 0")  # fmt: skip
+            raise ValueError(
+                f"{path}: expected labels 0..K-1 with K at most the number of images, received "
+                f"the label {num_classes - 1} with {len(train_y)} images; number the classes from 0"
+            )
     for key_x, key_y in zip(keys[::2], keys[1::2], strict=True):
         arrays[key_y] = _checked_labels(
             f"{path}: {key_y}", arrays[key_y], len(arrays[key_x]), num_classes or 2
@@ -282,11 +304,15 @@ def read_npz(path, num_classes=None):
         x, y = arrays["x"], arrays["y"]
         test = np.arange(len(x)) % NPZ_TEST_EVERY == NPZ_TEST_EVERY - 1
         if not test.any():
-            raise ValueError(f"{path}: expected at least {NPZ_TEST_EVERY} images to split, received {len(x)}; "
-                             "add x_test and y_test")  # fmt: skip
+            raise ValueError(
+                f"{path}: expected at least {NPZ_TEST_EVERY} images to split, received {len(x)}; "
+                "add x_test and y_test"
+            )
         return [x[~test], y[~test], x[test], y[test]], num_classes
     x_train, x_test = arrays[keys[0]], arrays["x_test"]
     if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
-        raise ValueError(f"{path}: expected x_test like the training images, {x_train.dtype} {x_train.shape[1:]}, "
-                         f"received {x_test.dtype} {x_test.shape[1:]}; use one shape and dtype")  # fmt: skip
+        raise ValueError(
+            f"{path}: expected x_test like the training images, {x_train.dtype} {x_train.shape[1:]}, "
+            f"received {x_test.dtype} {x_test.shape[1:]}; use one shape and dtype"
+        )
     return [arrays[key] for key in keys], num_classes

@@ -1,8 +1,9 @@
 """Restricted unpickler for CIFAR-10's "python" batches: arrays, bytes, lists and dicts, and nothing else.
 
-`pickle.load` runs whatever the file asks for. Nothing here can run: `pickletools.genops` splits the file into opcodes
-and the loop below interprets the few that a batch needs. A name such as `numpy.ndarray` is never imported, it stays a
-string; the four calls that NumPy and Python write for an array and for bytes are imitated with the arguments checked.
+`pickle.load` runs whatever the file asks for. Nothing here can run: `pickletools.genops` splits the file into
+opcodes and the loop below interprets the few that a batch needs. A name such as `numpy.ndarray` is never
+imported, it stays a string; the four calls that NumPy and Python write for an array and for bytes are
+imitated with the arguments checked.
 """
 
 import io
@@ -90,7 +91,7 @@ class _Array:
 
 def _call(name, arguments):
     """Imitates the admitted calls; refuses every other one."""
-    if not (isinstance(name, _Name) and isinstance(arguments, tuple)):
+    if type(name) is not _Name or type(arguments) is not tuple:
         raise ValueError("expected a call of an admitted name, received another object")
     if (
         name == RECONSTRUCT
@@ -225,7 +226,7 @@ def read_pickled_dict(data):
     for key, value in result.items():
         key = key.encode() if isinstance(key, str) else key
         value = value.array if isinstance(value, _Array) else value
-        if not isinstance(value, (np.ndarray, bytes, str, int, list, dict)) or isinstance(value, _Name):
+        if type(value) not in (np.ndarray, bytes, str, int, list, dict):
             raise ValueError(f"the value of {key[:40]!r} is neither array, bytes, list nor dict")
         values[key] = value
     return values

@@ -97,6 +97,7 @@ class Result(NamedTuple):
     logits: np.ndarray
     grads: dict
     trace: Trace
+    dlogits: np.ndarray
 
 
 class Network:
@@ -245,7 +246,7 @@ class Network:
 
         Returns
         -------
-        Result(loss, logits, grads, trace)
+        Result(loss, logits, grads, trace, dlogits)
         """
         _check.one_of("loss", loss, ("ce", "tet"))
         trace = self.forward(x, training=True)
@@ -255,4 +256,4 @@ class Network:
         else:
             value, cache = tet_forward(trace.logits, labels)
             dlogits = tet_backward(cache)
-        return Result(value, trace.logits, self.backward(trace, dlogits, record), trace)
+        return Result(value, trace.logits, self.backward(trace, dlogits, record), trace, dlogits)
