@@ -629,17 +629,15 @@ def test_collapsed_window_names_the_layer():
         assert all(np.isfinite(g).all() for g in result.grads.values())
 
 
-def test_a_collapsed_window_relaxed():
-    """S is the constant 0 there, so the gradient that follows is 0 too; nothing is NaN."""
-    net, _, _, x, labels = make("plain", surrogate="gaussian")
+@pytest.mark.filterwarnings("ignore::agl_ref.WindowCollapsedWarning")
+@pytest.mark.parametrize("beta", [0.1, 0.75])  # 0.75 is the threshold: u - V_th and kappa are both 0
+def test_a_collapsed_window_cannot_be_relaxed(beta):
+    """A closed window has no smooth step: refused by the network as by lif_forward, never NaN."""
+    net, _, _, x, _ = make("plain")
     net.parameters()["conv3.gamma"][...] = 0.0
-    with pytest.warns(agl.WindowCollapsedWarning, match="conv3"):
-        trace = net.forward(x, relaxed=True)
-    np.testing.assert_array_equal(trace["conv3"].s, 0.0)
-    grads = grads_of(net, trace, labels)
-    assert np.isfinite(trace.logits).all()
-    for name in ("conv1.weight", "conv3.gamma", "conv3.weight"):
-        np.testing.assert_array_equal(grads[name], 0.0)
+    net.parameters()["conv3.beta"][...] = beta
+    with pytest.raises(ValueError, match="width"):
+        net.forward(x, relaxed=True)
 
 
 @pytest.mark.parametrize("network", ["plain", "residual"])
