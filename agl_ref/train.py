@@ -145,18 +145,19 @@ class Trainer:
         Gets config.json, metrics.jsonl, checkpoints/last.npz and figures/. Must not hold a run already, unless resumed.
     dataset : data.Dataset, optional
         Instead of the one that `config.data` names.
-    resume : bool
-        Go on from the folder's checkpoint (from the start if it was killed before the first one).
+    start : {"new", "resume", "read"}
+        Begin a run in this folder; go on from its checkpoint (from the start if it was killed before the first one);
+        or only read it, for `load_checkpoint` and `evaluate`.
 
     Raises
     ------
     ValueError
-        If the folder holds a run already, or holds none and `resume` is set.
+        If the folder holds a run already, or holds none and is to be resumed.
     CheckpointError
         For a checkpoint of another architecture, dtype, configuration or data set, or a corrupt one.
     """
 
-    def __init__(self, config, folder, dataset=None, resume=False):
+    def __init__(self, config, folder, dataset=None, start="new"):
         self.config, self.folder = config, Path(folder)
         self.dataset = data.load(config.data) if dataset is None else dataset
         self.net = build_network(config, self.dataset)
@@ -168,14 +169,14 @@ class Trainer:
         self.mean, self.std = data.channel_statistics(self.dataset.x_train)
         self.epoch, self.batch, self.loss_sum, self.correct = 0, 0, 0.0, 0
         self._saved_at = time.monotonic()
-        if resume:
+        if start == "resume":
             self._resume()
-        elif (self.folder / "config.json").exists():
+        elif start == "new" and (self.folder / "config.json").exists():
             raise ValueError(
                 f"{self.folder}: expected a folder without a run, received one with config.json; resume it with "
                 f"agl-ref train --resume {self.folder}, or choose another --out"
             )
-        else:
+        elif start == "new":
             (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / "config.json", config.to_json().encode())
 
@@ -341,7 +342,7 @@ class Trainer:
         write_atomically(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def open_run(folder, resume=True, data_path=None):
+def open_run(folder, start="resume", data_path=None):
     """The Trainer of a run folder, at its last checkpoint. `data_path` if the data moved; ValueError if it is no run."""
     path = Path(folder) / "config.json"
     if not path.is_file():
@@ -349,7 +350,7 @@ def open_run(folder, resume=True, data_path=None):
     config = TrainConfig.from_json(path.read_text(encoding="utf-8"), str(path))
     if data_path is not None:
         config = dataclasses.replace(config, data=str(data_path))
-    return Trainer(config, folder, resume=resume)
+    return Trainer(config, folder, start=start)
 
 
 def read_checkpoint(path):
