@@ -90,12 +90,21 @@ def locate_backward(trace, dlogits):
     return None
 
 
+def _forward_is_finite(result):
+    """Cheap test of a forward pass. Logits alone do not tell: a NaN potential does not fire, so spikes hide it."""
+    arrays = [result.logits, *result.trace.net.parameters().values()]
+    for _, cache in result.trace.items():
+        # A NaN or an infinity anywhere in a norm's input is one in its variance.
+        arrays.append(cache.u if cache.norm is None else cache.norm.var)
+    return np.isfinite(result.loss) and all(np.isfinite(array).all() for array in arrays)
+
+
 def require_finite(result):
-    """Raise NonFiniteError if the loss or a gradient of `result` is not finite, saying where that began."""
-    if not np.isfinite(result.loss) or not np.isfinite(result.logits).all():
+    """Raise NonFiniteError if the forward pass or a gradient of `result` is not finite, saying where that began."""
+    if not _forward_is_finite(result):
         where = locate_forward(result.trace) or f"the loss itself ({result.loss})"
     elif not all(np.isfinite(g).all() for g in result.grads.values()):
-        where = locate_backward(result.trace, result.dlogits)
+        where = locate_forward(result.trace) or locate_backward(result.trace, result.dlogits)
     else:
         return
     raise NonFiniteError(f"not finite, first in the {where}; lower the learning rate or look at the data")

@@ -23,7 +23,8 @@ from .surrogate import code_of
 class Trace:
     """Everything that one forward pass computed: the input, one cache per layer, the logits (T, N, K).
 
-    `trace["conv1"]` is that block's cache: `.u .s .v` (T, N, ...) and `.width` (T,).
+    `trace["conv1"]` is that block's cache: `.u .s .v` (T, N, ...) and `.width` (T,). Weights are not copied: a backward
+    after an optimiser step would read the new ones, so run it before.
     """
 
     net: "Network"
@@ -223,6 +224,8 @@ class Network:
         -------
         {parameter name: gradient}
         """
+        if trace.net is not self:
+            raise ValueError("trace: expected one of this network's forward, received another network's; run forward here")
         _check.float_array("dlogits", dlogits, min_ndim=3, dtype=self.dtype, finite=False)
         _check.same_shape("dlogits", dlogits, trace.logits.shape, "the logits")
         grads, d = {}, dlogits

@@ -156,6 +156,8 @@ def _forward(x, decay, v_th, conventions, surrogate, relaxed_width=None, w=None)
     u, s = np.empty_like(flat), np.empty_like(flat)
     relaxed = relaxed_width is not None
     width = relaxed_width if relaxed else np.ones(len(x), dtype)
+    if not (width > 0).all():
+        raise ValueError("relaxed_width: expected kappa > 0, received 0; a closed window has no smooth step")
     codes = (_RESET[conventions.reset], conventions.spike_test == ">", relaxed, code_of(surrogate))
     neuron = _neuron_scalars(dtype, decay, v_th, conventions)
     _lif_forward_kernel(flat, neuron, width, heights(width, conventions), codes, u, s)
@@ -203,8 +205,6 @@ def _check_forward(x, decay, v_th, surrogate, relaxed_width):
     code_of(surrogate)
     if relaxed_width is not None:
         relaxed_width = _check_width("relaxed_width", relaxed_width, len(x), x.dtype)
-        if (relaxed_width == 0).any():
-            raise ValueError("relaxed_width: expected kappa > 0, received 0; a closed window has no smooth step")
     return decay, v_th, relaxed_width
 
 

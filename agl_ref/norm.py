@@ -112,6 +112,8 @@ def _forward(x, gamma, beta, v_th, alpha, eps, conventions, running):
     flat = x.reshape(-1, x.shape[-1])
     M = len(flat)
     unbiased = conventions.norm_variance == "unbiased"
+    if running is None and unbiased and M == 1:
+        raise ValueError("x: expected at least 2 values per channel for the unbiased variance, received 1; add samples")
     if running is None:
         mean, var = _moments(flat)
         used_var = var * (M / (M - 1)) if unbiased else var
@@ -198,8 +200,6 @@ def tdbn_forward(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, conventions=MPD_
         _check.same_shape(name, value, (C,), "x's channels")
     if running is not None and (running[1] < 0).any():
         raise ValueError(f"running var: expected values >= 0, received {running[1].min()}; check the checkpoint")
-    if running is None and conventions.norm_variance == "unbiased" and x.size == C:
-        raise ValueError("x: expected at least 2 values per channel for the unbiased variance, received 1; add samples")
     return _forward(x, gamma, beta, v_th, alpha, eps, conventions, running)
 
 

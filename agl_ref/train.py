@@ -359,7 +359,7 @@ def read_checkpoint(path):
     import zlib
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")))
         fields = {"format": int, "identity": dict, "epoch": int, "batch": int, "loss_sum": float, "correct": int,

@@ -1,0 +1,79 @@
+"""Optimisers and schedule against arithmetic by hand; PyTorch's own are in tests/crosscheck."""
+
+import math
+
+import numpy as np
+import pytest
+
+import agl_ref as agl
+from agl_ref import optim
+
+
+def test_sgd_with_momentum_and_weight_decay_by_hand():
+    p = np.array([1.0])
+    opt = optim.SGD({"p": p}, lr=0.5, momentum=0.5, weight_decay=0.25)
+    opt.step({"p": np.array([0.75])})  # g + wd p = 1, b = 1, p = 1 - 0.5
+    assert p[0] == 0.5
+    opt.step({"p": np.array([0.375])})  # g + wd p = 0.5, b = 1, p = 0.5 - 0.5
+    assert p[0] == 0.0
+
+
+def test_the_first_step_of_adam_is_the_learning_rate_against_the_sign():
+    p = np.array([1.0, -1.0])
+    optim.Adam({"p": p}, lr=0.1, eps=1e-300).step({"p": np.array([4.0, -0.5])})
+    np.testing.assert_allclose(p, [0.9, -0.9], rtol=1e-12)
+
+
+def test_adam_by_hand_for_two_steps():
+    p = np.array([0.0])
+    opt = optim.Adam({"p": p}, lr=0.1, betas=(0.5, 0.5), eps=1e-8)
+    opt.step({"p": np.array([1.0])})
+    opt.step({"p": np.array([3.0])})
+    m, v = 0.25 + 1.5, 0.25 + 4.5
+    expected = -0.1 / (1 + 1e-8) - 0.1 * (m / 0.75) / (math.sqrt(v / 0.75) + 1e-8)
+    np.testing.assert_allclose(p, expected, rtol=1e-14)
+
+
+def test_a_scalar_parameter_is_updated_in_place():
+    w = np.array(1.0)
+    for opt in (optim.SGD({"w": w}, lr=0.5), optim.Adam({"w": w}, lr=0.5)):
+        before = float(w)
+        opt.step({"w": np.array(1.0)})
+        assert float(w) < before and w.shape == ()
+
+
+def test_cosine_goes_from_the_rate_to_zero():
+    assert optim.cosine(0.2, 0, 10) == 0.2
+    assert optim.cosine(0.2, 5, 10) == pytest.approx(0.1)
+    assert optim.cosine(0.2, 10, 10) == pytest.approx(0.0)
+    with pytest.raises(ValueError, match=r"step: expected 0..10, received 11"):
+        optim.cosine(0.2, 11, 10)
+
+
+@pytest.mark.parametrize("grads", [{}, {"p": np.zeros(1), "q": np.zeros(1)}, {"p": np.zeros(2)},
+                                   {"p": np.zeros(1, np.float32)}])  # fmt: skip
+def test_gradients_that_do_not_fit_are_refused_before_anything_changes(grads):
+    p = np.array([1.0])
+    opt = optim.SGD({"p": p})
+    with pytest.raises(ValueError, match="grads"):
+        opt.step(grads)
+    assert p[0] == 1.0 and opt.steps == 0
+
+
+@pytest.mark.parametrize("options", [{"lr": -1.0}, {"lr": float("nan")}, {"momentum": 1.0}, {"weight_decay": -1.0}])
+def test_hyperparameters_out_of_range_are_refused(options):
+    with pytest.raises(ValueError):
+        optim.SGD({"p": np.zeros(1)}, **options)
+    with pytest.raises(ValueError, match="at least one parameter"):
+        optim.SGD({})
+
+
+def test_kaiming_fan_out_has_its_variance():
+    w = optim.kaiming_fan_out(np.random.default_rng(0), (3, 3, 64, 128), np.float64)
+    assert w.var() == pytest.approx(2 / (9 * 128), rel=0.02)
+
+
+def test_torch_linear_is_uniform_within_its_bound():
+    w = optim.torch_linear(np.random.default_rng(0), (100, 400), np.float32)
+    assert w.dtype == np.float32 and abs(w).max() <= 0.1 and w.var() == pytest.approx(0.01 / 3, rel=0.03)
+    assert agl.Linear(100, 3, seed=0).params["bias"].shape == (3,)
