@@ -243,6 +243,23 @@ def _npz_images(path, key, x):
     return x[..., np.newaxis] if x.ndim == 3 else x
 
 
+def _npz_member(path, archive, key):
+    """One array of the archive, read by NumPy to the last byte, with objects refused."""
+    with archive.open(f"{key}.npy") as member:
+        try:
+            array = np.lib.format.read_array(member, allow_pickle=False)
+        except (ValueError, TypeError, OverflowError) as error:
+            reason = "an array of objects" if "Object arrays" in str(error) else "a damaged or truncated one"
+            raise ValueError(
+                f"{path}: expected {key} as an array of numbers, received {reason}; save it again"
+            ) from None
+        if member.read(1):  # reaching the end also compares the checksum
+            raise ValueError(
+                f"{path}: expected {key} to end with its last number, received more; save it again"
+            )
+    return array
+
+
 def read_npz(path, num_classes=None):
     """x_train, y_train, x_test, y_test of an npz and its number of classes. See `agl_ref.data.load_npz`."""
     _require_file(path)
@@ -253,39 +270,21 @@ def read_npz(path, num_classes=None):
             )
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
-            raise ValueError(
-                f"{path}: expected at most {MAX_BYTES} bytes unpacked, received {size}; cut it smaller"
-            )
-        with np.load(path, allow_pickle=False) as archive:
-            names = archive.files
-            if {"x_train", "y_train", "x_test", "y_test"} <= set(names):
+            if size > MAX_BYTES:
+                raise ValueError(
+                    f"{path}: expected at most {MAX_BYTES} bytes unpacked, received {size}; cut it smaller"
+                )
+            names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+            if {"x_train", "y_train", "x_test", "y_test"} <= names:
                 keys = ["x_train", "y_train", "x_test", "y_test"]
-            elif {"x", "y"} <= set(names):
-                keys = ["x", "y"] + (["x_test", "y_test"] if {"x_test", "y_test"} <= set(names) else [])
+            elif {"x", "y"} <= names:
+                keys = ["x", "y"] + (["x_test", "y_test"] if {"x_test", "y_test"} <= names else [])
             else:
                 raise ValueError(
                     f"{path}: expected the keys x and y, or x_train, y_train, x_test and y_test, "
                     f"received {sorted(names)[:8]}; rename them"
                 )
-            arrays = {}
-            for key in keys:
-                try:
-                    arrays[key] = archive[key]
-                except ValueError as error:  # objects, or an array that is shorter than its header says
-                    reason = (
-                        "an array of objects"
-                        if "Object arrays" in str(error)
-                        else "a damaged or truncated one"
-                    )
-                    raise ValueError(
-                        f"{path}: expected {key} as an array of numbers, received {reason}; "
-                        "save it again as plain numbers"
-                    ) from None
-                if type(arrays[key]) is not np.ndarray:
-                    raise ValueError(
-                        f"{path}: expected {key} as an array, received something else; save it again"
-                    )
+            arrays = {key: _npz_member(path, archive, key) for key in keys}
     for key in keys[::2]:
         arrays[key] = _npz_images(path, key, arrays[key])
     train_y = arrays[keys[1]]

@@ -9,6 +9,7 @@ imitated with the arguments checked.
 import io
 import math
 import pickletools
+import warnings
 
 import numpy as np
 
@@ -217,7 +218,11 @@ def read_pickled_dict(data):
         For anything else: another name or opcode, arrays of objects, damage, truncation, trailing bytes.
     """
     try:
-        result = _interpret(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # pickletools warns of escapes in text opcodes, which are refused anyway
+            result = _interpret(data)
     except (IndexError, KeyError):
         raise ValueError("damaged pickle: an opcode refers to something that is not there") from None
     if type(result) is not dict:
