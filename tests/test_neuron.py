@@ -1,0 +1,654 @@
+"""LIF and PLIF: hand arithmetic, naive twin, exact rationals, relaxed differences, in every convention."""
+
+from dataclasses import replace
+
+import exact
+import helpers
+import naive
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import agl_ref as agl
+from agl_ref.neuron import CHUNK, lif_backward_full
+
+# One entry for each value of conventions 1 to 5, 7, 8 that is not the default, and the pairs that interact.
+VARIANTS = {
+    "mpd-agl": {},
+    "spike_test >": {"spike_test": ">"},
+    "soft": {"reset": "soft"},
+    "none": {"reset": "none"},
+    "detached": {"reset_gradient": "detached"},
+    "soft detached": {"reset": "soft", "reset_gradient": "detached"},
+    "edge <=": {"window_edge": "<="},
+    "scale 1": {"surrogate_scale": "1"},
+    "scale 1/2k": {"surrogate_scale": "1/(2 kappa)"},
+    "flows": {"width_gradient": "flows"},
+    "input 1-tau": {"input_scale": "1 - tau"},
+    "soft, input 1-tau": {"reset": "soft", "input_scale": "1 - tau"},
+}
+CONVENTIONS = {name: agl.Conventions(**fields) for name, fields in VARIANTS.items()}
+each_convention = pytest.mark.parametrize("c", CONVENTIONS.values(), ids=CONVENTIONS)
+each_surrogate = pytest.mark.parametrize("surrogate", naive.SURROGATES)
+each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)
+
+
+def engine(case, c, surrogate="rectangular", relaxed=None):
+    """(s, cache, LIFGrads) of agl_ref on a case."""
+    s, cache = agl.lif_forward(case.x, case.decay, case.v_th, c, surrogate, relaxed)
+    return s, cache, lif_backward_full(case.ds, cache, case.width)
+
+
+def twin(case, c, surrogate="rectangular"):
+    """(u, s, dx, ddecay, dwidth) of the naive twin."""
+    u, s = naive.lif_forward(case.x, case.decay, case.v_th, c, surrogate)
+    return u, s, *naive.lif_backward(case.ds, case.x, u, s, case.decay, case.v_th, case.width, c, surrogate)
+
+
+def assert_engine_is_twin(case, c, surrogate, tolerance):
+    """Spikes equal; the rest within the tolerance, relative to the largest element."""
+    s, cache, grads = engine(case, c, surrogate)
+    u, s_twin, dx, ddecay, dwidth = twin(case, c, surrogate)
+    helpers.assert_equal(s, s_twin, "s")
+    helpers.assert_close(cache.u, u, tolerance, name="u")
+    helpers.assert_close(grads.dx, dx, tolerance, name="dx")
+    # sums over neurons cancel, so their rounding is relative to the sum of their terms' magnitudes
+    reach = np.abs(dx).sum() * (np.abs(u).max() + np.abs(case.x).max()) / (1 - case.decay)
+    helpers.assert_close(grads.ddecay, ddecay, tolerance, magnitude=reach, name="ddecay")
+    if c.width_gradient == "none":
+        dwidth = np.zeros_like(dwidth)
+    # |ds_total h| <= |du_t| + |du_{t+1}| and |z / kappa| < 2
+    reach = 4 * np.abs(dx).sum() / (1 - case.decay)
+    helpers.assert_close(grads.dwidth, dwidth, tolerance, magnitude=reach, name="dwidth")
+
+
+# --- hand arithmetic ------------------------------------------------------------------------------
+
+# decay 1/2, V_th 1/2, x = 1/4, 1/2, 1/2, -1/4, ds = 1, 2, 3, 4; worked backwards from t = 4.
+# Fields: conventions, kappa, u, s, dx, ddecay
+HAND = {
+    "mpd-agl": ({}, 1.0, [0.25, 0.625, 0.5, -0.25], [0, 1, 1, 0], [1.3984375, 1.0625, 3, 0], 0.265625),
+    "spike_test >, strict edge": (
+        # u_3 = V_th does not fire; u_4 = 0 lies exactly at V_th - kappa / 2, outside
+        {"spike_test": ">"},
+        1.0,
+        [0.25, 0.625, 0.5, 0.0],
+        [0, 1, 0, 0],
+        [1.3984375, 1.0625, 3, 0],
+        0.265625,
+    ),
+    "spike_test >, edge <=": (
+        # du_4 = 4, dv_3 = 2; du_3 = 2 + (3 - 1/2 2) = 4, dv_2 = 2; du_2 = 2 - 5/8 2 = 3/4;
+        # du_1 = 3/8 + (1 - 3/32)
+        {"spike_test": ">", "window_edge": "<="},
+        1.0,
+        [0.25, 0.625, 0.5, 0.0],
+        [0, 1, 0, 0],
+        [1.28125, 0.75, 4, 4],
+        2.1875,
+    ),
+    "soft": (
+        {"reset": "soft"},
+        1.0,
+        [0.25, 0.625, 0.5625, -0.21875],
+        [0, 1, 1, 0],
+        [1.6875, 2.75, 3, 0],
+        1.0625,
+    ),
+    "detached": (
+        {"reset_gradient": "detached"},
+        1.0,
+        [0.25, 0.625, 0.5, -0.25],
+        [0, 1, 1, 0],
+        [2, 2, 3, 0],
+        0.5,
+    ),
+    "soft detached": (
+        # du_2 = 3/2 + 2, dv_1 = 7/4, du_1 = 7/4 + 1; ddecay = 3 1/8 + 7/2 1/4
+        {"reset": "soft", "reset_gradient": "detached"},
+        1.0,
+        [0.25, 0.625, 0.5625, -0.21875],
+        [0, 1, 1, 0],
+        [2.75, 3.5, 3, 0],
+        1.25,
+    ),
+    "kappa 1/2, strict edge": (
+        # |u_1 - V_th| = 1/4 = kappa / 2 exactly
+        {},
+        0.5,
+        [0.25, 0.625, 0.5, -0.25],
+        [0, 1, 1, 0],
+        [0.125, 0.25, 6, 0],
+        0.0625,
+    ),
+    "kappa 1/2, edge <=": (
+        {"window_edge": "<="},
+        0.5,
+        [0.25, 0.625, 0.5, -0.25],
+        [0, 1, 1, 0],
+        [2.0625, 0.25, 6, 0],
+        0.0625,
+    ),
+    "kappa 1/2, scale 1": (
+        {"surrogate_scale": "1"},
+        0.5,
+        [0.25, 0.625, 0.5, -0.25],
+        [0, 1, 1, 0],
+        [0.53125, 1.0625, 3, 0],
+        0.265625,
+    ),
+    "scale 1/2k": (
+        {"surrogate_scale": "1/(2 kappa)"},
+        1.0,
+        [0.25, 0.625, 0.5, -0.25],
+        [0, 1, 1, 0],
+        [0.8349609375, 0.765625, 1.5, 0],
+        0.19140625,
+    ),
+}
+HAND_X = np.array([[0.25], [0.5], [0.5], [-0.25]])
+HAND_DS = np.array([[1.0], [2.0], [3.0], [4.0]])
+
+
+@each_dtype
+@pytest.mark.parametrize("hand", HAND.values(), ids=HAND)
+def test_lif_is_the_hand_arithmetic(hand, dtype):
+    fields, kappa, u, s, dx, ddecay = hand
+    received_s, cache = agl.lif_forward(HAND_X.astype(dtype), 0.5, 0.5, agl.Conventions(**fields))
+    width = np.full(4, kappa, dtype)
+    received_dx, received_ddecay = agl.lif_backward(HAND_DS.astype(dtype), cache, width)
+    helpers.assert_case_is_telling(cache.u, width, 0.5)
+    assert cache.u.ravel().tolist() == u
+    assert received_s.ravel().tolist() == s
+    assert received_dx.ravel().tolist() == dx
+    assert float(received_ddecay) == ddecay
+
+
+@each_dtype
+def test_no_reset_is_the_hand_arithmetic(dtype):
+    # x_4 = -3/4 puts u_4 outside; du_3 = 3, dv_2 = 3/2; du_2 = 3/2 + 2, dv_1 = 7/4; du_1 = 7/4 + 1;
+    # ddecay = 3 5/8 + 7/2 1/4
+    x = np.array([[0.25], [0.5], [0.5], [-0.75]], dtype)
+    s, cache = agl.lif_forward(x, 0.5, 0.5, agl.Conventions(reset="none"))
+    dx, ddecay = agl.lif_backward(HAND_DS.astype(dtype), cache, np.ones(4, dtype))
+    helpers.assert_case_is_telling(cache.u, np.ones(4), 0.5)
+    assert cache.u.ravel().tolist() == [0.25, 0.625, 0.8125, -0.34375]
+    assert s.ravel().tolist() == [0, 1, 1, 0]
+    assert dx.ravel().tolist() == [2.75, 3.5, 3, 0]
+    assert float(ddecay) == 2.75
+
+
+@each_dtype
+def test_scaled_input_is_the_hand_arithmetic(dtype):
+    # twice the current, halved by 1 - tau, gives the same u; dx_t = du_t / 2;
+    # ddecay = 1.3984375 (0 - 1/2) + 1.0625 (1/4 - 1) + 3 (0 - 1) + 0
+    c = agl.Conventions(input_scale="1 - tau")
+    s, cache = agl.lif_forward(2 * HAND_X.astype(dtype), 0.5, 0.5, c)
+    dx, ddecay = agl.lif_backward(HAND_DS.astype(dtype), cache, np.ones(4, dtype))
+    assert cache.u.ravel().tolist() == [0.25, 0.625, 0.5, -0.25]
+    assert s.ravel().tolist() == [0, 1, 1, 0]
+    assert dx.ravel().tolist() == [0.69921875, 0.53125, 1.5, 0]
+    assert float(ddecay) == -4.49609375
+
+
+@each_dtype
+def test_dwidth_is_the_hand_arithmetic(dtype):
+    # -(z / kappa) h ds_total: z = -1/4, 1/8, 0, -3/4; ds_total = 0.8671875, 1.0625, 3, 4; the last is outside
+    _, cache = agl.lif_forward(HAND_X.astype(dtype), 0.5, 0.5, agl.Conventions(width_gradient="flows"))
+    grads = lif_backward_full(HAND_DS.astype(dtype), cache, np.ones(4, dtype))
+    assert grads.dwidth.tolist() == [0.216796875, -0.1328125, 0, 0]
+
+
+@pytest.mark.parametrize("plif, sign", [("tau", 1), ("1 - tau", -1)])
+def test_plif_is_the_hand_arithmetic(plif, sign):
+    # sigmoid(0) = 1/2 either way; dw = +-ddecay / 4
+    s, cache = agl.plif_forward(HAND_X, 0.0, 0.5, agl.Conventions(plif=plif))
+    dx, dw = agl.plif_backward(HAND_DS, cache, np.ones(4))
+    assert s.ravel().tolist() == [0, 1, 1, 0]
+    assert dx.ravel().tolist() == [1.3984375, 1.0625, 3, 0]
+    assert float(dw) == sign * 0.06640625
+
+
+@pytest.mark.parametrize("plif, decay", [("tau", 0.2), ("1 - tau", 0.8)])
+def test_plif_initial_w_gives_the_leak_of_its_convention(plif, decay):
+    _, cache = agl.plif_forward(HAND_X, -np.log(4.0), 0.5, agl.Conventions(plif=plif))
+    helpers.assert_close(cache.decay, decay, 1e-15, name="decay")
+
+
+# --- naive twin -----------------------------------------------------------------------------------
+
+
+@each_surrogate
+@each_convention
+def test_lif_is_the_naive_twin(c, surrogate):
+    case = helpers.lif_case(6, (3, 5), seed=1, c=c)
+    helpers.assert_case_is_telling(case.u, case.width, case.v_th)
+    assert_engine_is_twin(case, c, surrogate, 1e-13)
+
+
+@each_surrogate
+@each_convention
+def test_lif_in_float32_is_the_naive_twin(c, surrogate):
+    case = helpers.lif_case(4, (3, 5), seed=2, c=c).astype(np.float32)
+    helpers.assert_case_is_telling(case.u, case.width, case.v_th)
+    # forward 4 roundings a timestep; the surrogate's slope (at most 8 / kappa) carries u's error into h;
+    # backward 8 roundings a timestep: less than 32 a timestep in all
+    assert_engine_is_twin(case, c, surrogate, helpers.rounding(np.float32, 32 * 4))
+
+
+@st.composite
+def lif_cases(draw, longest=6):
+    """(case, conventions, surrogate) over all conventions jointly and shapes of two to five axes."""
+    T = draw(st.integers(1, longest))
+    least = 3 if T < 4 else 1
+    shapes = [(draw(st.integers(least, 9)),), (draw(st.integers(least, 5)), 1, draw(st.integers(1, 3)), 3)]
+    shape = draw(st.sampled_from(shapes))
+    choices = agl.Conventions.choices()
+    rows = ("spike_test", "reset", "reset_gradient", "window_edge", "surrogate_scale", "width_gradient")
+    rows = (*rows, "input_scale")
+    c = agl.Conventions(**{row: draw(st.sampled_from(choices[row])) for row in rows})
+    case = helpers.lif_case(T, shape, draw(st.integers(0, 2**32 - 1)), c)
+    return case, c, draw(st.sampled_from(naive.SURROGATES))
+
+
+@settings(max_examples=150)
+@given(lif_cases())
+def test_lif_is_the_naive_twin_for_any_shape_and_mixture_of_conventions(drawn):
+    case, c, surrogate = drawn
+    helpers.assert_case_is_telling(case.u, case.width, case.v_th, resets=len(case.x) > 1)
+    assert_engine_is_twin(case, c, surrogate, 2e-13)
+
+
+@settings(max_examples=15)
+@given(lif_cases(longest=1))
+def test_one_timestep_is_the_naive_twin(drawn):
+    case, c, surrogate = drawn
+    helpers.assert_case_is_telling(case.u, case.width, case.v_th, resets=False)
+    assert_engine_is_twin(case, c, surrogate, 2e-13)
+
+
+@each_convention
+def test_lif_is_the_naive_twin_over_several_chunks(c):
+    case = helpers.lif_case(4, (2 * CHUNK + 5,), seed=3, c=c)
+    for chunk in (slice(0, CHUNK), slice(CHUNK, 2 * CHUNK), slice(2 * CHUNK, None)):
+        helpers.assert_case_is_telling(case.u[:, chunk], case.width, case.v_th)
+    assert_engine_is_twin(case, c, "rectangular", 2e-13)
+
+
+def test_neurons_do_not_talk_to_each_other():
+    case = helpers.lif_case(5, (CHUNK + 9,), seed=4, c=agl.MPD_AGL)
+    _, _, grads = engine(case, agl.MPD_AGL)
+    for i in (0, CHUNK - 1, CHUNK, CHUNK + 8):
+        alone = replace(case, x=case.x[:, i : i + 1], ds=case.ds[:, i : i + 1])
+        _, _, own = engine(alone, agl.MPD_AGL)
+        helpers.assert_same_bits(own.dx[:, 0], grads.dx[:, i].copy(), f"dx of neuron {i}")
+
+
+@pytest.mark.parametrize("plif", ["tau", "1 - tau"])
+@pytest.mark.parametrize("w", [-1.3862943611198906, 0.7, -4.0])
+def test_plif_is_the_naive_twin(plif, w):
+    c = agl.Conventions(plif=plif)
+    decay = naive.plif_decay(w, c)
+    case = helpers.lif_case(5, (7,), seed=5, c=c, decay=decay)
+    helpers.assert_case_is_telling(case.u, case.width, case.v_th)
+    s, cache = agl.plif_forward(case.x, w, case.v_th, c)
+    dx, dw = agl.plif_backward(case.ds, cache, case.width)
+    _, s_twin, dx_twin, ddecay, _ = twin(case, c)
+    helpers.assert_equal(s, s_twin, "s")
+    helpers.assert_close(dx, dx_twin, 1e-13, name="dx")
+    helpers.assert_close(dw, naive.plif_dw(ddecay, w, c), 1e-12, name="dw")
+
+
+# --- exact rationals ------------------------------------------------------------------------------
+
+
+def dyadic_case(T, n, per_unit, seed, dtype, width=(1.0, 0.5, 2.0)):
+    """Inputs on a grid so coarse that ties at V_th and at the window's edge are common."""
+    rng = np.random.default_rng(seed)
+    x = helpers.dyadic(rng, (T, n), -0.75, 1.25, per_unit)
+    ds = helpers.dyadic(rng, (T, n), -1, 1, 4)
+    return helpers.LIFCase(x, ds, np.array(width)[np.arange(T) % 3], 0.5, 0.5, None).astype(dtype)
+
+
+def exact_lif(case, c, surrogate):
+    """(u, s, dx, ddecay, dwidth, ledger, dwidth's ledger) in fractions."""
+    ledger, width_ledger = exact.Ledger(), exact.Ledger()
+    x, ds, width = (exact.fractions(a) for a in (case.x, case.ds, case.width))
+    decay, v_th = exact.Fraction(case.decay), exact.Fraction(case.v_th)
+    u, s = exact.lif_forward(x, decay, v_th, c, ledger)
+    grads = exact.lif_backward(ds, x, u, s, decay, v_th, width, c, ledger, surrogate, width_ledger)
+    return u, s, *grads, ledger, width_ledger
+
+
+def assert_engine_is_exact(case, c, surrogate, dtype):
+    u, s, dx, ddecay, dwidth, ledger, width_ledger = exact_lif(case, c, surrogate)
+    assert ledger.fits(dtype), f"the case needs {ledger.bits} bits"
+    received_s, cache, grads = engine(case, c, surrogate)
+    helpers.assert_equal(received_s, exact.floats(s, dtype), "s")
+    helpers.assert_equal(cache.u, exact.floats(u, dtype), "u")
+    helpers.assert_equal(grads.dx, exact.floats(dx, dtype), "dx")
+    helpers.assert_equal(grads.ddecay, exact.floats(np.array(ddecay), dtype), "ddecay")
+    if c.width_gradient == "none":
+        assert not grads.dwidth.any()
+    elif width_ledger.fits(dtype):
+        helpers.assert_equal(grads.dwidth, exact.floats(dwidth, dtype), "dwidth")
+    else:
+        assert dtype is np.float32, "dwidth must be exact in float64"
+    return u
+
+
+@each_dtype
+@pytest.mark.parametrize("surrogate", ["rectangular", "triangular"])
+@each_convention
+def test_lif_has_the_bits_of_exact_rationals(c, surrogate, dtype):
+    T, per_unit = (4, 8) if surrogate == "rectangular" else (3, 4)
+    case = dyadic_case(T, 24, per_unit, seed=6, dtype=dtype)
+    if c.input_scale == "1 - tau":
+        case.x *= 2  # halved again by 1 - tau
+    u = assert_engine_is_exact(case, c, surrogate, dtype).astype(float)
+    helpers.assert_case_is_telling(u, case.width, case.v_th)
+    assert (u == case.v_th).any(), "no neuron exactly at V_th"
+    assert (np.abs(u - case.v_th) == case.width[:, None] / 2).any(), "no neuron exactly at the window's edge"
+
+
+@each_dtype
+@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
+def test_lif_over_several_chunks_has_the_bits_of_exact_rationals(reset, dtype):
+    c = agl.Conventions(reset=reset)
+    case = dyadic_case(2, CHUNK + 3, 2, seed=7, dtype=dtype)
+    u = assert_engine_is_exact(case, c, "rectangular", dtype).astype(float)
+    for chunk in (slice(0, CHUNK), slice(CHUNK, None)):
+        helpers.assert_case_is_telling(u[:, chunk], case.width, case.v_th, resets=chunk.start == 0)
+
+
+@each_dtype
+def test_adaptive_width_gives_exact_spikes_and_gradients_within_rounding(dtype):
+    # tau = 3/4: kappa = 3/4 and 15/16 exactly, but 1 / kappa is not dyadic, so the gradients round
+    c = agl.MPD_AGL
+    rng = np.random.default_rng(8)
+    width = agl.adaptive_width(np.array([1.0, 0.5], dtype), 0.5, 0.75, 4)
+    assert width.tolist() == [0.75, 0.9375, 0.9375, 0.9375]
+    x, ds = helpers.dyadic(rng, (4, 30), -0.75, 1.25, 8), helpers.dyadic(rng, (4, 30), -1, 1, 4)
+    case = helpers.LIFCase(x, ds, width, 0.75, 0.5, None).astype(dtype)
+    u, s, dx, ddecay, _, ledger, _ = exact_lif(case, c, "rectangular")
+    helpers.assert_case_is_telling(u.astype(float), width, 0.5)
+    assert not ledger.dyadic
+    received_s, cache, grads = engine(case, c)
+    helpers.assert_equal(received_s, exact.floats(s, dtype), "s")
+    helpers.assert_equal(cache.u, exact.floats(u, dtype), "u")
+    largest = max(abs(float(d)) for d in dx.ravel())
+    # 1 / kappa and six more roundings a timestep, each step amplifying by at most |u| tau / kappa + tau < 2
+    bound = helpers.rounding(dtype, 7 * 15)
+    helpers.assert_close(grads.dx, dx.astype(float), bound, magnitude=largest, name="dx")
+    reach = sum(abs(float(d)) for d in dx.ravel()) * max(abs(float(a)) for a in u.ravel())
+    helpers.assert_close(grads.ddecay, float(ddecay), bound, magnitude=reach, name="ddecay")
+
+
+# --- relaxed finite differences -------------------------------------------------------------------
+
+STEP = 1e-6
+
+
+def relaxed_case(c, surrogate, shape=(4,), T=5, seed=9):
+    """A telling case of the relaxed network, well clear of the kinks of S; its spikes lie between 0 and 1."""
+    case = helpers.lif_case(T, shape, seed, c, decay=0.5, v_th=0.5, relaxed=surrogate)
+    _, cache, grads = engine(case, c, surrogate, relaxed=case.width)
+    helpers.assert_case_is_telling(cache.u, case.width, case.v_th, resets=T > 1)
+    helpers.assert_clear_of(cache.u - case.v_th, case.width, naive.KINKS[surrogate], margin=0.05)
+    height = {"1/kappa": 1.0, "1": case.width.max(), "1/(2 kappa)": 0.5}[c.surrogate_scale]
+    between = (cache.s > 0.01 * height) & (cache.s < 0.99 * height)
+    assert between.any(), "every relaxed spike is at 0 or 1"
+    return case, cache, grads
+
+
+def relaxed_loss(case, c, surrogate, cache):
+    """(f, decay): f() is the loss at the present values of case.x, case.width and the array decay (1,).
+
+    It runs agl_ref's own forward, except where the gradient is by convention that of another function: a
+    detached reset holds the reset's s constant, and the surrogate's outside scale is a constant. Those two
+    run the naive twin.
+    """
+    decay = np.array([case.decay])
+    held = cache.s.copy() if c.reset_gradient == "detached" else None
+    factors = [naive.scale_factor(k, c) for k in case.width.tolist()]
+
+    def loss():
+        if held is None and c.surrogate_scale == "1/kappa":
+            s, _ = agl.lif_forward(case.x, float(decay[0]), case.v_th, c, surrogate, case.width)
+        else:
+            args = (case.x, float(decay[0]), case.v_th, c, surrogate, case.width)
+            s = naive.lif_forward(*args, held, factors)[1]
+        return float((case.ds * s).sum())
+
+    return loss, decay
+
+
+@each_surrogate
+@each_convention
+def test_relaxed_lif_gradients_are_central_differences(c, surrogate):
+    case, cache, grads = relaxed_case(c, surrogate)
+    loss, decay = relaxed_loss(case, c, surrogate, cache)
+    assert np.abs(grads.dx).min() < np.abs(grads.dx).max()
+    helpers.assert_close(grads.dx, helpers.central_difference(loss, case.x, STEP), 1e-7, name="dx")
+    helpers.assert_close([grads.ddecay], helpers.central_difference(loss, decay, STEP), 1e-7, name="ddecay")
+
+
+@each_surrogate
+@pytest.mark.parametrize("variant", ["flows", "soft", "none", "detached", "scale 1", "scale 1/2k"])
+def test_relaxed_dwidth_is_a_central_difference(variant, surrogate):
+    c = replace(CONVENTIONS[variant], width_gradient="flows")
+    case, cache, grads = relaxed_case(c, surrogate)
+    loss, _ = relaxed_loss(case, c, surrogate, cache)
+    expected = helpers.central_difference(loss, case.width, STEP)
+    assert (np.abs(expected) > 1e-3).all(), "the loss does not depend on the width"
+    helpers.assert_close(grads.dwidth, expected, 1e-7, name="dwidth")
+
+
+@settings(max_examples=12)
+@given(st.integers(1, 4), st.integers(3, 5), st.sampled_from(naive.SURROGATES), st.integers(0, 2**32 - 1))
+def test_relaxed_gradients_are_central_differences_for_any_shape(T, n, surrogate, seed):
+    case, cache, grads = relaxed_case(agl.MPD_AGL, surrogate, (n, 1), T, seed)
+    loss, _ = relaxed_loss(case, agl.MPD_AGL, surrogate, cache)
+    helpers.assert_close(grads.dx, helpers.central_difference(loss, case.x, STEP), 1e-7, name="dx")
+
+
+@pytest.mark.parametrize("plif", ["tau", "1 - tau"])
+def test_relaxed_dw_of_plif_is_a_central_difference(plif):
+    c = agl.Conventions(plif=plif)
+    w = np.array([0.4])
+    case = helpers.lif_case(5, (4,), 10, c, naive.plif_decay(0.4, c), 0.5, relaxed="gaussian")
+    helpers.assert_case_is_telling(case.u, case.width, case.v_th)
+
+    def loss():
+        s, _ = agl.plif_forward(case.x, float(w[0]), 0.5, c, "gaussian", case.width)
+        return float((case.ds * s).sum())
+
+    _, cache = agl.plif_forward(case.x, 0.4, 0.5, c, "gaussian", case.width)
+    _, dw = agl.plif_backward(case.ds, cache, case.width)
+    helpers.assert_close([dw], helpers.central_difference(loss, w, STEP), 1e-7, name="dw")
+
+
+# --- edge cases, memory and types -----------------------------------------------------------------
+
+
+@each_surrogate
+@pytest.mark.parametrize("c", [CONVENTIONS["mpd-agl"], CONVENTIONS["edge <="], CONVENTIONS["scale 1"]])
+def test_width_zero_closes_the_window(c, surrogate):
+    case = helpers.lif_case(3, (5,), seed=11, c=c)
+    case.x[0, 0] = case.v_th  # u - V_th = 0 = kappa / 2 exactly
+    case.width[:] = 0.0
+    _, cache, grads = engine(case, c, surrogate)
+    assert cache.u[0, 0] == case.v_th
+    assert not grads.dx.any() and grads.ddecay == 0 and not grads.dwidth.any()
+
+
+def test_closed_window_at_one_timestep_still_passes_the_gradient_through_time():
+    case = helpers.lif_case(4, (6,), seed=12, c=agl.MPD_AGL, decay=0.5)
+    case.width[1] = 0.0
+    _, _, grads = engine(case, agl.MPD_AGL)
+    dx = twin(case, agl.MPD_AGL)[2]
+    assert np.abs(dx[1]).max() > 0, "no gradient is carried past the closed window"
+    helpers.assert_close(grads.dx, dx, 1e-13, name="dx")
+
+
+@pytest.mark.parametrize("spike_test, spike", [(">=", 1.0), (">", 0.0)])
+@each_dtype
+def test_membrane_potential_exactly_at_threshold(spike_test, spike, dtype):
+    s, _ = agl.lif_forward(np.array([[0.3]], dtype), 0.2, 0.3, agl.Conventions(spike_test=spike_test))
+    assert s.tolist() == [[spike]]
+
+
+def test_decay_zero_has_no_memory():
+    case = helpers.lif_case(4, (5,), seed=13, c=agl.MPD_AGL, decay=0.0)
+    _, cache, _ = engine(case, agl.MPD_AGL)
+    helpers.assert_same_bits(cache.u + 0.0, case.x + 0.0, "u")
+
+
+def test_v_is_the_membrane_potential_after_reset():
+    for reset in ("hard", "soft", "none"):
+        c = agl.Conventions(reset=reset)
+        case = helpers.lif_case(4, (5,), seed=14, c=c)
+        _, cache, _ = engine(case, c)
+        expected = naive.after_reset(cache.u, cache.s, case.v_th, c)
+        helpers.assert_close(cache.v, expected, 1e-15, name=reset)
+
+
+def strided_views(array):
+    """The same values in other memory: every second element, Fortran order, reversed, read-only."""
+    wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), 7.0, array.dtype)
+    wide[..., ::2] = array
+    backwards = np.ascontiguousarray(array[..., ::-1])[..., ::-1]
+    read_only = array.copy()
+    read_only.flags.writeable = False
+    return [wide[..., ::2], np.asfortranarray(array), backwards, read_only]
+
+
+@each_dtype
+def test_memory_layout_changes_no_bit(dtype):
+    case = helpers.lif_case(4, (3, 5), seed=15, c=agl.MPD_AGL).astype(dtype)
+    s, cache, grads = engine(case, agl.MPD_AGL)
+    for x, ds in zip(strided_views(case.x), strided_views(case.ds), strict=True):
+        s2, cache2, grads2 = engine(replace(case, x=x, ds=ds), agl.MPD_AGL)
+        helpers.assert_same_bits(np.ascontiguousarray(s2), s, "s")
+        helpers.assert_same_bits(np.ascontiguousarray(cache2.u), cache.u, "u")
+        helpers.assert_same_bits(np.ascontiguousarray(grads2.dx), grads.dx, "dx")
+        helpers.assert_same_bits(grads2.ddecay, grads.ddecay, "ddecay")
+
+
+def test_inputs_are_left_as_they_were():
+    c = agl.Conventions(input_scale="1 - tau")
+    case = helpers.lif_case(4, (5,), seed=16, c=c)
+    kept = [a.copy() for a in (case.x, case.ds, case.width)]
+    _, cache, _ = engine(case, c)
+    u, s = cache.u.copy(), cache.s.copy()
+    lif_backward_full(case.ds, cache, case.width)
+    for before, after in zip([*kept, u, s], [case.x, case.ds, case.width, cache.u, cache.s], strict=True):
+        helpers.assert_same_bits(after, before)
+
+
+def test_two_forwards_before_a_backward_do_not_disturb_each_other():
+    first, second = (helpers.lif_case(4, (6,), seed, agl.MPD_AGL, 0.5, 0.5) for seed in (17, 18))
+    _, _, alone = engine(first, agl.MPD_AGL)
+    _, cache_a = agl.lif_forward(first.x, 0.5, 0.5)
+    _, cache_b = agl.lif_forward(second.x, 0.5, 0.5)
+    later_b = lif_backward_full(second.ds, cache_b, second.width)
+    later_a = lif_backward_full(first.ds, cache_a, first.width)
+    helpers.assert_same_bits(later_a.dx, alone.dx, "dx of the first")
+    assert not np.array_equal(later_a.dx, later_b.dx)
+
+
+@each_dtype
+@each_surrogate
+def test_dtype_stays_what_it_is(surrogate, dtype):
+    case = helpers.lif_case(3, (5,), seed=19, c=agl.MPD_AGL).astype(dtype)
+    s, cache, grads = engine(case, agl.MPD_AGL, surrogate)
+    for name, a in {"s": s, "u": cache.u, "v": cache.v, **grads._asdict()}.items():
+        assert np.asarray(a).dtype == dtype, name
+    _, cache = agl.plif_forward(case.x, dtype(-1.4), 0.5, surrogate=surrogate)
+    for a in agl.plif_backward(case.ds, cache, case.width):
+        assert np.asarray(a).dtype == dtype
+
+
+def test_backward_takes_other_conventions_than_the_forward():
+    case = helpers.lif_case(4, (6,), seed=20, c=agl.MPD_AGL, decay=0.5)
+    _, cache = agl.lif_forward(case.x, 0.5, case.v_th)
+    other = agl.Conventions(reset_gradient="detached", surrogate_scale="1")
+    dx, _ = agl.lif_backward(case.ds, cache, case.width, conventions=other, surrogate="arctan")
+    u, s = naive.lif_forward(case.x, 0.5, case.v_th, agl.MPD_AGL)
+    args = (case.ds, case.x, u, s, 0.5, case.v_th, case.width, other, "arctan")
+    helpers.assert_close(dx, naive.lif_backward(*args)[0], 1e-13, name="dx")
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+X = np.zeros((3, 4))
+
+BAD_FORWARD = {
+    "list": (([[0.0]],), {}),
+    "integers": ((X.astype(int),), {}),
+    "float16": ((X.astype(np.float16),), {}),
+    "complex": ((X.astype(complex),), {}),
+    "no axes": ((np.array(1.0),), {}),
+    "no neuron axis": ((X[:, 0],), {}),
+    "no timesteps": ((X[:0],), {}),
+    "no neurons": ((X[:, :0],), {}),
+    "NaN": ((np.where(np.eye(3, 4) > 0, np.nan, X),), {}),
+    "infinity": ((X + np.inf,), {}),
+    "decay 1": ((X,), {"decay": 1.0}),
+    "decay negative": ((X,), {"decay": -0.1}),
+    "decay NaN": ((X,), {"decay": np.nan}),
+    "decay text": ((X,), {"decay": "0.2"}),
+    "v_th 0": ((X,), {"v_th": 0.0}),
+    "v_th infinite": ((X,), {"v_th": np.inf}),
+    "surrogate": ((X,), {"surrogate": "boxcar"}),
+    "conventions": ((X,), {"conventions": "mpd-agl"}),
+    "relaxed width length": ((X,), {"relaxed_width": np.ones(2)}),
+    "relaxed width 0": ((X,), {"relaxed_width": np.zeros(3)}),
+    "relaxed width NaN": ((X,), {"relaxed_width": np.full(3, np.nan)}),
+    "relaxed width dtype": ((X,), {"relaxed_width": np.ones(3, np.float32)}),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_FORWARD.values(), ids=BAD_FORWARD)
+def test_lif_forward_refuses(bad):
+    helpers.assert_refused(lambda: agl.lif_forward(*bad[0], **bad[1]))
+
+
+@pytest.mark.parametrize("bad", [name for name in BAD_FORWARD if not name.startswith("decay")])
+def test_plif_forward_refuses(bad):
+    (x,), options = BAD_FORWARD[bad]
+    helpers.assert_refused(lambda: agl.plif_forward(x, 0.0, **options))
+
+
+@pytest.mark.parametrize("w", [np.nan, np.inf, 1e4, "0", None, np.zeros(2)], ids=repr)
+def test_plif_forward_refuses_w(w):
+    helpers.assert_refused(lambda: agl.plif_forward(X, w))
+
+
+BAD_BACKWARD = {
+    "ds shape": (X[:, :3], np.ones(3), {}),
+    "ds rank": (X[0], np.ones(3), {}),
+    "ds dtype": (X.astype(np.float32), np.ones(3), {}),
+    "ds integers": (X.astype(int), np.ones(3), {}),
+    "ds NaN": (X + np.nan, np.ones(3), {}),
+    "ds list": (X.tolist(), np.ones(3), {}),
+    "width negative": (X, np.array([1.0, -1.0, 1.0]), {}),
+    "width NaN": (X, np.full(3, np.nan), {}),
+    "width infinite": (X, np.full(3, np.inf), {}),
+    "width length": (X, np.ones(4), {}),
+    "width scalar": (X, 1.0, {}),
+    "width dtype": (X, np.ones(3, np.float32), {}),
+    "surrogate": (X, np.ones(3), {"surrogate": "boxcar"}),
+    "conventions": (X, np.ones(3), {"conventions": {"reset": "soft"}}),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_BACKWARD.values(), ids=BAD_BACKWARD)
+def test_backward_refuses(bad):
+    ds, width, options = bad
+    _, lif = agl.lif_forward(X)
+    _, plif = agl.plif_forward(X, 0.0)
+    helpers.assert_refused(lambda: agl.lif_backward(ds, lif, width, **options))
+    helpers.assert_refused(lambda: lif_backward_full(ds, lif, width, **options))
+    helpers.assert_refused(lambda: agl.plif_backward(ds, plif, width, **options))
