@@ -15,6 +15,7 @@ from pathlib import Path
 from . import __version__
 
 FAILED, BAD_INPUT, STOPPED = 1, 3, 130
+DEMO = {"T": 4, "encoding": "direct", "epochs": 4, "batch": 100, "lr": 0.3}
 DEMO_GOAL = 0.82  # test accuracy that the adaptive width must reach
 
 
@@ -159,7 +160,7 @@ def _demo(args):
         folder = out / label
         if (folder / "config.json").exists():
             shutil.rmtree(folder)
-        config = TrainConfig(width=label, seed=args.seed)
+        config = TrainConfig(width=label, seed=args.seed, **DEMO)
         trainer = Trainer(config, folder, dataset)
         begun = time.monotonic()
         trainer.fit(progress=not args.json)

@@ -23,7 +23,7 @@ def conv_snn(
     in_channels=1,
     image_size=28,
     num_classes=10,
-    channels=(24, 48, 96),
+    channels=(16, 32, 64),
     neuron="lif",
     decay=0.2,
     v_th=0.5,
@@ -32,8 +32,8 @@ def conv_snn(
     dtype=np.float64,
     seed=0,
 ):
-    """A small conv SNN: spiking blocks (conv 3x3, tdBN, neuron), the first at stride 2, a 2x2 average pool after each of
-    the following as long as the image allows, then flatten and a linear readout.
+    """A small conv SNN: spiking blocks (conv 3x3, tdBN, neuron), the first two at stride 2, a 2x2 average pool after each
+    of the following as long as the image allows, then flatten and a linear readout.
 
     Parameters
     ----------
@@ -63,12 +63,12 @@ def conv_snn(
     seeds = np.random.SeedSequence(_check.integer("seed", seed, low=0)).spawn(len(channels) + 1)
     layers, size, c_in = [], image_size, in_channels
     for i, c_out in enumerate(channels):
-        stride = 2 if i == 0 else 1
+        stride = 2 if i < 2 else 1
         synapse = Conv2d(c_in, c_out, stride=stride, dtype=dtype, seed=seeds[i])
         unit = _neuron(neuron, decay, v_th, conventions, dtype)
         layers.append(SpikingBlock(f"conv{i + 1}", synapse, TdBN(c_out, dtype=dtype), unit))
         size = (size - 1) // stride + 1
-        if i > 0 and size >= 2:
+        if i >= 2 and size >= 2:
             layers.append(AvgPool())
             size //= 2
         c_in = c_out

@@ -1,0 +1,216 @@
+"""The command: help, exit codes, train, eval, resume, the demo on a small scale."""
+
+import gzip
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from agl_ref import cli, data, train
+
+
+@pytest.fixture
+def images(tmp_path):
+    """An npz with 40 images of two easy classes."""
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    x = rng.integers(0, 100, (40, 8, 8)).astype(np.uint8)
+    x[y == 1, :4] += 150
+    path = tmp_path / "images.npz"
+    np.savez(path, x=x, y=y)
+    return str(path)
+
+
+def small(images, *more):
+    return ["train", "--data", images, "--channels", "4,4", "--T", "2", "--epochs", "2", "--batch", "8", *more]
+
+
+def test_train_then_eval_agree(images, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert cli.main(small(images, "--out", run, "--json")) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert cli.main(["eval", run, "--json"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert trained == evaluated and trained["epoch"] == 2
+    names = {str(p.relative_to(run)) for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert names == {"config.json", "metrics.jsonl", "checkpoints/last.npz", "figures/run.png"}
+    assert cli.main(["eval", run]) == 0
+    table = capsys.readouterr().out
+    assert "test accuracy" in table and "window coverage" in table and "conv2  adaptive" in table
+
+
+def test_every_option_reaches_the_config(images, tmp_path):
+    given = {
+        "network": "conv_snn", "channels": (4,), "neuron": "plif", "decay": 0.3, "v_th": 0.6, "surrogate": "arctan",
+        "T": 3, "encoding": "rate", "epochs": 1, "batch": 20, "optimiser": "adam", "lr": 0.01, "momentum": 0.5,
+        "weight_decay": 0.0, "schedule": "constant", "loss": "tet", "seed": 7, "dtype": "float64",
+    }  # fmt: skip
+    argv = ["train", "--data", images, "--width", "2.5", "--out", str(tmp_path / "run"), "--json"]
+    for name, value in given.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        argv += [f"--{name.replace('_', '-')}", text]
+    assert cli.main(argv) == 0
+    config = train.TrainConfig.from_json((tmp_path / "run" / "config.json").read_text())
+    assert config == train.TrainConfig(data=images, width="fixed", fixed_width=2.5, **given)
+    options = {name for name, _, _ in cli.TRAIN_OPTIONS} | {"fixed_width"}
+    assert options == {"data", "width", "fixed_width", *given} == set(cli._defaults())
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_ends_with_the_same_bits(images, tmp_path):
+    whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
+    argv = ["--epochs", "30"]
+    assert cli.main(small(images, "--out", whole, "--json", *argv)) == 0
+    command = [sys.executable, "-m", "agl_ref", *small(images, "--out", cut, *argv)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not os.path.exists(f"{cut}/metrics.jsonl"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == cli.STOPPED, err
+    assert f"agl-ref train --resume {cut}" in err.splitlines()[-1]
+    assert cli.main(["train", "--resume", cut, "--json"]) == 0
+    with np.load(f"{whole}/checkpoints/last.npz") as a, np.load(f"{cut}/checkpoints/last.npz") as b:
+        assert a.files == b.files
+        assert all(a[name].tobytes() == b[name].tobytes() for name in a.files if name != "meta")
+
+
+def one_line(capsys):
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("agl-ref: "), err
+    return err
+
+
+@pytest.mark.parametrize(
+    "argv, reason",
+    [
+        (["train", "--width", "-1"], "fixed_width: expected"),
+        (["train", "--width", "wide"], "width: expected one of 'adaptive'"),
+        (["train", "--T", "0"], "T: expected an integer >= 1, received 0"),
+        (["train", "--decay", "1"], "decay: expected a finite number in [0, 1)"),
+        (["train", "--lr", "nan"], "lr: expected a finite number"),
+        (["train", "--surrogate", "relu"], "surrogate: expected one of 'rectangular'"),
+        (["train", "--network", "mlp"], "network: expected one of 'conv_snn'"),
+        (["train", "--neuron", "hh"], "neuron: expected one of 'lif', 'plif'"),
+        (["train", "--dtype", "float16"], "dtype: expected one of 'float32', 'float64'"),
+        (["train", "--data", "/nowhere"], "/nowhere"),
+        (["train", "--resume", "/nowhere"], "expected a run folder with config.json"),
+        (["train", "--resume", "x", "--lr", "1"], "expected no other option than --data, received --lr"),
+        (["eval", "/nowhere"], "expected a run folder with config.json"),
+    ],
+)
+def test_bad_input_is_exit_code_3_and_one_line(argv, reason, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(argv) == cli.BAD_INPUT
+    assert reason in one_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("argv", [[], ["fly"], ["train", "--channels", "a"], ["train", "--epochs", "2.5"], ["eval"]])
+def test_bad_usage_is_exit_code_3_and_one_line(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv)
+    assert stop.value.code == cli.BAD_INPUT
+    assert "--help" in one_line(capsys)
+
+
+def test_an_eval_without_a_checkpoint_or_with_a_corrupt_one_says_so(images, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert cli.main(small(images, "--out", run, "--json")) == 0
+    capsys.readouterr()
+    assert cli.main(small(images, "--out", run)) == cli.BAD_INPUT
+    assert "expected a folder without a run" in one_line(capsys)
+    path = tmp_path / "run" / "checkpoints" / "last.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert cli.main(["eval", run]) == cli.BAD_INPUT
+    assert "corrupt" in one_line(capsys)
+    path.unlink()
+    assert cli.main(["eval", run]) == cli.BAD_INPUT
+    assert "expected a checkpoint, received none" in one_line(capsys)
+
+
+def test_data_may_move_but_not_change(images, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert cli.main(small(images, "--out", run, "--json")) == 0
+    moved = str(tmp_path / "moved.npz")
+    os.rename(images, moved)
+    assert cli.main(["eval", run]) == cli.BAD_INPUT
+    assert cli.main(["eval", run, "--data", moved, "--json"]) == 0
+    with np.load(moved) as file:
+        x, y = file["x"].copy(), file["y"]
+    x[0, 0, 0] ^= 1
+    np.savez(moved, x=x, y=y)
+    capsys.readouterr()
+    assert cli.main(["eval", run, "--data", moved]) == cli.BAD_INPUT
+    assert "data set" in one_line(capsys)
+
+
+def test_idx_files_train(tmp_path):
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 20), ("t10k", 10)):
+        pixels = rng.integers(0, 256, (n, 8, 8)).astype(np.uint8)
+        labels = (np.arange(n) % 10).astype(np.uint8)
+        with gzip.open(tmp_path / f"{part}-images-idx3-ubyte.gz", "wb") as file:
+            file.write(struct.pack(">IIII", 2051, n, 8, 8) + pixels.tobytes())
+        with gzip.open(tmp_path / f"{part}-labels-idx1-ubyte.gz", "wb") as file:
+            file.write(struct.pack(">II", 2049, n) + labels.tobytes())
+    assert cli.main(small(str(tmp_path), "--out", str(tmp_path / "run"), "--json")) == 0
+
+
+def test_a_divergence_is_exit_code_1_with_layer_and_timestep(images, tmp_path, capsys, monkeypatch):
+    original = train.Trainer.step
+
+    def poisoned(self, *args):
+        self.net.parameters()["conv2.beta"][0] = np.inf
+        return original(self, *args)
+
+    monkeypatch.setattr(train.Trainer, "step", poisoned)
+    with np.errstate(all="ignore"):
+        assert cli.main(small(images, "--out", str(tmp_path / "run"), "--json")) == cli.FAILED
+    assert "parameter 'conv2.beta'" in one_line(capsys)
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["eval"]])
+def test_help_names_every_choice(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for word in {"train": ["adaptive", "geometric", "sew_resnet19", "plif", "arctan", "fashion-mnist", "--resume",
+                           "cosine", "float64", "tet"]}.get(command[0] if command else "", ["--help"]):  # fmt: skip
+        assert word in text, word
+
+
+@pytest.fixture
+def small_demo(monkeypatch):
+    """The demo on 100 images and one epoch."""
+    bundled = data.load_bundled()
+    monkeypatch.setattr(data, "load", lambda name: bundled.subset(100, 50))
+    monkeypatch.setattr(cli, "DEMO", {**cli.DEMO, "channels": (4, 8), "epochs": 1, "batch": 25})
+
+
+@pytest.mark.parametrize("goal, code", [(0.0, 0), (1.1, 1)])
+def test_the_demo_compares_both_widths_and_judges_itself(small_demo, tmp_path, capsys, monkeypatch, goal, code):
+    monkeypatch.setattr(cli, "DEMO_GOAL", goal)
+    argv = ["demo", "--out", str(tmp_path / "demo")]
+    assert cli.main(argv) == code
+    out = capsys.readouterr().out
+    for word in ("fixed", "adaptive", "window coverage", "firing rate", "t = 4", "conv2", "Figure:"):
+        assert word in out
+    assert (tmp_path / "demo" / "demo.png").read_bytes()[:4] == b"\x89PNG"
+    assert cli.main([*argv, "--json"]) == code  # replaces the first
+    report = json.loads(capsys.readouterr().out)
+    accuracy = [report[k]["test_accuracy"] for k in ("fixed", "adaptive")]
+    by_accuracy = {True: "adaptive", False: "fixed"}[accuracy[1] > accuracy[0]]
+    assert report["winner"] == ("neither" if accuracy[0] == accuracy[1] else by_accuracy)
+    assert report["fixed"]["layers"]["conv1"]["width"] == [1.0] * 4
+    assert report["adaptive"]["layers"]["conv1"]["width"] != [1.0] * 4
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "agl_ref", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("agl-ref 0.")
