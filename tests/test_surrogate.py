@@ -151,11 +151,11 @@ def test_slope_by_width_is_minus_z_over_kappa_times_the_derivative(name):
 @each_name
 def test_area_is_one_and_peak_is_one_over_kappa(name):
     k = 0.5
-    z = np.linspace(-2000, 2000, 4_000_001)  # spacing 1/1000; arctan's tails need the length
+    z = np.linspace(-2000, 2000, 400_001)  # spacing 1/100; arctan's tails need the length
     h = surrogate.derivative(z, k, name)
-    assert h.max() == h[2_000_000]
+    assert h.max() == h[200_000]
     helpers.assert_close(h.max(), 1 / k, 1e-15, name="peak")
-    helpers.assert_close(h.sum() / 1000, 1.0, 5e-3 if name == "rectangular" else 1e-4, name="area")
+    helpers.assert_close(h.sum() / 100, 1.0, 0.03 if name == "rectangular" else 1e-3, name="area")
     ends = surrogate.primitive(np.array([-1e9, 0.0, 1e9]), k, name)
     helpers.assert_close(ends, [0, 0.5, 1], 1e-9, name="S")
 
