@@ -168,6 +168,16 @@ def test_one_image_longer_than_a_chunk_is_the_naive_twin(image):
     assert_every_path_is_twin(Case(arrays, 1, 1))
 
 
+def test_more_blocks_of_rows_than_one_partial_sum_holds_is_the_naive_twin():
+    arrays = drawn(3, (1, 36, PATCHES // 2 + 3, 1), (1, 3, 1, 2), 1, 1, spikes=True)
+    assert_every_path_is_twin(Case(arrays, 1, 1))  # every row of the output is a block
+
+
+def test_more_channels_than_one_thread_takes_is_the_naive_twin():
+    arrays = drawn(4, (1, 2, 3, 4, 37), (3, 3, 37, 2), 1, 1, spikes=True)
+    assert_every_path_is_twin(Case(arrays, 1, 1))
+
+
 @pytest.mark.parametrize("value", [0.0, 2.0, -0.5])
 def test_spike_path_takes_any_value_and_an_empty_image(value):
     x, weight, bias, dy = drawn(4, (2, 5, 5, 2), (3, 3, 2, 3), 2, 1, True)
@@ -237,12 +247,18 @@ def test_memory_layout_changes_no_bit(path, dtype):
             helpers.assert_same_bits(np.ascontiguousarray(received), expected)
 
 
-def test_auto_is_one_of_the_two_paths_bit_for_bit():
-    for spikes in (True, False):
-        x, weight, bias, _ = drawn(8, (2, 8, 8, 4), (3, 3, 4, 4), 1, 1, spikes)
-        paths = ("auto", "dense", "spikes")
-        auto, dense, sparse = (agl.conv2d_forward(x, weight, bias, 1, 1, path)[0] for path in paths)
-        assert auto.tobytes() in (dense.tobytes(), sparse.tobytes())
+@pytest.mark.parametrize("spikes", [True, False])
+def test_auto_takes_the_spike_path_for_few_spikes_and_gives_its_bits(spikes):
+    x, weight, bias, dy = drawn(8, (4, 8, 8, 3), (3, 3, 3, 17), 1, 1)
+    if spikes:
+        x = (x > 2.0).astype(float)
+        assert 0 < x.sum() < 0.05 * x.size
+    y, cache = agl.conv2d_forward(x, weight, bias, 1, 1)
+    assert cache.spikes == spikes
+    expected, chosen = agl.conv2d_forward(x, weight, bias, 1, 1, "spikes" if spikes else "dense")
+    helpers.assert_same_bits(y, expected, "y")
+    for received, value in zip(agl.conv2d_backward(dy, cache), agl.conv2d_backward(dy, chosen), strict=True):
+        helpers.assert_same_bits(received, value)
 
 
 def test_input_gradient_can_be_left_out():
