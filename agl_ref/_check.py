@@ -7,6 +7,8 @@ import numbers
 
 import numpy as np
 
+from .conventions import Conventions
+
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -57,6 +59,15 @@ def number(name, value, low=None, high=None, low_open=False, high_open=False):
         open_low, open_high = low is None or low_open, high is None or high_open
         interval = f"{'(' if open_low else '['}{lo}, {hi}{')' if open_high else ']'}"
         raise ValueError(f"{name}: expected a finite number in {interval}, received {value}; change it")
+    return value
+
+
+def conventions(value):
+    """`value` if it is a Conventions."""
+    if not isinstance(value, Conventions):
+        raise TypeError(
+            f"conventions: expected a Conventions, received {value!r}; use agl_ref.MPD_AGL or agl_ref.PRESETS[name]"
+        )
     return value
 
 

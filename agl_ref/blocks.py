@@ -374,7 +374,7 @@ class Flatten(_Plain):
         return (int(np.prod(shape)),)
 
     def forward(self, x, mode):
-        return np.ascontiguousarray(x).reshape(*x.shape[:2], -1), conv.PoolCache(x.shape)
+        return np.ascontiguousarray(x).reshape(*x.shape[:2], -1), conv.PoolCache(x.shape, x.dtype)
 
     def backward(self, dy, cache, record=None, need_dx=True):
         return dy.reshape(cache.shape), {}

@@ -325,18 +325,20 @@ def conv2d_backward(dy, cache, need_dx=True):
 
 
 class PoolCache(NamedTuple):
-    """The input's shape: a mean needs no values to be undone."""
+    """The input's shape and dtype: a mean needs no values to be undone."""
 
     shape: tuple
+    dtype: np.dtype
 
 
 def _avg_pool_forward(x):
+    x = np.ascontiguousarray(x)
     a, b = x.shape[-3] // 2 * 2, x.shape[-2] // 2 * 2
     top = x[..., 0:a:2, 0:b:2, :] + x[..., 0:a:2, 1:b:2, :]
     bottom = x[..., 1:a:2, 0:b:2, :] + x[..., 1:a:2, 1:b:2, :]
     top += bottom
     top *= x.dtype.type(0.25)
-    return top, PoolCache(x.shape)
+    return top, PoolCache(x.shape, x.dtype)
 
 
 def avg_pool_forward(x):
@@ -364,13 +366,14 @@ def _avg_pool_backward(dy, cache):
 def avg_pool_backward(dy, cache):
     """dx: a quarter of dy at each of the four places, 0 in a row or column that was left out."""
     *lead, H, W, C = cache.shape
-    _check.float_array("dy", dy)
+    _check.float_array("dy", dy, dtype=cache.dtype)
     _check.same_shape("dy", dy, (*lead, H // 2, W // 2, C), "the forward's y")
     return _avg_pool_backward(dy, cache)
 
 
 def _global_avg_pool_forward(x):
-    return x.mean(axis=(-3, -2)), PoolCache(x.shape)
+    x = np.ascontiguousarray(x)  # the order of the sum, and so its bits, follow the memory layout
+    return x.mean(axis=(-3, -2)), PoolCache(x.shape, x.dtype)
 
 
 def global_avg_pool_forward(x):
@@ -386,6 +389,6 @@ def _global_avg_pool_backward(dy, cache):
 
 def global_avg_pool_backward(dy, cache):
     """dx: dy / (H W) everywhere."""
-    _check.float_array("dy", dy)
+    _check.float_array("dy", dy, dtype=cache.dtype)
     _check.same_shape("dy", dy, (*cache.shape[:-3], cache.shape[-1]), "the forward's y")
     return _global_avg_pool_backward(dy, cache)

@@ -74,6 +74,7 @@ def cross_entropy_forward(logits, labels, conventions=MPD_AGL):
     >>> round(loss, 6)  # log 4
     1.386294
     """
+    _check.conventions(conventions)
     labels = _check_logits(logits, labels)
     N = len(labels)
     log_p = _log_softmax(reduce_logits(logits, conventions))

@@ -122,8 +122,7 @@ class Network:
     def __init__(self, layers, input_shape, conventions=MPD_AGL, surrogate="rectangular"):
         if not layers or not isinstance(layers[-1], Readout):
             raise ValueError("layers: expected a list whose last layer is a Readout, received none; append Readout(...)")
-        if not isinstance(conventions, Conventions):
-            raise TypeError(f"conventions: expected Conventions, received {conventions!r}; use agl_ref.MPD_AGL")
+        _check.conventions(conventions)
         code_of(surrogate)
         self.layers, self.input_shape = list(layers), tuple(input_shape)
         self.conventions, self.surrogate = conventions, surrogate

@@ -105,7 +105,7 @@ def _lif_backward_kernel(ds, forward, neuron, width, height, codes, dx, sums):
             ut, st, dst, dxt = u[t, a:b], s[t, a:b], ds[t, a:b], dx[t, a:b]
             derivative_row(ut, v_th, width[t], height[t], code, closed, h)
             if flows and width[t] > zero:
-                dwidth = 0.0
+                dwidth = np.float64(0.0)
                 for i in range(b - a):
                     through_reset = ut[i] if reset == HARD else (v_th if reset == SOFT else zero)
                     ds_total = dst[i] - (through_reset * dv[i] if attached else zero)
@@ -198,8 +198,8 @@ def _check_width(name, width, T, dtype):
     return np.ascontiguousarray(width)
 
 
-def _check_forward(x, decay, v_th, surrogate, relaxed_width):
-    _check.float_array("x", x, min_ndim=2)
+def _check_forward(x, decay, v_th, conventions, surrogate, relaxed_width):
+    _check.conventions(conventions)
     decay = _check.number("decay", decay, low=0, high=1, high_open=True)
     v_th = _check.number("v_th", v_th, low=0, low_open=True)
     code_of(surrogate)
@@ -245,7 +245,8 @@ def lif_forward(x, decay=0.2, v_th=0.5, conventions=MPD_AGL, surrogate="rectangu
     >>> s.ravel(), cache.u.ravel()
     (array([0., 1., 1.]), array([0.25 , 0.625, 0.5  ]))
     """
-    decay, v_th, relaxed_width = _check_forward(x, decay, v_th, surrogate, relaxed_width)
+    _check.float_array("x", x, min_ndim=2)
+    decay, v_th, relaxed_width = _check_forward(x, decay, v_th, conventions, surrogate, relaxed_width)
     return _forward(x, decay, v_th, conventions, surrogate, relaxed_width)
 
 
@@ -254,7 +255,7 @@ def lif_backward_full(ds, cache, width, conventions=None, surrogate=None):
     _check.float_array("ds", ds, dtype=cache.u.dtype)
     _check.same_shape("ds", ds, cache.u.shape, "the spikes")
     width = _check_width("width", width, len(cache.u), cache.u.dtype)
-    conventions = cache.conventions if conventions is None else conventions
+    conventions = cache.conventions if conventions is None else _check.conventions(conventions)
     surrogate = cache.surrogate if surrogate is None else surrogate
     if conventions.input_scale != cache.conventions.input_scale:
         raise ValueError(
@@ -322,8 +323,11 @@ def plif_forward(x, w, v_th=0.5, conventions=MPD_AGL, surrogate="rectangular", r
 
     Returns and raises as `lif_forward`; a w so large that tau rounds to 1 is a ValueError.
     """
-    w = np.array(_check.number("w", w), x.dtype if isinstance(x, np.ndarray) else None)
-    decay, v_th, relaxed_width = _check_forward(x, decay_from_w(w, conventions), v_th, surrogate, relaxed_width)
+    _check.float_array("x", x, min_ndim=2)
+    _check.conventions(conventions)
+    w = np.array(_check.number("w", w), x.dtype)
+    decay = decay_from_w(w, conventions)
+    decay, v_th, relaxed_width = _check_forward(x, decay, v_th, conventions, surrogate, relaxed_width)
     return _forward(x, decay, v_th, conventions, surrogate, relaxed_width, w)
 
 

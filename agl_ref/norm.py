@@ -188,12 +188,15 @@ def tdbn_forward(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, conventions=MPD_
     array([-0.5,  0.5])
     """
     _check.float_array("x", x, min_ndim=2)
+    _check.conventions(conventions)
     C = x.shape[-1]
     v_th = _check.number("v_th", v_th, low=0, low_open=True)
     alpha = _check.number("alpha", alpha, low=0, low_open=True)
     eps = _check.number("eps", eps, low=0, low_open=True)
     named = [("gamma", gamma), ("beta", beta)]
     if running is not None:
+        if not isinstance(running, (tuple, list)) or len(running) != 2:
+            raise TypeError(f"running: expected a pair (mean, var), received {type(running).__name__}; pass both arrays")
         named += [("running mean", running[0]), ("running var", running[1])]
     for name, value in named:
         _check.float_array(name, value, dtype=x.dtype)
@@ -233,7 +236,13 @@ def update_running(running_mean, running_var, cache, momentum=0.1):
     if not cache.training:
         raise ValueError("cache: expected one of a training forward, received evaluation; pass training=True")
     M = cache.x.size // cache.x.shape[-1]
+    for name, value in (("running mean", running_mean), ("running var", running_var)):
+        _check.float_array(name, value, dtype=cache.mean.dtype)
+        _check.same_shape(name, value, cache.mean.shape, "the norm's channels")
+    momentum = _check.number("momentum", momentum, low=0, high=1)
+    if M == 1:
+        raise ValueError("cache: expected at least 2 values per channel, whose unbiased variance exists, received 1; add samples")
     dtype = running_mean.dtype.type
     keep, take = dtype(1 - momentum), dtype(momentum)
     running_mean[...] = keep * running_mean + take * cache.mean
-    running_var[...] = keep * running_var + take * (cache.var * dtype(M / max(M - 1, 1)))
+    running_var[...] = keep * running_var + take * (cache.var * dtype(M / (M - 1)))

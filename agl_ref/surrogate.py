@@ -99,6 +99,7 @@ def code_of(name):
 
 def _prepare(z, width, name, conventions):
     _check.float_array("z", z, min_ndim=0)
+    _check.conventions(conventions)
     width = z.dtype.type(_check.number("width", width, low=0))
     return np.ascontiguousarray(z).reshape(-1), width, heights(np.array(width), conventions)[()], code_of(name)
 

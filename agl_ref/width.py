@@ -50,10 +50,9 @@ def spread_slope(rule, decay, T):
 
 
 def _from_gamma(rule, gamma, v_th, decay, T, alpha, dtype, layer=None):
-    gamma = np.asarray(gamma)
-    if gamma.dtype not in _check.FLOATS:
-        raise TypeError(f"gamma: expected float32 or float64, received {gamma.dtype}; convert it yourself")
-    _check.float_array("gamma", gamma, min_ndim=0)
+    _check.float_array("gamma", np.asarray(gamma) if isinstance(gamma, np.floating) else gamma, min_ndim=0)
+    if gamma.ndim > 1:
+        raise ValueError(f"gamma: expected shape (C,), received {gamma.shape}; pass one scale per channel")
     v_th = _check.number("v_th", v_th, low=0, low_open=True)
     decay = _check.number("decay", decay, low=0, high=1, high_open=True)
     alpha = _check.number("alpha", alpha, low=0, low_open=True)
