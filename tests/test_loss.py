@@ -208,6 +208,16 @@ def test_two_forwards_before_a_backward_do_not_disturb_each_other():
     helpers.assert_same_bits(a[0], kept)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "tet"])
+def test_a_cache_gives_the_same_gradient_again_after_the_first_was_changed_in_place(loss):
+    _, cache = getattr(agl, f"{loss}_forward")(*drawn(12, 3, 4, 5))
+    backward = getattr(agl, f"{loss}_backward")
+    first = backward(cache)
+    kept = first.copy()
+    first *= 1024  # as loss scaling does
+    helpers.assert_same_bits(backward(cache), kept)
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 L, Y = np.zeros((2, 3, 4)), np.array([0, 1, 3])
