@@ -6,8 +6,13 @@ computed by one thread (OpenBLAS rounds differently with one and with two).
 """
 
 import functools
+import os
 
-import numba
+# GNU OpenMP's waiting threads spin for a while before they sleep. Where another process wants the same core, each
+# parallel loop then lasts until the scheduler's next turn: training took eight times as long. Spin briefly.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+import numba  # noqa: E402
 
 # fastmath is never on: it would let the compiler reorder sums.
 JIT = {"parallel": True, "cache": True, "fastmath": False, "error_model": "numpy"}

@@ -32,8 +32,8 @@ def conv_snn(
     dtype=np.float64,
     seed=0,
 ):
-    """A small conv SNN: spiking blocks (conv 3x3, tdBN, neuron), the first two at stride 2, a 2x2 average pool after each
-    of the following as long as the image allows, then flatten and a linear readout.
+    """A small conv SNN: spiking blocks (conv 3x3, tdBN, neuron), the first two at stride 2, from the second on a 2x2
+    average pool between one and the next as long as the image allows, then flatten and a linear readout.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def conv_snn(
         unit = _neuron(neuron, decay, v_th, conventions, dtype)
         layers.append(SpikingBlock(f"conv{i + 1}", synapse, TdBN(c_out, dtype=dtype), unit))
         size = (size - 1) // stride + 1
-        if i >= 2 and size >= 2:
+        if 0 < i < len(channels) - 1 and size >= 2:
             layers.append(AvgPool())
             size //= 2
         c_in = c_out

@@ -54,10 +54,10 @@ class TrainConfig:
     surrogate: str = "rectangular"
     T: int = 4
     encoding: str = "direct"
-    epochs: int = 4
-    batch: int = 100
+    epochs: int = 5
+    batch: int = 50
     optimiser: str = "sgd"
-    lr: float = 0.3
+    lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "cosine"
