@@ -15,7 +15,7 @@ coverage: $(VENV)/.installed-test
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --cov --cov-fail-under=95 tests agl_ref --ignore=tests/crosscheck
 
 lint: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --quiet 'ruff>=0.8'
+	$(BIN)/python -m pip install --quiet ruff==0.17.6
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 

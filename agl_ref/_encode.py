@@ -14,15 +14,11 @@ LOG_OFFSET = 1 / 255  # intensity="log": log(LOG_OFFSET + image), so that black 
 def check_images(name, x):
     """`x` itself if it is a finite, non-empty (N, H, W, C) array of uint8, float32 or float64."""
     if isinstance(x, np.ndarray) and x.dtype != np.uint8 and x.dtype not in _check.FLOATS:
-        raise TypeError(
-            f"{name}: expected uint8, float32 or float64, received {x.dtype}; convert it with .astype"
-        )
+        raise TypeError(f"{name}: expected uint8, float32 or float64, received {x.dtype}; convert it with .astype")
     if not isinstance(x, np.ndarray) or x.dtype != np.uint8:
         _check.float_array(name, x)
     if x.ndim != 4:
-        raise ValueError(
-            f"{name}: expected shape (N, H, W, C), received {x.shape}; add the channel axis last"
-        )
+        raise ValueError(f"{name}: expected shape (N, H, W, C), received {x.shape}; add the channel axis last")
     if x.size == 0:
         raise ValueError(f"{name}: expected at least one image, received shape {x.shape}; drop the call")
     return x
@@ -134,9 +130,7 @@ def simulated_events(x, T, rng, threshold=0.1, intensity="linear", max_shift=3):
 
 def _require_unit_interval(x):
     if x.min() < 0 or x.max() > 1:
-        raise ValueError(
-            f"x: expected pixels in [0, 1], received [{x.min()}, {x.max()}]; use to_float(x, dtype)"
-        )
+        raise ValueError(f"x: expected pixels in [0, 1], received [{x.min()}, {x.max()}]; use to_float(x, dtype)")
 
 
 def _generator(rng):

@@ -42,9 +42,7 @@ def _one_line_errors(path):
         raise ValueError(f"{path}: expected a whole file, received a truncated one; fetch it again") from None
     except (OSError, zlib.error, zipfile.BadZipFile, MemoryError, RuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"{path}: expected a readable, undamaged file, received: {reason}; fetch it again"
-        ) from None
+        raise ValueError(f"{path}: expected a readable, undamaged file, received: {reason}; fetch it again") from None
 
 
 def _checked_labels(path, y, n, num_classes):
@@ -60,9 +58,7 @@ def _require_file(path):
             f"{path}: expected a file, received {'a folder' if path.is_dir() else 'nothing there'}; add it"
         )
     if path.stat().st_size > MAX_BYTES:
-        raise ValueError(
-            f"{path}: expected at most {MAX_BYTES} bytes, received {path.stat().st_size}; cut it smaller"
-        )
+        raise ValueError(f"{path}: expected at most {MAX_BYTES} bytes, received {path.stat().st_size}; cut it smaller")
 
 
 # ---- IDX ---------------------------------------------------------------------------------------------------
@@ -100,9 +96,7 @@ def read_idx(path, num_axes):
             data = stream.read(size + 1)  # one more than declared: finds trailing bytes, unpacks no gzip bomb
     if len(data) != size:
         received = f"only {len(data)}: it is truncated" if len(data) < size else "more than that"
-        raise ValueError(
-            f"{path}: expected {size} bytes for sizes {tuple(shape)}, received {received}; fetch it again"
-        )
+        raise ValueError(f"{path}: expected {size} bytes for sizes {tuple(shape)}, received {received}; fetch it again")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
@@ -123,9 +117,7 @@ def read_idx_folder(folder, num_classes):
     found = find_idx(folder)
     missing = [name for key, name in IDX_FILES.items() if key not in found]
     if missing:
-        raise ValueError(
-            f"{folder}: expected the four IDX files, received none named {missing[0]}[.gz]; add it"
-        )
+        raise ValueError(f"{folder}: expected the four IDX files, received none named {missing[0]}[.gz]; add it")
     arrays = []
     for part in ("train", "test"):
         images, label_path = read_idx(found[f"x_{part}"], 3), found[f"y_{part}"]
@@ -179,9 +171,7 @@ def read_cifar10_python(path):
     try:
         batch = read_pickled_dict(data)
     except ValueError as error:
-        raise ValueError(
-            f"{path}: not a CIFAR-10 batch: {error}; get the file from its official site"
-        ) from None
+        raise ValueError(f"{path}: not a CIFAR-10 batch: {error}; get the file from its official site") from None
     rows, y = batch.get(b"data"), batch.get(b"labels")
     if rows is None or y is None:
         raise ValueError(
@@ -191,16 +181,12 @@ def read_cifar10_python(path):
     width = CIFAR_RECORD - 1
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != width:
         received = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
-        raise ValueError(
-            f"{path}: expected 'data' as uint8 of shape (N, {width}), received {received}; fetch it again"
-        )
+        raise ValueError(f"{path}: expected 'data' as uint8 of shape (N, {width}), received {received}; fetch it again")
     if not len(rows):
         raise ValueError(f"{path}: expected at least one image, received none; fetch it again")
     if not isinstance(y, np.ndarray):
         if not isinstance(y, list) or not all(type(label) is int and 0 <= label < 10 for label in y):
-            raise ValueError(
-                f"{path}: expected 'labels' as a list of integers 0..9, received others; fetch it again"
-            )
+            raise ValueError(f"{path}: expected 'labels' as a list of integers 0..9, received others; fetch it again")
         y = np.array(y, np.int64)
     return _images_from_planes(rows), _checked_labels(path, y, len(rows), 10)
 
@@ -235,9 +221,7 @@ def _npz_images(path, key, x):
             f"{path}: expected {key} as uint8, float32 or float64, received {x.dtype}; convert and save it"
         )
     if x.ndim not in (3, 4) or 0 in x.shape:
-        raise ValueError(
-            f"{path}: expected {key} of shape (N, H, W) or (N, H, W, C), received {x.shape}; reshape it"
-        )
+        raise ValueError(f"{path}: expected {key} of shape (N, H, W) or (N, H, W, C), received {x.shape}; reshape it")
     if x.dtype in _check.FLOATS and not np.isfinite(x).all():
         raise ValueError(f"{path}: {key}: {_check.first_not_finite(x)}; clean it first")
     return x[..., np.newaxis] if x.ndim == 3 else x
@@ -254,9 +238,7 @@ def _npz_member(path, archive, key):
                 f"{path}: expected {key} as an array of numbers, received {reason}; save it again"
             ) from None
         if member.read(1):  # reaching the end also compares the checksum
-            raise ValueError(
-                f"{path}: expected {key} to end with its last number, received more; save it again"
-            )
+            raise ValueError(f"{path}: expected {key} to end with its last number, received more; save it again")
     return array
 
 
@@ -265,9 +247,7 @@ def read_npz(path, num_classes=None):
     _require_file(path)
     with _one_line_errors(path):
         if not zipfile.is_zipfile(path):
-            raise ValueError(
-                f"{path}: expected an npz (a zip of arrays), received another format; use np.savez"
-            )
+            raise ValueError(f"{path}: expected an npz (a zip of arrays), received another format; use np.savez")
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
             if size > MAX_BYTES:
@@ -296,16 +276,13 @@ def read_npz(path, num_classes=None):
                 f"the label {num_classes - 1} with {len(train_y)} images; number the classes from 0"
             )
     for key_x, key_y in zip(keys[::2], keys[1::2], strict=True):
-        arrays[key_y] = _checked_labels(
-            f"{path}: {key_y}", arrays[key_y], len(arrays[key_x]), num_classes or 2
-        )
+        arrays[key_y] = _checked_labels(f"{path}: {key_y}", arrays[key_y], len(arrays[key_x]), num_classes or 2)
     if len(keys) == 2:
         x, y = arrays["x"], arrays["y"]
         test = np.arange(len(x)) % NPZ_TEST_EVERY == NPZ_TEST_EVERY - 1
         if not test.any():
             raise ValueError(
-                f"{path}: expected at least {NPZ_TEST_EVERY} images to split, received {len(x)}; "
-                "add x_test and y_test"
+                f"{path}: expected at least {NPZ_TEST_EVERY} images to split, received {len(x)}; add x_test and y_test"
             )
         return [x[~test], y[~test], x[test], y[test]], num_classes
     x_train, x_test = arrays[keys[0]], arrays["x_test"]

@@ -12,7 +12,7 @@ import os
 # parallel loop then lasts until the scheduler's next turn: training took eight times as long. Spin briefly.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-import numba  # noqa: E402
+import numba
 
 # fastmath is never on: it would let the compiler reorder sums.
 JIT = {"parallel": True, "cache": True, "fastmath": False, "error_model": "numpy"}

@@ -79,14 +79,10 @@ class _Array:
         order = order.decode("latin-1") if isinstance(order, bytes) else order
         if not (isinstance(dtype, _Dtype) and isinstance(data, (bytes, bytearray)) and order in ("C", "F")):
             raise ValueError("expected an array's dtype, bytes and order, received something else")
-        if not (
-            isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape) and len(shape) <= 4
-        ):
+        if not (isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape) and len(shape) <= 4):
             raise ValueError("expected an array's shape of at most four sizes >= 0, received something else")
         if math.prod(shape) * dtype.dtype.itemsize != len(data):
-            raise ValueError(
-                f"expected an array of shape {shape} and {dtype.dtype}, received {len(data)} bytes for it"
-            )
+            raise ValueError(f"expected an array of shape {shape} and {dtype.dtype}, received {len(data)} bytes for it")
         self.array = np.frombuffer(bytes(data), dtype.dtype).reshape(shape, order=order)
 
 
@@ -94,12 +90,7 @@ def _call(name, arguments):
     """Imitates the admitted calls; refuses every other one."""
     if type(name) is not _Name or type(arguments) is not tuple:
         raise ValueError("expected a call of an admitted name, received another object")
-    if (
-        name == RECONSTRUCT
-        and len(arguments) == 3
-        and arguments[0] == ARRAY
-        and isinstance(arguments[0], _Name)
-    ):
+    if name == RECONSTRUCT and len(arguments) == 3 and arguments[0] == ARRAY and isinstance(arguments[0], _Name):
         return _Array()
     if name == DTYPE and 1 <= len(arguments) <= 3:
         return _Dtype(*arguments)
@@ -116,9 +107,7 @@ def _call(name, arguments):
 
 def _admit(name):
     if name not in ADMITTED_NAMES:
-        raise ValueError(
-            f"it asks for {name.replace(' ', '.')[:80]!r}, which is not admitted and was not run"
-        )
+        raise ValueError(f"it asks for {name.replace(' ', '.')[:80]!r}, which is not admitted and was not run")
     return _Name(ADMITTED_NAMES[name])
 
 
@@ -219,9 +208,7 @@ def read_pickled_dict(data):
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # pickletools warns of escapes in text opcodes, which are refused anyway
+            warnings.simplefilter("ignore")  # pickletools warns of escapes in text opcodes, which are refused anyway
             result = _interpret(data)
     except (IndexError, KeyError):
         raise ValueError("damaged pickle: an opcode refers to something that is not there") from None

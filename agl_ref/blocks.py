@@ -79,7 +79,9 @@ class Linear:
     def output_shape(self, shape):
         f_in, f_out = self.params["weight"].shape
         if shape != (f_in,):
-            raise ValueError(f"linear: expected an input of shape ({f_in},), received {shape}; add Flatten or change f_in")
+            raise ValueError(
+                f"linear: expected an input of shape ({f_in},), received {shape}; add Flatten or change f_in"
+            )
         return (f_out,)
 
     def forward(self, x):
@@ -213,9 +215,7 @@ class SpikingBlock:
         else:
             gamma = None if self.norm is None else self.norm.params["gamma"]
             alpha = 1.0 if self.norm is None else self.norm.alpha
-            width = width_of_layer(
-                gamma, self.neuron.v_th, decay, len(x), x.dtype, mode.conventions, alpha, self.name
-            )
+            width = width_of_layer(gamma, self.neuron.v_th, decay, len(x), x.dtype, mode.conventions, alpha, self.name)
         relaxed_width = width if mode.relaxed else None
         s, cache = neuron._forward(current, decay, self.neuron.v_th, mode.conventions, mode.surrogate, relaxed_width)
         return s, BlockCache(synapse_cache, norm_cache, cache, width)

@@ -35,7 +35,7 @@ def _channels(text):
 
 
 def _width(text):
-    """"adaptive" or another rule, or a number for a fixed kappa."""
+    """ "adaptive" or another rule, or a number for a fixed kappa."""
     try:
         return {"width": "fixed", "fixed_width": float(text)}
     except ValueError:
@@ -238,7 +238,9 @@ def _eval(args):
 
     path = Path(args.folder) / "checkpoints" / "last.npz"
     if (Path(args.folder) / "config.json").is_file() and not path.is_file():
-        raise ValueError(f"{path}: expected a checkpoint, received none; train first: agl-ref train --resume {args.folder}")
+        raise ValueError(
+            f"{path}: expected a checkpoint, received none; train first: agl-ref train --resume {args.folder}"
+        )
     trainer = open_run(args.folder, start="read", data_path=args.data)
     trainer.load_checkpoint(path)
     _report(trainer, trainer.evaluate(), args.json)

@@ -22,9 +22,7 @@ __all__ = [
 
 BUNDLED_FILE = Path(__file__).parent / "data_files" / "fashion_mnist_subset.npz"
 BUNDLED_FINGERPRINT = "69bfd1e1fe7b4838a2342a18d916f2bae96abb073e100f5fe7d0b2b735b54bee"
-FASHION_MNIST_FOLDER = Path(
-    "/usr/share/datasets/fashion-mnist"
-)  # where Debian's dataset-fashion-mnist puts it
+FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
 FASHION_MNIST_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
@@ -124,9 +122,7 @@ def first_of_each_class(y, n, num_classes):
         wanted = n // num_classes + (label < n % num_classes)
         found = np.flatnonzero(y == label)[:wanted]
         if len(found) < wanted:
-            raise ValueError(
-                f"n: expected {wanted} images of class {label}, received {len(found)}; ask for fewer"
-            )
+            raise ValueError(f"n: expected {wanted} images of class {label}, received {len(found)}; ask for fewer")
         chosen.append(found)
     return np.sort(np.concatenate(chosen))
 
@@ -171,11 +167,7 @@ def load(name_or_path):
     elif path.is_file() and path.suffix.lower() == ".npz":
         return load_npz(path)
     what = (
-        "a folder without such files"
-        if path.is_dir()
-        else "another kind of file"
-        if path.exists()
-        else "no such path"
+        "a folder without such files" if path.is_dir() else "another kind of file" if path.exists() else "no such path"
     )
     raise ValueError(f"{path}: expected one of: {ACCEPTED}; received {what}; give one of these")
 
@@ -193,9 +185,7 @@ def load_bundled():
     arrays, num_classes = _formats.read_npz(BUNDLED_FILE)
     dataset = Dataset("fashion-mnist-subset", *arrays, num_classes, FASHION_MNIST_CLASSES)
     if dataset.fingerprint() != BUNDLED_FINGERPRINT:
-        raise ValueError(
-            f"{BUNDLED_FILE}: expected the bundled subset, received other images; reinstall agl_ref"
-        )
+        raise ValueError(f"{BUNDLED_FILE}: expected the bundled subset, received other images; reinstall agl_ref")
     return dataset
 
 
@@ -288,9 +278,7 @@ def standardise(x, mean, std, dtype):
         _check.same_shape(name, array, (x.shape[3],), "the channels of x")
         _check.float_array(name, array)
     if std.min() <= 0:
-        raise ValueError(
-            f"std: expected positive numbers, received {std.min()}; use 1 for a constant channel"
-        )
+        raise ValueError(f"std: expected positive numbers, received {std.min()}; use 1 for a constant channel")
     if x.dtype != np.uint8:
         return ((x - mean) / std).astype(dtype)
     table = ((np.arange(256)[:, np.newaxis] / 255 - mean) / std).astype(dtype)  # (256, C)

@@ -1,8 +1,8 @@
 """The border to other frameworks: array layouts. The engine itself is always "TN..C".
 
-    "TN..C"  (T, N, H, W, C) or (T, N, F)   agl_ref
-    "NTC.."  (N, T, C, H, W) or (N, T, F)   the official implementation
-    "TNC.."  (T, N, C, H, W) or (T, N, F)   most frameworks
+"TN..C"  (T, N, H, W, C) or (T, N, F)   agl_ref
+"NTC.."  (N, T, C, H, W) or (N, T, F)   the official implementation
+"TNC.."  (T, N, C, H, W) or (T, N, F)   most frameworks
 """
 
 import numpy as np

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _check, neuron
 from .blocks import Mode, Readout, Residual, SpikingBlock
-from .conventions import MPD_AGL, Conventions
+from .conventions import MPD_AGL
 from .loss import cross_entropy_backward, cross_entropy_forward, tet_backward, tet_forward
 from .surrogate import code_of
 
@@ -121,7 +121,9 @@ class Network:
 
     def __init__(self, layers, input_shape, conventions=MPD_AGL, surrogate="rectangular"):
         if not layers or not isinstance(layers[-1], Readout):
-            raise ValueError("layers: expected a list whose last layer is a Readout, received none; append Readout(...)")
+            raise ValueError(
+                "layers: expected a list whose last layer is a Readout, received none; append Readout(...)"
+            )
         _check.conventions(conventions)
         code_of(surrogate)
         self.layers, self.input_shape = list(layers), tuple(input_shape)
@@ -135,7 +137,9 @@ class Network:
             raise ValueError(f"layers: expected unique names, received {names}; rename one")
         dtypes = {p.dtype for p in self.parameters().values()}
         if len(dtypes) != 1:
-            raise TypeError(f"layers: expected one dtype, received {sorted(map(str, dtypes))}; build all with one dtype")
+            raise TypeError(
+                f"layers: expected one dtype, received {sorted(map(str, dtypes))}; build all with one dtype"
+            )
         self.dtype = dtypes.pop()
 
     def blocks(self):
@@ -198,7 +202,9 @@ class Network:
             unknown = sorted(set(widths) - {name for name, _ in self.blocks()})
             if unknown:
                 raise ValueError(f"widths: expected names of spiking blocks, received {unknown}; see trace.names()")
-            widths = {name: neuron._check_width(f"widths[{name!r}]", w, len(x), self.dtype) for name, w in widths.items()}
+            widths = {
+                name: neuron._check_width(f"widths[{name!r}]", w, len(x), self.dtype) for name, w in widths.items()
+            }
         mode = Mode(training, self.conventions, self.surrogate, relaxed, widths)
         y, caches = x, []
         for layer in self.layers:
@@ -224,7 +230,9 @@ class Network:
         {parameter name: gradient}
         """
         if trace.net is not self:
-            raise ValueError("trace: expected one of this network's forward, received another network's; run forward here")
+            raise ValueError(
+                "trace: expected one of this network's forward, received another network's; run forward here"
+            )
         _check.float_array("dlogits", dlogits, min_ndim=3, dtype=self.dtype, finite=False)
         _check.same_shape("dlogits", dlogits, trace.logits.shape, "the logits")
         grads, d = {}, dlogits

@@ -196,7 +196,9 @@ def tdbn_forward(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, conventions=MPD_
     named = [("gamma", gamma), ("beta", beta)]
     if running is not None:
         if not isinstance(running, (tuple, list)) or len(running) != 2:
-            raise TypeError(f"running: expected a pair (mean, var), received {type(running).__name__}; pass both arrays")
+            raise TypeError(
+                f"running: expected a pair (mean, var), received {type(running).__name__}; pass both arrays"
+            )
         named += [("running mean", running[0]), ("running var", running[1])]
     for name, value in named:
         _check.float_array(name, value, dtype=x.dtype)
@@ -241,7 +243,9 @@ def update_running(running_mean, running_var, cache, momentum=0.1):
         _check.same_shape(name, value, cache.mean.shape, "the norm's channels")
     momentum = _check.number("momentum", momentum, low=0, high=1)
     if M == 1:
-        raise ValueError("cache: expected at least 2 values per channel, whose unbiased variance exists, received 1; add samples")
+        raise ValueError(
+            "cache: expected at least 2 values per channel, whose unbiased variance exists, received 1; add samples"
+        )
     dtype = running_mean.dtype.type
     keep, take = dtype(1 - momentum), dtype(momentum)
     running_mean[...] = keep * running_mean + take * cache.mean

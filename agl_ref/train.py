@@ -108,7 +108,9 @@ class TrainConfig:
                 raise ValueError(f"expected exactly the fields {', '.join(sorted(known))}")
             return cls(**values)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{name}: expected a configuration written by agl_ref, received one with: {error}") from None
+            raise ValueError(
+                f"{name}: expected a configuration written by agl_ref, received one with: {error}"
+            ) from None
 
 
 def build_network(config, dataset):
@@ -366,7 +368,16 @@ def read_checkpoint(path):
                   "optimiser_steps": int}  # fmt: skip
         if not all(isinstance(meta.get(key), kind) for key, kind in fields.items()) or meta["format"] != 1:
             raise ValueError("its description is incomplete or of another format")
-    except (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise CheckpointError(
             f"{path}: expected a checkpoint written by agl_ref, received a corrupt or foreign file ({error}); delete it "
             "to start this run again"

@@ -140,9 +140,7 @@ def make_parameters(layers, shape, num_classes, seed=0, dyadic=False):
                 shape = walk(layer["body"], shape, inner)
             elif kind == "readout":
                 full = prefix + layer["name"]
-                params[full + ".weight"] = rng.normal(
-                    0.0, 1.0 / math.sqrt(shape[-1]), (shape[-1], num_classes)
-                )
+                params[full + ".weight"] = rng.normal(0.0, 1.0 / math.sqrt(shape[-1]), (shape[-1], num_classes))
                 if layer["bias"]:
                     params[full + ".bias"] = rng.normal(0.0, 0.3, num_classes)
             else:
@@ -210,9 +208,7 @@ def build(layers, shape, num_classes, params, conventions=None, surrogate="recta
             elif kind == "readout":
                 one = agl.Readout(layer["name"], shape[-1], num_classes, layer["bias"], dtype)
             else:
-                one = {"avg_pool": agl.AvgPool, "global_avg_pool": agl.GlobalAvgPool, "flatten": agl.Flatten}[
-                    kind
-                ]()
+                one = {"avg_pool": agl.AvgPool, "global_avg_pool": agl.GlobalAvgPool, "flatten": agl.Flatten}[kind]()
                 shape = pool_shape(layer, shape)
             made.append(one)
         return made, shape
@@ -236,9 +232,7 @@ def running_of(net):
     """{block: (mean, var)}, copies of the network's running statistics."""
     values = net.running_statistics()
     names = sorted({key.rsplit(".", 1)[0] for key in values})
-    return {
-        name: (values[name + ".running_mean"].copy(), values[name + ".running_var"].copy()) for name in names
-    }
+    return {name: (values[name + ".running_mean"].copy(), values[name + ".running_var"].copy()) for name in names}
 
 
 # --------------------------------------------------------------------------------- the naive relaxed network

@@ -147,9 +147,7 @@ def test_fingerprint_sees_every_array_its_dtype_and_its_shape():
     changed.append(small_dataset(**turned))
     flat = {key: getattr(base, key).reshape(-1, 3, 4, 2) for key in ("x_train", "x_test")}
     changed.append(small_dataset(**flat))  # the same bytes in another shape
-    changed.append(
-        small_dataset(**{key: getattr(base, key).astype(np.float32) for key in ("x_train", "x_test")})
-    )
+    changed.append(small_dataset(**{key: getattr(base, key).astype(np.float32) for key in ("x_train", "x_test")}))
     assert len({dataset.fingerprint() for dataset in [base, *changed]}) == len(changed) + 1
 
 
@@ -389,9 +387,7 @@ def short_string(text):
 def python2_batch(rows, labels, dtype=b"u1", fortran=b"\x89"):
     """What Python 2's cPickle and NumPy 1 write for a batch in protocol 2, opcode by opcode."""
     raw = rows.tobytes("F" if fortran == b"\x88" else "C")
-    out = (
-        b"\x80\x02}q\x01(" + short_string(b"batch_label") + b"q\x02" + short_string(b"training batch 1 of 5")
-    )
+    out = b"\x80\x02}q\x01(" + short_string(b"batch_label") + b"q\x02" + short_string(b"training batch 1 of 5")
     out += b"q\x03" + short_string(b"labels") + b"q\x04]q\x05("
     out += b"".join(b"K" + bytes([label]) for label in labels) + b"e"
     out += short_string(b"data") + b"q\x06"
@@ -568,9 +564,7 @@ def test_a_malicious_pickle_is_refused_without_running(tmp_path, protocol):
 
 
 def test_objects_in_arrays_are_refused(tmp_path):
-    assert "dtype 'O8'" in batch_error(
-        tmp_path, pickle.dumps({b"data": np.array([[1]], object), b"labels": [1]}, 2)
-    )
+    assert "dtype 'O8'" in batch_error(tmp_path, pickle.dumps({b"data": np.array([[1]], object), b"labels": [1]}, 2))
     assert "dtype 'O8'" in batch_error(tmp_path, python2_batch(ROWS, LABELS, dtype=b"O8"))
     structured = np.zeros(2, [("a", "u1")])
     assert "dtype 'V1'" in batch_error(tmp_path, pickle.dumps({b"data": structured, b"labels": [1]}, 2))

@@ -68,9 +68,7 @@ def engine_loss(net, x, labels, loss, widths):
         sides = []
         for name, cache in trace.items():
             v_th = dict(net.blocks())[name].neuron.v_th
-            sides += [
-                nets.kink_sides(u - v_th, k, net.surrogate) for u, k in zip(cache.u, cache.width, strict=True)
-            ]
+            sides += [nets.kink_sides(u - v_th, k, net.surrogate) for u, k in zip(cache.u, cache.width, strict=True)]
         return nets.naive_loss(trace.logits, labels, net.conventions.readout, loss), sides
 
     return f
@@ -173,9 +171,7 @@ def test_relaxed_differences_over_time(network, T, surrogate):
     relaxed_case(network, T, surrogate)
 
 
-@pytest.mark.parametrize(
-    ("row", "value"), [(row, value) for row in RELAXED_ROWS for value in CHOICES[row][1:]]
-)
+@pytest.mark.parametrize(("row", "value"), [(row, value) for row in RELAXED_ROWS for value in CHOICES[row][1:]])
 @pytest.mark.parametrize("network", ["plain", "residual"])
 def test_relaxed_differences_of_each_convention(network, row, value):
     relaxed_case(network, 3, "arctan", **{row: value})
@@ -214,9 +210,7 @@ def test_given_widths_are_used():
     np.testing.assert_array_equal(trace["conv1"].width, widths["conv1"])
     usual = net.forward(x)
     np.testing.assert_array_equal(trace["hidden"].width, usual["hidden"].width)
-    assert_same_bits(
-        grads_of(net, trace, labels), grads_of(net, usual.replace("conv1", width=widths["conv1"]), labels)
-    )
+    assert_same_bits(grads_of(net, trace, labels), grads_of(net, usual.replace("conv1", width=widths["conv1"]), labels))
     assert not np.array_equal(
         grads_of(net, trace, labels)["conv1.weight"], grads_of(net, usual, labels)["conv1.weight"]
     )
@@ -304,11 +298,7 @@ def conv_weight_gradient(x, dy, weight, stride, padding):
 def new_spikes(cache, fractional, seed=5):
     """Other spikes of the same shape: 0 or 1, or any real value, which is a spike only to whoever looks."""
     rng = np.random.default_rng(seed)
-    return (
-        rng.normal(size=cache.s.shape)
-        if fractional
-        else (rng.random(cache.s.shape) < 0.4).astype(cache.s.dtype)
-    )
+    return rng.normal(size=cache.s.shape) if fractional else (rng.random(cache.s.shape) < 0.4).astype(cache.s.dtype)
 
 
 # network, block whose spikes are replaced, block that reads them, what it reads (new spikes, trace)
@@ -328,9 +318,7 @@ READERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("network", "block", "reader", "read"), READERS, ids=lambda v: v if isinstance(v, str) else ""
-)
+@pytest.mark.parametrize(("network", "block", "reader", "read"), READERS, ids=lambda v: v if isinstance(v, str) else "")
 @pytest.mark.parametrize("fractional", [False, True])
 def test_replaced_spikes_reach_the_next_weight(network, block, reader, read, fractional):
     """The next layer's weight gradient is x^T dy with the new x; dy, from further on, is as before."""

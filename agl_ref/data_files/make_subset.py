@@ -46,12 +46,8 @@ def subset_bytes(dataset, n_train=N_TRAIN, n_test=N_TEST):
 
 def main(arguments=None):
     """Writes the file and prints its size and fingerprint."""
-    parser = argparse.ArgumentParser(
-        prog="python -m agl_ref.data_files.make_subset", description=main.__doc__
-    )
-    parser.add_argument(
-        "--data", default="fashion-mnist", help="folder of the official files (default: Debian's)"
-    )
+    parser = argparse.ArgumentParser(prog="python -m agl_ref.data_files.make_subset", description=main.__doc__)
+    parser.add_argument("--data", default="fashion-mnist", help="folder of the official files (default: Debian's)")
     parser.add_argument("--out", type=Path, default=data.BUNDLED_FILE, help="default: the bundled file")
     options = parser.parse_args(arguments)
     try:

@@ -110,9 +110,7 @@ def differs(one, other):
     """Whether two runs differ in their loss or in a gradient, by more than rounding."""
     if abs(one.loss - other.loss) > 1e-9:
         return True
-    return any(
-        np.abs(one.grads[k] - other.grads[k]).max() > 1e-9 * np.abs(other.grads[k]).max() for k in one.grads
-    )
+    return any(np.abs(one.grads[k] - other.grads[k]).max() > 1e-9 * np.abs(other.grads[k]).max() for k in one.grads)
 
 
 # -------------------------------------------------------------------------------------------------- networks
@@ -248,9 +246,7 @@ def test_bias_before_a_norm():
     net.update_running_statistics(ours.trace)
     theirs = twin.run(layers, params, x, labels, running=nets.running_of(net))
     trace = net.forward(x, training=False)
-    grads = net.backward(
-        trace, agl.cross_entropy_backward(agl.cross_entropy_forward(trace.logits, labels)[1])
-    )
+    grads = net.backward(trace, agl.cross_entropy_backward(agl.cross_entropy_forward(trace.logits, labels)[1]))
     for name in ("conv1.bias", "hidden.bias"):
         assert_close(name, grads[name], theirs.grads[name])
 
@@ -265,23 +261,17 @@ def test_width_is_two_standard_deviations_of_the_current(norm_scale):
     expected = 2 * y.std()
     kappa = twin.widths(torch.tensor(gamma), 0.75, 1.0, torch.tensor(0.2, dtype=torch.float64), 1, rule)[0]
     assert float(kappa) == pytest.approx(expected, rel=1e-5)  # eps in the norm
-    assert agl.width.width_of_layer(gamma, 0.75, 0.2, 1, np.float64, conventions) == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert agl.width.width_of_layer(gamma, 0.75, 0.2, 1, np.float64, conventions) == pytest.approx(expected, rel=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------- ops
 
 LIF_CHANGES = [{}] + [
-    {field: value}
-    for field, value in CHANGES
-    if field not in ("width", "norm_variance", "norm_scale", "readout")
+    {field: value} for field, value in CHANGES if field not in ("width", "norm_variance", "norm_scale", "readout")
 ]
 
 
-@pytest.mark.parametrize(
-    "changes", LIF_CHANGES, ids=lambda c: "-".join(f"{k}={v}" for k, v in c.items()) or "default"
-)
+@pytest.mark.parametrize("changes", LIF_CHANGES, ids=lambda c: "-".join(f"{k}={v}" for k, v in c.items()) or "default")
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("plif", [False, True])
 def test_neuron(changes, surrogate, plif):
