@@ -9,7 +9,7 @@ import functools
 import os
 
 # GNU OpenMP's waiting threads spin for a while before they sleep. Where another process wants the same core, each
-# parallel loop then lasts until the scheduler's next turn: training took eight times as long. Spin briefly.
+# parallel loop then lasts until the scheduler's next turn, and training takes several times as long. Spin briefly.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import numba
