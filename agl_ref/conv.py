@@ -35,28 +35,41 @@ class ConvCache(NamedTuple):
 
 
 @inner
+def _inside(h, H, start, length, row_length):
+    """Which part a..e-1 of a patch's row lies inside the image; the rest is padding."""
+    if h < 0 or h >= H:
+        return 0, 0
+    a = min(max(0, -start), length)
+    return a, max(a, min(length, row_length - start))
+
+
+@inner
 def _gather(x, geometry, first, last, patches):
-    """Copy the patches of output rows first..last-1 (all images' rows counted through) side by side."""
+    """Copy the patches of output rows first..last-1 (all images' rows counted through) side by side.
+
+    x (B, H, W C): one row of a patch, kw pixels, is contiguous there and is copied in one go.
+    """
     kh, kw, stride, padding, Ho, Wo = geometry
-    _, H, W, C = x.shape
+    H = x.shape[1]
+    length = patches.shape[1] // kh
+    C = length // kw
     zero = x.dtype.type(0)
     m = 0
     for row in range(first, last):
         b, i = row // Ho, row % Ho
         for j in range(Wo):
-            patch = patches[m]
+            start = (j * stride - padding) * C
             for p in range(kh):
                 h = i * stride + p - padding
-                for q in range(kw):
-                    w = j * stride + q - padding
-                    place = patch[(p * kw + q) * C : (p * kw + q + 1) * C]
-                    if 0 <= h < H and 0 <= w < W:
-                        source = x[b, h, w]
-                        for c in range(C):
-                            place[c] = source[c]
-                    else:
-                        for c in range(C):
-                            place[c] = zero
+                place = patches[m, p * length : (p + 1) * length]
+                a, e = _inside(h, H, start, length, x.shape[2])
+                for k in range(a):
+                    place[k] = zero
+                source, middle, rest = x[b, max(0, min(h, H - 1)), start + a : start + e], place[a:e], place[e:]
+                for k in range(middle.size):
+                    middle[k] = source[k]
+                for k in range(rest.size):
+                    rest[k] = zero
             m += 1
     return m
 
@@ -97,23 +110,23 @@ def _dense_dweight_kernel(x, dy, geometry, partial):
 
 @inner
 def _scatter_add(patches, geometry, first, last, dx):
-    """The transpose of `_gather`: add each patch back to where it was copied from."""
+    """The transpose of `_gather`: add each patch back to where it was copied from; dx (B, H, W C)."""
     kh, kw, stride, padding, Ho, Wo = geometry
-    _, H, W, C = dx.shape
+    H = dx.shape[1]
+    length = patches.shape[1] // kh
+    C = length // kw
     m = 0
     for row in range(first, last):
         b, i = row // Ho, row % Ho
         for j in range(Wo):
-            patch = patches[m]
+            start = (j * stride - padding) * C
             for p in range(kh):
                 h = i * stride + p - padding
-                for q in range(kw):
-                    w = j * stride + q - padding
-                    if 0 <= h < H and 0 <= w < W:
-                        place = patch[(p * kw + q) * C : (p * kw + q + 1) * C]
-                        target = dx[b, h, w]
-                        for c in range(C):
-                            target[c] += place[c]
+                a, e = _inside(h, H, start, length, dx.shape[2])
+                place = patches[m, p * length + a : p * length + e]
+                target = dx[b, max(0, min(h, H - 1)), start + a : start + e]
+                for k in range(place.size):
+                    target[k] += place[k]
             m += 1
 
 
@@ -134,56 +147,119 @@ def _dense_dx_kernel(dy, weight, geometry, dx):
             _scatter_add(patches, geometry, first, last, dx)
 
 
+@inner
+def _add_rows(target, rows, index, factor, n):
+    """target += sum over k < n of factor[k] rows[index[k]]; four at a time, to load and store the target less often."""
+    k = 0
+    while k + 4 <= n:
+        r0, r1, r2, r3 = rows[index[k]], rows[index[k + 1]], rows[index[k + 2]], rows[index[k + 3]]
+        f0, f1, f2, f3 = factor[k], factor[k + 1], factor[k + 2], factor[k + 3]
+        for o in range(target.size):
+            target[o] += (f0 * r0[o] + f1 * r1[o]) + (f2 * r2[o] + f3 * r3[o])
+        k += 4
+    while k < n:
+        r0, f0 = rows[index[k]], factor[k]
+        for o in range(target.size):
+            target[o] += f0 * r0[o]
+        k += 1
+
+
+@inner
+def _list_nonzeros(row, index, value):
+    """The nonzero entries of one pixel's channels: their places and values; returns how many."""
+    n = 0
+    for c in range(row.size):
+        if row[c] != 0:
+            index[n] = c
+            value[n] = row[c]
+            n += 1
+    return n
+
+
 @kernel
 def _spike_forward_kernel(x, weight, geometry, y):
-    """For each nonzero input: y[output row it touches] += x * weight row. y (B, Ho, Wo, C_out) starts at the bias."""
+    """For each nonzero input: y[output row it touches] += x * weight row. y (B, Ho, Wo, C_out) starts at 0.
+
+    Block by block of output rows, tap by tap: so a block of y and one tap's weights stay in the cache.
+    """
     kh, kw, stride, padding, Ho, Wo = geometry
-    B, H, W, C = x.shape
-    for b in prange(B):
-        for h in range(H):
-            for w in range(W):
-                for c in range(C):
-                    value = x[b, h, w, c]
-                    if value == 0:
-                        continue
-                    for p in range(kh):
-                        i = (h + padding - p) // stride
-                        if (h + padding - p) % stride != 0 or i < 0 or i >= Ho:
-                            continue
-                        for q in range(kw):
-                            j = (w + padding - q) // stride
-                            if (w + padding - q) % stride != 0 or j < 0 or j >= Wo:
-                                continue
-                            row, target = weight[p, q, c], y[b, i, j]
-                            for o in range(row.size):
-                                target[o] += value * row[o]
+    _, H, W, C = x.shape
+    rows = len(x) * Ho
+    step = max(1, PATCHES // Wo)
+    for block in prange((rows + step - 1) // step):
+        first, last = block * step, min((block + 1) * step, rows)
+        index, value = np.empty((W, C), np.int32), np.empty((W, C), x.dtype)
+        count = np.empty(W, np.int64)
+        for p in range(kh):
+            for row in range(first, last):
+                b, i = row // Ho, row % Ho
+                h = i * stride + p - padding
+                if h < 0 or h >= H:
+                    continue
+                for w in range(W):
+                    count[w] = _list_nonzeros(x[b, h, w], index[w], value[w])
+                for q in range(kw):
+                    for j in range(Wo):
+                        w = j * stride + q - padding
+                        if 0 <= w < W and count[w] > 0:
+                            _add_rows(y[b, i, j], weight[p, q], index[w], value[w], count[w])
+
+
+@inner
+def _list_by_channel(x, channels, pixels, place, value, count):
+    """The nonzero entries of pixels a..e-1 of x (P, C), channel by channel: places counted from a, and values."""
+    count[:] = 0
+    for m in range(pixels[0], pixels[1]):
+        for k in range(channels[1] - channels[0]):
+            v = x[m, channels[0] + k]
+            if v != 0:
+                place[k, count[k]] = m - pixels[0]
+                value[k, count[k]] = v
+                count[k] += 1
+
+
+@inner
+def _outputs_of(first, last, tap, geometry, shape, out):
+    """For each pixel of input rows first..last-1 the output it reaches through this tap, counted through, or -1."""
+    _, _, stride, padding, Ho, Wo = geometry
+    H, W = shape
+    for row in range(first, last):
+        b, i = row // H, row % H + padding - tap[0]
+        for w in range(W):
+            j = w + padding - tap[1]
+            inside = i >= 0 and j >= 0 and i % stride == 0 and j % stride == 0
+            inside = inside and i // stride < Ho and j // stride < Wo
+            out[(row - first) * W + w] = (b * Ho + i // stride) * Wo + j // stride if inside else -1
 
 
 @kernel
-def _spike_dweight_kernel(x, dy, geometry, dweight):
-    """For each nonzero input: dweight row += x * dy[output row it touches]. Threads share the input channels out."""
-    kh, kw, stride, padding, Ho, Wo = geometry
-    B, H, W, C = x.shape
-    step = max(1, C // 16)
-    for part in prange((C + step - 1) // step):
-        for b in range(B):
-            for h in range(H):
-                for w in range(W):
-                    for c in range(part * step, min((part + 1) * step, C)):
-                        value = x[b, h, w, c]
-                        if value == 0:
-                            continue
-                        for p in range(kh):
-                            i = (h + padding - p) // stride
-                            if (h + padding - p) % stride != 0 or i < 0 or i >= Ho:
-                                continue
-                            for q in range(kw):
-                                j = (w + padding - q) // stride
-                                if (w + padding - q) % stride != 0 or j < 0 or j >= Wo:
-                                    continue
-                                row, target = dy[b, i, j], dweight[p, q, c]
-                                for o in range(row.size):
-                                    target[o] += value * row[o]
+def _spike_dweight_kernel(x, dy, geometry, shape, dweight):
+    """For each nonzero input: dweight row += x * dy[output row it touches]. Threads share the input channels out.
+
+    x (B H W, C), dy (B Ho Wo, C_out), shape (H, W). Block by block of input rows, so that a block of dy stays in the cache.
+    """
+    kh, kw = geometry[:2]
+    H, W = shape
+    P, C = x.shape
+    step = max(1, PATCHES // W)
+    group = max(1, min(32, C // 4))
+    for part in prange((C + group - 1) // group):
+        channels = (part * group, min((part + 1) * group, C))
+        places, values = np.empty((group, step * W), np.int32), np.empty((group, step * W), x.dtype)
+        count, out = np.empty(group, np.int64), np.empty(step * W, np.int64)
+        index, factor = np.empty(step * W, np.int64), np.empty(step * W, x.dtype)
+        for first in range(0, P // W, step):
+            last = min(first + step, P // W)
+            _list_by_channel(x, channels, (first * W, last * W), places, values, count)
+            for p in range(kh):
+                for q in range(kw):
+                    _outputs_of(first, last, (p, q), geometry, shape, out)
+                    for k in range(channels[1] - channels[0]):
+                        n = 0
+                        for e in range(count[k]):
+                            index[n], factor[n] = out[places[k, e]], values[k, e]
+                            n += index[n] >= 0
+                        _add_rows(dweight[p, q, channels[0] + k], dy, index, factor, n)
 
 
 def _geometry(x_shape, weight_shape, stride, padding):
@@ -193,10 +269,19 @@ def _geometry(x_shape, weight_shape, stride, padding):
     return kh, kw, stride, padding, Ho, Wo
 
 
+def _rows(images):
+    """(B, H, W, C) as (B, H, W C): the view that the dense kernels copy from."""
+    return images.reshape(*images.shape[:2], -1)
+
+
 def _spikes_pay(x, weight):
-    """Whether the input is sparse enough for the spike-driven path, measured against BLAS (see CONTRIBUTING)."""
-    most = 0.10 if x.dtype == np.float32 else 0.18
-    return weight.shape[-1] >= 16 and np.count_nonzero(x) <= most * x.size
+    """Whether the input is sparse enough for the spike-driven path, measured against BLAS (see CONTRIBUTING).
+
+    Adding a weight row costs a fixed effort besides its additions: the longer the rows, the more spikes are worth it.
+    """
+    C_out = weight.shape[-1]
+    most = (0.20 if x.dtype == np.float32 else 0.25) * (C_out / 128) ** 0.5
+    return C_out >= 64 and np.count_nonzero(x) <= most * x.size
 
 
 def _forward(x, weight, bias, stride, padding, path="auto"):
@@ -214,7 +299,7 @@ def _forward(x, weight, bias, stride, padding, path="auto"):
         y = np.empty(shape, x.dtype)
         with one_blas_thread():
             flat_weight = weight.reshape(-1, shape[-1])
-            _dense_forward_kernel(images, flat_weight, geometry, y.reshape(-1, shape[-1]))
+            _dense_forward_kernel(_rows(images), flat_weight, geometry, y.reshape(-1, shape[-1]))
     if bias is not None:
         y += bias
     cache = ConvCache(x, weight, bias is not None, stride, padding, spikes)
@@ -231,17 +316,17 @@ def _backward(dy, cache, need_dx=True):
     flat_weight = weight.reshape(-1, weight.shape[3])
     if spikes:
         dweight = np.zeros_like(weight)
-        _spike_dweight_kernel(images, dy.reshape(-1, *dy.shape[-3:]), geometry, dweight)
+        _spike_dweight_kernel(images.reshape(-1, x.shape[-1]), flat_dy, geometry, x.shape[-3:-1], dweight)
     else:
         partial = np.zeros((4, *flat_weight.shape), x.dtype)
         with one_blas_thread():
-            _dense_dweight_kernel(images, flat_dy, geometry, partial)
+            _dense_dweight_kernel(_rows(images), flat_dy, geometry, partial)
         dweight = partial.sum(axis=0).reshape(weight.shape)
     dx = None
     if need_dx:
         dx = np.zeros_like(images)
         with one_blas_thread():
-            _dense_dx_kernel(flat_dy, flat_weight, geometry, dx)
+            _dense_dx_kernel(flat_dy, flat_weight, geometry, _rows(dx))
         dx = dx.reshape(x.shape)
     return dx, dweight, flat_dy.sum(axis=0) if has_bias else None
 

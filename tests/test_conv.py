@@ -249,7 +249,7 @@ def test_memory_layout_changes_no_bit(path, dtype):
 
 @pytest.mark.parametrize("spikes", [True, False])
 def test_auto_takes_the_spike_path_for_few_spikes_and_gives_its_bits(spikes):
-    x, weight, bias, dy = drawn(8, (4, 8, 8, 3), (3, 3, 3, 17), 1, 1)
+    x, weight, bias, dy = drawn(8, (4, 8, 8, 3), (3, 3, 3, 64), 1, 1)
     if spikes:
         x = (x > 2.0).astype(float)
         assert 0 < x.sum() < 0.05 * x.size
