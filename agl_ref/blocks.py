@@ -217,7 +217,9 @@ class SpikingBlock:
             alpha = 1.0 if self.norm is None else self.norm.alpha
             width = width_of_layer(gamma, self.neuron.v_th, decay, len(x), x.dtype, mode.conventions, alpha, self.name)
         relaxed_width = width if mode.relaxed else None
-        s, cache = neuron._forward(current, decay, self.neuron.v_th, mode.conventions, mode.surrogate, relaxed_width)
+        s, cache = neuron._forward(  # nobody else holds the current: its memory becomes u
+            current, decay, self.neuron.v_th, mode.conventions, mode.surrogate, relaxed_width, overwrite=True
+        )
         return s, BlockCache(synapse_cache, norm_cache, cache, width)
 
     def backward(self, ds, cache, record=None, need_dx=True):

@@ -67,7 +67,9 @@ def _lif_forward_kernel(x, neuron, width, height, codes, u, s):
         for t in range(T):
             xt, ut, st = x[t, a:b], u[t, a:b], s[t, a:b]
             for i in range(b - a):
-                ut[i] = tau * v[i] + gain * xt[i]
+                v[i] = tau * v[i] + gain * xt[i]
+            for i in range(b - a):  # x is not read after here: u may be the same memory
+                ut[i] = v[i]
             if relaxed:
                 primitive_row(ut, v_th, width[t], height[t], code, st)
             elif strict:
@@ -148,12 +150,13 @@ def _neuron_scalars(dtype, decay, v_th, conventions):
     return tau, gain, dtype.type(v_th)
 
 
-def _forward(x, decay, v_th, conventions, surrogate, relaxed_width=None, w=None):
-    """`lif_forward` without validation."""
+def _forward(x, decay, v_th, conventions, surrogate, relaxed_width=None, w=None, overwrite=False):
+    """`lif_forward` without validation. With overwrite, u takes x's memory where the backward pass needs no x."""
     dtype = x.dtype
     x = np.ascontiguousarray(x)
     flat = x.reshape(len(x), -1)
-    u, s = np.empty_like(flat), np.empty_like(flat)
+    u = flat if overwrite and conventions.input_scale == "1" else np.empty_like(flat)
+    s = np.empty_like(flat)
     relaxed = relaxed_width is not None
     width = relaxed_width if relaxed else np.ones(len(x), dtype)
     if not (width > 0).all():

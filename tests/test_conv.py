@@ -288,6 +288,27 @@ def test_two_forwards_before_a_backward_do_not_disturb_each_other():
         helpers.assert_same_bits(received, expected)
 
 
+@each_dtype
+def test_many_channels_and_blocks_on_the_spike_path_have_the_naive_bits(dtype):
+    # several blocks of positions, several groups of channels, rows of weights not a multiple of four spikes
+    rng = np.random.default_rng(14)
+    x = ((rng.random((2, 16, 15, 70)) < 0.1) * rng.integers(1, 4, (2, 16, 15, 70))).astype(dtype)
+    weight = (rng.integers(-8, 9, (3, 3, 70, 64)) / 8).astype(dtype)
+    y, cache = agl.conv2d_forward(x, weight, None, 2, 1)
+    assert cache.spikes
+    dy = (rng.integers(-8, 9, y.shape) / 8).astype(dtype)
+    _, dweight, _ = agl.conv2d_backward(dy, cache, need_dx=False)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected, d_expected = np.zeros_like(y), np.zeros_like(weight)
+    for p in range(3):
+        for q in range(3):
+            seen = padded[:, p : p + 15 : 2, q : q + 15 : 2][:, : y.shape[1], : y.shape[2]]
+            expected += seen @ weight[p, q]
+            d_expected[p, q] = np.einsum("bijc,bijo->co", seen, dy)
+    helpers.assert_same_bits(y, expected, "y")
+    helpers.assert_same_bits(dweight, d_expected, "dweight")
+
+
 # --- pools ----------------------------------------------------------------------------------------
 
 POOLS = {
