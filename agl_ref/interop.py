@@ -1,9 +1,11 @@
-"""The border to other frameworks: array layouts. The engine itself is always "TN..C".
+"""The border to other frameworks: array layouts, PyTorch state dicts and gradients. The engine itself is always "TN..C".
 
 "TN..C"  (T, N, H, W, C) or (T, N, F)   agl_ref
 "NTC.."  (N, T, C, H, W) or (N, T, F)   the official implementation
 "TNC.."  (T, N, C, H, W) or (T, N, F)   most frameworks
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -54,3 +56,222 @@ def conv_weight_to_torch(weight):
 def conv_weight_from_torch(weight):
     """PyTorch's (C_out, C_in, kh, kw) to (kh, kw, C_in, C_out), contiguous."""
     return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
+
+
+# --- PyTorch state dicts --------------------------------------------------------------------------------------------
+
+NAMES = ("official", "native")
+
+
+def _entries(net, names):
+    """Entries of `net` under the wanted names; None: official ones where the network has them."""
+    from . import _torch_names  # here, so that the layouts above need NumPy alone
+    from .network import Network
+
+    if not isinstance(net, Network):
+        raise TypeError(
+            f"net: expected an agl_ref Network, received {type(net).__name__}; build one with agl_ref.models"
+        )
+    if names is not None:
+        _check.one_of("names", names, NAMES)
+    official = None if names == "native" else _torch_names.official_names(net)
+    if names == "official" and official is None:
+        raise ValueError(
+            "names: expected a network with the layers of vgg_snn or sew_resnet19 for official names, received another; "
+            "use names='native'"
+        )
+    return _torch_names.entries(net, official)
+
+
+def _counters(entries):
+    """Names of torch's num_batches_tracked, one per batch norm; agl_ref keeps no such counter."""
+    end = "running_mean"
+    return {e.torch_name.removesuffix(end) + "num_batches_tracked" for e in entries if e.torch_name.endswith(end)}
+
+
+def _as_array(value):
+    """A NumPy array of a NumPy value or of a torch tensor, which is known by its methods; else TypeError."""
+    if all(hasattr(value, method) for method in ("detach", "cpu", "numpy")):
+        return value.detach().cpu().numpy()
+    if isinstance(value, (np.ndarray, np.generic)):
+        return np.asarray(value)
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def _problem_of(entry, value, dtype):
+    """What keeps `value` from becoming the array of `entry`, as (kind, text); None if nothing does."""
+    name = entry.torch_name
+    try:
+        array = _as_array(value)
+    except TypeError as error:  # neither a tensor nor an array, or a tensor that NumPy cannot hold, such as bfloat16
+        return "unreadable", f"{name} ({error})"
+    if array.shape != entry.torch_shape:
+        return "misshaped", f"{name} (expected {entry.torch_shape}, received {array.shape})"
+    if array.dtype.kind != "f" or not np.can_cast(array.dtype, dtype, "safe"):
+        return "of a dtype that would be rounded", f"{name} ({array.dtype} into {dtype})"
+    if not np.isfinite(array).all():
+        return "not finite", name
+    if name.endswith("running_var") and (array < 0).any():
+        return "negative", name
+    return None
+
+
+def load_torch_state_dict(net, state):
+    """Take over all parameters and running statistics from a PyTorch state dict, in place.
+
+    A network with the layers of vgg_snn or sew_resnet19, of any widths, takes the names of an official MPD-AGL
+    checkpoint ("encode.0.layer.weight", "ResNetBlocks.0.0.spike1.neuron.w", "classifier.0.layer.bias", ...). Every
+    network takes agl_ref's own names ("conv1.weight", "conv1.gamma", "conv1.running_mean", ...). Arrays are in torch's
+    layout either way: conv (C_out, C_in, kh, kw), linear (F_out, F_in), with the inputs of a linear layer behind a
+    flatten in the order (C, H, W). The counters "num_batches_tracked" may be there or not; agl_ref has no use for them.
+
+    A state dict holds no threshold, no leak of LIF neurons and no alpha: build the network with the right ones.
+
+    Parameters
+    ----------
+    net : Network
+    state : mapping of str to torch tensor or ndarray
+        Of the network's dtype, or of a narrower one, which is widened without rounding; never the other way round. Of an
+        official checkpoint file that is `torch.load(path, weights_only=True, map_location="cpu")["net"]`.
+
+    Raises
+    ------
+    ValueError
+        One message with all entries that are missing, surplus, misshaped, of a dtype that would be rounded, or not
+        finite. The network is then unchanged.
+    TypeError
+        `state` is no mapping.
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state: expected a mapping from names to arrays, received {type(state).__name__}; pass a dict")
+    nested = [key for key, value in state.items() if isinstance(value, Mapping)]
+    if nested:
+        raise ValueError(
+            f"state: expected arrays by name, received mappings under {nested}; pass one of them, e.g. state[{nested[0]!r}]"
+        )
+    entries = min((_entries(net, names) for names in (None, "native")), key=lambda own: _misfits(own, state))
+    counters = _counters(entries)
+    expected = {e.torch_name: e for e in entries}
+    problems = {"missing": [name for name in expected if name not in state]}
+    problems["surplus"] = [str(name) for name in state if name not in expected and name not in counters]
+    for name in sorted(counters & state.keys()):
+        if np.shape(state[name]) != ():
+            problems.setdefault("misshaped", []).append(f"{name} (expected (), received {np.shape(state[name])})")
+    for e in entries:
+        found = _problem_of(e, state[e.torch_name], net.dtype) if e.torch_name in state else None
+        if found:
+            problems.setdefault(found[0], []).append(found[1])
+    if any(problems.values()):
+        raise ValueError(_misfit_text(problems, len(expected), len(state)))
+    for e in entries:
+        e.array[...] = e.from_torch(_as_array(state[e.torch_name]))
+
+
+def _misfits(entries, state):
+    return len({e.torch_name for e in entries} - state.keys())
+
+
+def _misfit_text(problems, expected, received):
+    listed = "; ".join(f"{kind}: {', '.join(texts)}" for kind, texts in problems.items() if texts)
+    surplus = problems["surplus"]
+    if surplus and all(name.startswith("module.") for name in surplus):
+        fix = "take the prefix 'module.' off its names"
+    else:
+        fix = "build the network with the state dict's layers, sizes, neuron and dtype"
+    return (
+        f"state: expected the {expected} entries of this network, received {received} that do not fit ({listed}); {fix}"
+    )
+
+
+def state_dict_to_torch(net, names=None):
+    """The inverse of `load_torch_state_dict`: {name: array in torch's layout}, copies in the network's dtype.
+
+    Parameters
+    ----------
+    net : Network
+    names : {None, "official", "native"}
+        None: official names if the network has the layers of vgg_snn or sew_resnet19, else agl_ref's own.
+
+    Returns
+    -------
+    dict
+        Without "num_batches_tracked", which PyTorch fills in itself when the dict is loaded:
+        `module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})`.
+
+    Raises
+    ------
+    ValueError
+        Official names for another network.
+    """
+    return {e.torch_name: e.to_torch(e.array) for e in _entries(net, names)}
+
+
+def grads_to_torch(net, grads, names=None):
+    """Gradients by agl_ref's names as {torch name: gradient in torch's layout}, copies of the same dtype.
+
+    Parameters
+    ----------
+    net : Network
+    grads : {parameter name: ndarray}
+        As from `Network.backward`: one for each parameter; values need not be finite.
+    names
+        As for `state_dict_to_torch`.
+
+    Raises
+    ------
+    ValueError
+        One message with all gradients that are missing, surplus or misshaped.
+    """
+    entries, parameters = _entries(net, names), net.parameters()
+    problems = {
+        "missing": [name for name in parameters if name not in grads],
+        "surplus": [str(name) for name in grads if name not in parameters],
+        "misshaped": [
+            f"{name} (expected {p.shape}, received {np.shape(grads[name])})"
+            for name, p in parameters.items()
+            if name in grads and np.shape(grads[name]) != p.shape
+        ],
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{kind}: {', '.join(texts)}" for kind, texts in problems.items() if texts)
+        raise ValueError(
+            f"grads: expected one gradient for each of {len(parameters)} parameters, received {len(grads)} ({listed}); "
+            "pass what net.backward returned"
+        )
+    return {e.torch_name: e.to_torch(np.asarray(grads[e.name])) for e in entries if e.name in parameters}
+
+
+# --- safetensors files ----------------------------------------------------------------------------------------------
+
+
+def _safetensors():
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError(
+            "expected the package safetensors, received none; pip install safetensors, or pass a dict to "
+            "load_torch_state_dict"
+        ) from None
+    return safetensors
+
+
+def load_safetensors(net, path):
+    """`load_torch_state_dict` of a .safetensors file. Needs the package safetensors.
+
+    Raises ValueError naming the file where it is missing, damaged or does not fit; ImportError without the package.
+    """
+    safetensors = _safetensors()
+    try:
+        state = safetensors.numpy.load_file(path)
+    except (OSError, TypeError, safetensors.SafetensorError) as error:  # TypeError: bfloat16, which NumPy lacks
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected a safetensors file of floats, received: {reason}; save it again") from None
+    try:
+        load_torch_state_dict(net, state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def save_safetensors(net, path, names=None):
+    """`state_dict_to_torch` as a .safetensors file. Needs the package safetensors; ImportError without it."""
+    _safetensors().numpy.save_file(state_dict_to_torch(net, names), path)
