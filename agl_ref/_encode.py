@@ -65,7 +65,7 @@ def encode(x, T, how="direct", rng=None, threshold=0.1, intensity="linear", max_
     if how == "events":
         return simulated_events(x, T, rng, threshold, intensity, max_shift)
     _require_unit_interval(x)
-    rng = _generator(rng)
+    rng = generator(rng)
     spikes = np.empty((T, *x.shape), x.dtype)
     for t in range(T):
         spikes[t] = rng.random(x.shape) < x  # draws are in [0, 1): 0 never fires, 1 always does
@@ -105,7 +105,7 @@ def simulated_events(x, T, rng, threshold=0.1, intensity="linear", max_shift=3):
     threshold = _check.number("threshold", threshold, low=0, low_open=True)
     _check.one_of("intensity", intensity, ("linear", "log"))
     m = _check.integer("max_shift", max_shift)
-    rng = _generator(rng)
+    rng = generator(rng)
 
     N, H, W, _ = x.shape
     light = x.mean(axis=3)
@@ -133,7 +133,8 @@ def _require_unit_interval(x):
         raise ValueError(f"x: expected pixels in [0, 1], received [{x.min()}, {x.max()}]; use to_float(x, dtype)")
 
 
-def _generator(rng):
+def generator(rng):
+    """`rng` itself if it is a Generator, or a new one from a seed."""
     if isinstance(rng, np.random.Generator):
         return rng
     if rng is None:

@@ -46,7 +46,7 @@ TRAIN_OPTIONS = (
     # option, type, help
     ("data", str, "'bundled' (6,000 Fashion-MNIST images that come with the package), 'fashion-mnist' (all 70,000, found "
      "where Debian's dataset-fashion-mnist puts them), or a path: a folder of MNIST/Fashion-MNIST IDX files, a folder "
-     "of CIFAR-10 batches, or an .npz with x and y"),
+     "of CIFAR-10 batches, N-MNIST's folder with Train and Test, or an .npz with x and y"),
     ("network", str, "conv_snn (small), vgg_snn or sew_resnet19 (the paper's; slow at full width, see --channels)"),
     ("channels", _channels, "channel counts with commas, e.g. 16,32,64 for conv_snn, four for vgg_snn, three for "
      "sew_resnet19; the network's own by default"),
@@ -58,6 +58,9 @@ TRAIN_OPTIONS = (
     ("surrogate", str, "rectangular, triangular, sigmoid, arctan or gaussian"),
     ("T", int, "timesteps"),
     ("encoding", str, "direct (the image at every timestep), rate (Bernoulli spikes) or events (simulated change events)"),
+    ("augment", str, "of training images: none, or crop-flip (random crop after padding by 4, random horizontal flip)"),
+    ("normalise", str, "data (the training images' own mean and deviation) or cifar10 (the constants of the official runs)"),
+    ("binning", str, "of event recordings into T frames: time (equal durations) or count (equally many events)"),
     ("epochs", int, "passes over the training images"),
     ("batch", int, "images per step"),
     ("optimiser", str, "sgd or adam"),

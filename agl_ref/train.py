@@ -1,7 +1,7 @@
 """Training that can be trusted: configuration, loop, metrics, checkpoints, resume.
 
-The order of the data depends on (seed, epoch) alone and random encodings on (seed, epoch, batch), so a run that was
-stopped anywhere goes on from its checkpoint and ends with the same bits as one that never was.
+The order of the data depends on (seed, epoch) alone, augmentation and random encodings on (seed, epoch, batch), so a run
+that was stopped anywhere goes on from its checkpoint and ends with the same bits as one that never was.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ NETWORKS = ("conv_snn", "vgg_snn", "sew_resnet19")
 OPTIMISERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "constant")
 WIDTHS = Conventions.choices()["width"]
+NORMALISATIONS = ("data", "cifar10")
 CHECKPOINT_SECONDS = 30.0
 
 
@@ -39,8 +40,10 @@ class TrainConfig:
     """Everything that decides the bits of a run; written to config.json.
 
     `width` is a rule ("adaptive", "fixed", "geometric", "first", "later"); `fixed_width` is kappa for "fixed".
-    `channels` are the widths of the network's layers (None: the network's own). Raises ValueError or TypeError for
-    values out of range.
+    `channels` are the widths of the network's layers (None: the network's own). `augment` acts on training images alone.
+    `normalise`, for images encoded "direct": with the training images' own statistics ("data") or the official runs'
+    constants ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. Raises ValueError or
+    TypeError for values out of range.
     """
 
     data: str = "bundled"
@@ -54,6 +57,9 @@ class TrainConfig:
     surrogate: str = "rectangular"
     T: int = 4
     encoding: str = "direct"
+    augment: str = "none"
+    normalise: str = "data"
+    binning: str = "time"
     epochs: int = 5
     batch: int = 50
     optimiser: str = "sgd"
@@ -71,6 +77,9 @@ class TrainConfig:
             ("neuron", models.NEURONS),
             ("width", WIDTHS),
             ("encoding", data.ENCODINGS),
+            ("augment", data.AUGMENTATIONS),
+            ("normalise", NORMALISATIONS),
+            ("binning", data.BINNINGS),
             ("optimiser", OPTIMISERS),
             ("schedule", SCHEDULES),
             ("loss", ("ce", "tet")),
@@ -137,6 +146,21 @@ def build_network(config, dataset):
     )
 
 
+def require_fitting(config, dataset):
+    """Refuse options of `config` that mean nothing for this data set. Raises ValueError."""
+    if isinstance(dataset, data.EventDataset):
+        for name, only in (("encoding", "direct"), ("augment", "none"), ("normalise", "data")):
+            if getattr(config, name) != only:
+                raise ValueError(
+                    f"{name}: expected {only!r} with event recordings, received {getattr(config, name)!r}; leave it out"
+                )
+    elif config.normalise == "cifar10" and (config.encoding != "direct" or dataset.image_shape[2] != 3):
+        raise ValueError(
+            "normalise: expected 'data' unless images of three channels are encoded direct, received 'cifar10' with "
+            f"{dataset.image_shape[2]} channels encoded {config.encoding}; leave it out"
+        )
+
+
 class Trainer:
     """One training run in one folder.
 
@@ -145,7 +169,7 @@ class Trainer:
     config : TrainConfig
     folder : path
         Gets config.json, metrics.jsonl, checkpoints/last.npz and figures/. Must not hold a run already, unless resumed.
-    dataset : data.Dataset, optional
+    dataset : data.Dataset or data.EventDataset, optional
         Instead of the one that `config.data` names.
     start : {"new", "resume", "read"}
         Begin a run in this folder; go on from its checkpoint (from the start if it was killed before the first one);
@@ -162,13 +186,17 @@ class Trainer:
     def __init__(self, config, folder, dataset=None, start="new"):
         self.config, self.folder = config, Path(folder)
         self.dataset = data.load(config.data) if dataset is None else dataset
+        require_fitting(config, self.dataset)
         self.net = build_network(config, self.dataset)
         params = self.net.parameters()
         if config.optimiser == "sgd":
             self.optimiser = optim.SGD(params, config.lr, config.momentum, config.weight_decay)
         else:
             self.optimiser = optim.Adam(params, config.lr, weight_decay=config.weight_decay)
-        self.mean, self.std = data.channel_statistics(self.dataset.x_train)
+        self.mean, self.std = data.CIFAR10_MEAN, data.CIFAR10_STD
+        if config.normalise == "data":
+            events = isinstance(self.dataset, data.EventDataset)  # counts, which are taken as they are
+            self.mean, self.std = (None, None) if events else data.channel_statistics(self.dataset.x_train)
         self.epoch, self.batch, self.loss_sum, self.correct = 0, 0, 0.0, 0
         self._saved_at = time.monotonic()
         if start == "resume":
@@ -185,12 +213,20 @@ class Trainer:
     # --- data ---
 
     def encode(self, images, rng):
-        """Images (N, H, W, C) of the data set to the network's input (T, N, H, W, C)."""
+        """Images (N, H, W, C) or recordings of the data set to the network's input (T, N, H, W, C)."""
+        if isinstance(images, data.Recordings):
+            return images.frames(self.config.T, self.config.binning, self.net.dtype)
         if self.config.encoding == "direct":
             x = data.standardise(images, self.mean, self.std, self.net.dtype)
         else:
             x = data.to_float(images, self.net.dtype)
         return data.encode(x, self.config.T, self.config.encoding, rng)
+
+    def augment(self, images, batch):
+        """Training images of this batch of the current epoch, augmented; the same for the same seed, epoch and batch."""
+        if self.config.augment == "none":
+            return images
+        return data.crop_flip(images, np.random.default_rng([self.config.seed, self.epoch, batch, 3]))
 
     # --- training ---
 
@@ -217,7 +253,8 @@ class Trainer:
                 if config.schedule == "cosine":
                     step = self.epoch * len(batches) + self.batch
                     self.optimiser.lr = optim.cosine(config.lr, step, total)
-                self.step(self.dataset.x_train[index], self.dataset.y_train[index], rng)
+                images = self.augment(self.dataset.x_train[index], self.batch)
+                self.step(images, self.dataset.y_train[index], rng)
                 self.batch += 1
                 bar.update()
                 bar.set_postfix(loss=f"{self.loss_sum / sum(map(len, batches[: self.batch])):.3f}", refresh=False)
