@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _SUBMODULES = {
     "blocks", "conv", "conventions", "data", "diagnostics", "interop", "linear", "loss", "models", "network", "neuron",
-    "norm", "optim", "plots", "surrogate", "train", "width",
+    "norm", "optim", "plots", "surrogate", "theory", "train", "width",
 }  # fmt: skip
 
 _HOME = {
