@@ -154,12 +154,14 @@ class VggSnn(nn.Module):
 
 
 def prepared(module, seed):
-    """The module in float64, with scales, shifts and leaks that differ by channel and layer."""
+    """The module in float64, all weights drawn as such, with scales, shifts and leaks that differ by channel and layer."""
     module = module.double()
     torch.manual_seed(seed)
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out")
+        elif isinstance(part, nn.Linear):
+            part.reset_parameters()  # weights widened from float32 would make all sums exact and hide any rounding
         elif isinstance(part, TdBatchNorm):
             nn.init.uniform_(part.weight, 0.5, 1.5)
             nn.init.normal_(part.bias, 0.1, 0.1)
