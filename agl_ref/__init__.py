@@ -19,6 +19,8 @@ _HOME = {
     "PRESETS": "conventions",
     "WindowCollapsedWarning": "width",
     "adaptive_width": "width",
+    "empirical_width": "width",
+    "exact_width": "width",
     "fixed_width": "width",
     "geometric_width": "width",
     "lif_forward": "neuron",

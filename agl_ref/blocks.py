@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _check, conv, linear, neuron, norm, optim
 from .conventions import MPD_AGL, Conventions
-from .width import width_gradient, width_of_layer
+from .width import empirical_width, exact_width, width_gradient, width_of_layer
 
 
 @dataclass(frozen=True)
@@ -210,17 +210,33 @@ class SpikingBlock:
         if self.norm is not None:
             current, norm_cache = self.norm.forward(current, self.neuron.v_th, mode)
         decay = self.neuron.decay(mode.conventions)
-        if mode.widths is not None and self.name in mode.widths:
-            width = mode.widths[self.name]
-        else:
-            gamma = None if self.norm is None else self.norm.params["gamma"]
-            alpha = 1.0 if self.norm is None else self.norm.alpha
-            width = width_of_layer(gamma, self.neuron.v_th, decay, len(x), x.dtype, mode.conventions, alpha, self.name)
+        width = self._width(decay, len(x), x.dtype, mode)
         relaxed_width = width if mode.relaxed else None
         s, cache = neuron._forward(  # nobody else holds the current: its memory becomes u
             current, decay, self.neuron.v_th, mode.conventions, mode.surrogate, relaxed_width, overwrite=True
         )
+        if width is None:
+            width = empirical_width(cache.u, self.name)
         return s, BlockCache(synapse_cache, norm_cache, cache, width)
+
+    def _width(self, decay, T, dtype, mode):
+        """kappa_t (T,), or None where it is to be measured on u."""
+        c, v_th = mode.conventions, self.neuron.v_th
+        if mode.widths is not None and self.name in mode.widths:
+            return mode.widths[self.name]
+        if c.width == "empirical":
+            if mode.relaxed:
+                raise ValueError(
+                    f"widths: expected kappa for block {self.name!r}, received none; a relaxed pass needs it before there "
+                    "is a u to measure it on, take it from another trace"
+                )
+            return None
+        if self.norm is None:
+            return width_of_layer(None, v_th, decay, T, dtype, c)
+        gamma, beta = self.norm.params["gamma"], self.norm.params["beta"]
+        if c.width == "exact":
+            return exact_width(gamma, beta, v_th, decay, T, c, self.norm.alpha, self.name)
+        return width_of_layer(gamma, v_th, decay, T, dtype, c, self.norm.alpha, self.name)
 
     def backward(self, ds, cache, record=None, need_dx=True):
         """Neuron, norm, synapse in reverse. `record`, if given, collects "name.ds" and "name.dx"."""

@@ -53,8 +53,8 @@ TRAIN_OPTIONS = (
     ("neuron", str, "lif, or plif with a learned leak factor"),
     ("decay", float, "leak factor tau in [0, 1); where plif starts"),
     ("v_th", float, "threshold"),
-    ("width", _width, "width of the surrogate's window: adaptive, geometric, first, later, fixed (kappa = 1), or a number "
-     "for that fixed kappa"),
+    ("width", _width, "width of the surrogate's window: adaptive, geometric, first, later, exact (from the law with the "
+     "reset), empirical (measured on each batch), fixed (kappa = 1), or a number for that fixed kappa"),
     ("surrogate", str, "rectangular, triangular, sigmoid, arctan or gaussian"),
     ("T", int, "timesteps"),
     ("encoding", str, "direct (the image at every timestep), rate (Bernoulli spikes) or events (simulated change events)"),

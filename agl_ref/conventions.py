@@ -12,7 +12,7 @@ _CHOICES = {
     "reset_gradient": ("attached", "detached"),
     "window_edge": ("<", "<="),
     "surrogate_scale": ("1/kappa", "1", "1/(2 kappa)"),
-    "width": ("adaptive", "first", "later", "fixed", "geometric"),
+    "width": ("adaptive", "first", "later", "fixed", "geometric", "exact", "empirical"),
     "width_gradient": ("none", "flows"),
     "input_scale": ("1", "1 - tau"),
     "plif": ("tau", "1 - tau"),
@@ -39,8 +39,9 @@ class Conventions:
         Whether |u_t - V_th| = kappa_t / 2 is outside or inside the rectangular window.
     surrogate_scale : {"1/kappa", "1", "1/(2 kappa)"}
         The surrogate's height at the threshold: area 1, peak 1, or half of area 1.
-    width : {"adaptive", "first", "later", "fixed", "geometric"}
-        The rule for kappa_t, see `agl_ref.width`.
+    width : {"adaptive", "first", "later", "fixed", "geometric", "exact", "empirical"}
+        The rule for kappa_t, see `agl_ref.width`. The last two are no one's convention but measures of the paper's
+        approximation, and always constants for the gradient: width_gradient "flows" is refused with them.
     width_gradient : {"none", "flows"}
         Whether kappa_t is a constant for the gradient, or passes ds/dkappa = -(z / kappa) surrogate'(z) on to
         gamma and tau.
@@ -62,7 +63,7 @@ class Conventions:
     Raises
     ------
     ValueError
-        If a field holds none of its allowed values.
+        If a field holds none of its allowed values, or width_gradient is "flows" with a width that is a constant.
     """
 
     spike_test: str = ">="
@@ -88,6 +89,11 @@ class Conventions:
                     f"Conventions.{name}: expected one of {', '.join(map(repr, allowed))}, received {value!r}; "
                     f"the default is {allowed[0]!r}"
                 )
+        if self.width_gradient == "flows" and self.width in ("exact", "empirical"):
+            raise ValueError(
+                f"Conventions.width_gradient: expected 'none' with width {self.width!r}, received 'flows'; that width is a "
+                "constant for the gradient, 'adaptive' is one that flows"
+            )
         width = self.fixed_width
         if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 <= width < float("inf"):
             raise ValueError(

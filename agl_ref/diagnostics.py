@@ -1,8 +1,14 @@
-"""What a trace says about training: per layer and timestep, the window's coverage, firing rate and spread."""
+"""What a trace says about training: per layer and timestep, the window's coverage, the firing rate, the potential's spread
+as measured and as predicted, and what gradient passes; and where a NaN began.
+"""
 
 import numpy as np
+from numba import prange
 
-from . import _check
+from . import _check, theory
+from ._jit import kernel
+
+CHUNK = 2048  # neurons that one thread takes at a time; depends on nothing, so results never do
 
 
 class NonFiniteError(FloatingPointError):
@@ -27,21 +33,185 @@ def window_coverage(u, width, v_th, closed=False):
     return np.array([inside(np.abs(row - u.dtype.type(v_th)), k / 2).mean() if k > 0 else 0.0 for row, k in rows])
 
 
-def layer_statistics(trace):
-    """For each spiking block of a trace: {name: {"coverage", "firing_rate", "width", "mean", "std"}}, each (T,)."""
-    result = {}
+@kernel
+def _moments_kernel(u, sums):
+    """sums (chunks, T, 2), float64: each chunk's mean and sum of squared deviations."""
+    T, n = u.shape
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        a = chunk * CHUNK
+        b = min(a + CHUNK, n)
+        for t in range(T):
+            ut = u[t, a:b]
+            total = np.float64(0.0)
+            for i in range(b - a):
+                total += ut[i]
+            mean = total / (b - a)
+            m2 = np.float64(0.0)
+            for i in range(b - a):
+                m2 += (ut[i] - mean) * (ut[i] - mean)
+            sums[chunk, t, 0] = mean
+            sums[chunk, t, 1] = m2
+
+
+@kernel
+def _counts_kernel(u, s, v_th, width, closed, counts):
+    """counts (chunks, T, 2): how many of each chunk are inside the window, and how many fired."""
+    T, n = u.shape
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        a = chunk * CHUNK
+        b = min(a + CHUNK, n)
+        for t in range(T):
+            ut, st = u[t, a:b], s[t, a:b]
+            half = width[t] / u.dtype.type(2)
+            inside, fired = 0, np.float64(0.0)
+            if width[t] > 0:
+                for i in range(b - a):
+                    distance = abs(ut[i] - v_th)
+                    inside += distance <= half if closed else distance < half
+            for i in range(b - a):
+                fired += st[i]
+            counts[chunk, t, 0] = inside
+            counts[chunk, t, 1] = fired
+
+
+@kernel
+def _gradient_kernel(dx, sums):
+    """sums (chunks, T, 2): each chunk's sum of dx^2, and how many dx are not 0."""
+    T, n = dx.shape
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        a = chunk * CHUNK
+        b = min(a + CHUNK, n)
+        for t in range(T):
+            dxt = dx[t, a:b]
+            squares, passed = np.float64(0.0), 0
+            for i in range(b - a):
+                squares += np.float64(dxt[i]) * np.float64(dxt[i])
+                passed += dxt[i] != 0
+            sums[chunk, t, 0] = squares
+            sums[chunk, t, 1] = passed
+
+
+def _by_chunk(x):
+    """x (T, ...) as (T, n), and zeros (chunks, T, 2) for a kernel's sums."""
+    flat = np.ascontiguousarray(x).reshape(len(x), -1)
+    return flat, np.zeros(((flat.shape[1] + CHUNK - 1) // CHUNK, len(x), 2))
+
+
+def potential_moments(u):
+    """(mean, standard deviation) of u_t over samples and neurons at each t: two float64 arrays (T,).
+
+    The deviations are from the mean, so a spread small beside the mean is still exact. TypeError or ValueError if u is no
+    float32 or float64 array (T, ...).
+    """
+    _check.float_array("u", u, min_ndim=2, finite=False)
+    flat, sums = _by_chunk(u)
+    _moments_kernel(flat, sums)
+    n = flat.shape[1]
+    counts = np.minimum(CHUNK, n - CHUNK * np.arange(len(sums)))[:, None]
+    mean = (counts * sums[:, :, 0]).sum(axis=0) / n
+    between = counts * (sums[:, :, 0] - mean) ** 2
+    return mean, np.sqrt((sums[:, :, 1] + between).sum(axis=0) / n)
+
+
+def _counts(cache, closed):
+    """(coverage, firing rate), each (T,), of one block."""
+    u, counts = _by_chunk(cache.u)
+    s = np.ascontiguousarray(cache.s).reshape(u.shape)
+    _counts_kernel(u, s, u.dtype.type(cache.neuron.v_th), cache.width, closed, counts)
+    return counts.sum(axis=0).T / u.shape[1]
+
+
+def predicted_std(block, cache, law):
+    """Standard deviation of u_t (T,) that `theory.law_of_layer` predicts; NaN where that refuses, as without a norm."""
+    T, c = len(cache.u), cache.neuron.conventions
+    if cache.norm is None:
+        return np.full(T, np.nan)
+    gamma, beta, alpha = cache.norm.gamma, block.norm.params["beta"], block.norm.alpha
+    try:
+        return theory.law_of_layer(gamma, beta, cache.neuron.v_th, cache.neuron.decay, T, c, alpha, law).std
+    except ValueError:
+        return np.full(T, np.nan)
+
+
+def layer_statistics(trace, record=None):
+    """What a trace says of each spiking block: {name: {statistic: ndarray (T,), float64}}.
+
+    Call it before an optimiser step, whose new beta would belong to another pass.
+
+    Parameters
+    ----------
+    trace : Trace
+    record : dict, optional
+        From `Network.backward` of this trace.
+
+    Returns
+    -------
+    For each block
+        coverage, firing_rate
+            Share of neurons inside the window |u_t - V_th| < kappa_t / 2, and of those that fire.
+        width, mean, std
+            kappa_t; mean and standard deviation of u_t over samples and neurons, as measured.
+        std_theorem1, std_exact
+            The standard deviation as Theorem 1 and the exact law predict it from tdBN's gamma and beta
+            (`theory.law_of_layer`). NaN in a block without tdBN and where the law is refused.
+        gradient_norm, nonzero_gradient
+            With a record: the Euclidean norm of dx_t, and the share of neurons with dx_t other than 0.
+    """
+    result, blocks = {}, dict(trace.net.blocks())
     for name, cache in trace.items():
-        T = len(cache.u)
-        flat_u, flat_s = cache.u.reshape(T, -1), cache.s.reshape(T, -1)
-        closed = trace.mode.conventions.window_edge == "<="
+        coverage, firing_rate = _counts(cache, trace.mode.conventions.window_edge == "<=")
+        mean, std = potential_moments(cache.u)
         result[name] = {
-            "coverage": window_coverage(cache.u, cache.width, cache.neuron.v_th, closed),
-            "firing_rate": flat_s.mean(axis=1, dtype=np.float64),
+            "coverage": coverage,
+            "firing_rate": firing_rate,
             "width": cache.width.astype(np.float64),
-            "mean": flat_u.mean(axis=1, dtype=np.float64),
-            "std": flat_u.std(axis=1, dtype=np.float64),
+            "mean": mean,
+            "std": std,
+            "std_theorem1": predicted_std(blocks[name], cache, "theorem1"),
+            "std_exact": predicted_std(blocks[name], cache, "exact"),
         }
+        if record is not None:
+            dx, sums = _by_chunk(record[f"{name}.dx"])
+            _gradient_kernel(dx, sums)
+            squares, passed = sums.sum(axis=0).T
+            result[name]["gradient_norm"] = np.sqrt(squares)
+            result[name]["nonzero_gradient"] = passed / dx.shape[1]
     return result
+
+
+def as_json(layers):
+    """{name: {statistic: (T,)}} with lists in place of arrays, and None in place of NaN, which JSON does not have."""
+    return {
+        name: {key: [None if np.isnan(v) else float(v) for v in values] for key, values in statistics.items()}
+        for name, statistics in layers.items()
+    }
+
+
+class Running:
+    """Mean of `layer_statistics` over the steps that were measured.
+
+    `state` is what a checkpoint keeps, so that a resumed epoch has the same mean to the bit.
+    """
+
+    def __init__(self, state=None):
+        self.state = {"steps": 0, "sums": {}} if state is None else state
+
+    def add(self, layers):
+        """Take the statistics of one more step."""
+        self.state["steps"] += 1
+        for name, statistics in layers.items():
+            sums = self.state["sums"].setdefault(name, {})
+            for key, values in statistics.items():
+                sums[key] = (np.array(sums.get(key, 0.0)) + values).tolist()
+
+    def mean(self):
+        """{"steps": their number, "layers": {name: {statistic: list of T}}}."""
+        steps = self.state["steps"]
+        layers = {
+            name: {key: np.array(values) / steps for key, values in sums.items()}
+            for name, sums in self.state["sums"].items()
+        }
+        return {"steps": steps, "layers": as_json(layers)}
 
 
 def _first_timestep(x, backward=False):

@@ -186,7 +186,7 @@ class Network:
         relaxed : bool
             s = S(u - V_th) in place of the step, so that finite differences make sense.
         widths : {block name: ndarray (T,)}, optional
-            kappa_t in place of the rule's, for those blocks.
+            kappa_t in place of the rule's, for those blocks. With the rule "empirical" a relaxed pass needs all.
 
         Returns
         -------
@@ -212,7 +212,7 @@ class Network:
             caches.append(cache)
         return Trace(self, x, tuple(caches), y, mode)
 
-    def backward(self, trace, dlogits, record=None):
+    def backward(self, trace, dlogits, record=None, input_gradient=True):
         """Gradients of all parameters, from what the trace holds.
 
         Parameters
@@ -224,6 +224,8 @@ class Network:
         record : dict, optional
             Collects, per block, "name.ds" and "name.dx" (T, N, ...): the gradients of its spikes and of the neuron's
             input current; and "x", the gradient of the network's input.
+        input_gradient : bool
+            False leaves "x" out of the record, and the work for it.
 
         Returns
         -------
@@ -237,14 +239,14 @@ class Network:
         _check.same_shape("dlogits", dlogits, trace.logits.shape, "the logits")
         grads, d = {}, dlogits
         for i in reversed(range(len(self.layers))):
-            need_dx = i > 0 or record is not None
+            need_dx = i > 0 or (record is not None and input_gradient)
             d, own = self.layers[i].backward(d, trace.caches[i], record, need_dx)
             grads.update(own)
-        if record is not None:
+        if record is not None and input_gradient:
             record["x"] = d
         return {name: grads[name] for name in self.parameters()}
 
-    def loss_and_grads(self, x, labels, loss="ce", record=None):
+    def loss_and_grads(self, x, labels, loss="ce", record=None, input_gradient=True):
         """Forward in training mode, loss, backward.
 
         Parameters
@@ -253,6 +255,8 @@ class Network:
         labels : integer array (N,)
         loss : {"ce", "tet"}
             Cross-entropy of the reduced logits, or TET with its default mix.
+        record, input_gradient
+            As for `backward`.
 
         Returns
         -------
@@ -266,4 +270,4 @@ class Network:
         else:
             value, cache = tet_forward(trace.logits, labels)
             dlogits = tet_backward(cache)
-        return Result(value, trace.logits, self.backward(trace, dlogits, record), trace, dlogits)
+        return Result(value, trace.logits, self.backward(trace, dlogits, record, input_gradient), trace, dlogits)

@@ -6,7 +6,6 @@ that was stopped anywhere goes on from its checkpoint and ends with the same bit
 
 import dataclasses
 import json
-import os
 import signal
 import threading
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__, _check, data, diagnostics, models, optim
+from ._checkpoint import CheckpointError, difference, read_checkpoint, write_atomically, write_checkpoint
 from .conventions import Conventions
 from .loss import cross_entropy_forward, reduce_logits, tet_forward
 from .surrogate import code_of
@@ -25,10 +25,7 @@ SCHEDULES = ("cosine", "constant")
 WIDTHS = Conventions.choices()["width"]
 NORMALISATIONS = ("data", "cifar10")
 CHECKPOINT_SECONDS = 30.0
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used here; the message says why."""
+DIAGNOSE_EVERY = 10  # batches; the first of an epoch is measured, then each tenth
 
 
 class Interrupted(Exception):
@@ -39,11 +36,11 @@ class Interrupted(Exception):
 class TrainConfig:
     """Everything that decides the bits of a run; written to config.json.
 
-    `width` is a rule ("adaptive", "fixed", "geometric", "first", "later"); `fixed_width` is kappa for "fixed".
-    `channels` are the widths of the network's layers (None: the network's own). `augment` acts on training images alone.
-    `normalise`, for images encoded "direct": with the training images' own statistics ("data") or the official runs'
-    constants ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. Raises ValueError or
-    TypeError for values out of range.
+    `width` is a rule ("adaptive", "fixed", "geometric", "first", "later", "exact", "empirical"); `fixed_width` is kappa
+    for "fixed". `channels` are the widths of the network's layers (None: the network's own). `augment` acts on training
+    images alone. `normalise`, for images encoded "direct": with the training images' own statistics ("data") or the
+    official runs' constants ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. Raises
+    ValueError or TypeError for values out of range.
     """
 
     data: str = "bundled"
@@ -198,6 +195,7 @@ class Trainer:
             events = isinstance(self.dataset, data.EventDataset)  # counts, which are taken as they are
             self.mean, self.std = (None, None) if events else data.channel_statistics(self.dataset.x_train)
         self.epoch, self.batch, self.loss_sum, self.correct = 0, 0, 0.0, 0
+        self.diagnostics = diagnostics.Running()
         self._saved_at = time.monotonic()
         if start == "resume":
             self._resume()
@@ -269,17 +267,26 @@ class Trainer:
         n = len(self.dataset.x_train)
         row = {"epoch": self.epoch + 1, "train_loss": self.loss_sum / n, "train_accuracy": self.correct / n}
         row.update({key: value for key, value in self.evaluate().items() if key != "trace"})
+        row["diagnostics"] = self.diagnostics.mean()
         row["seconds"] = round(time.monotonic() - started, 3)
         row["resumed_at_batch"] = skipped
         with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.epoch, self.batch, self.loss_sum, self.correct = self.epoch + 1, 0, 0.0, 0
+        self.diagnostics = diagnostics.Running()
         self.save()
 
     def step(self, images, labels, rng):
-        """One optimiser step on one batch. Raises NonFiniteError before anything is changed."""
-        result = self.net.loss_and_grads(self.encode(images, rng), labels, self.config.loss)
+        """One optimiser step on one batch. Raises NonFiniteError before anything is changed.
+
+        Every tenth batch of an epoch is also measured (`diagnostics.layer_statistics`), which changes no bit of the run.
+        """
+        record = {} if self.batch % DIAGNOSE_EVERY == 0 else None
+        x = self.encode(images, rng)
+        result = self.net.loss_and_grads(x, labels, self.config.loss, record, input_gradient=False)
         diagnostics.require_finite(result)
+        if record is not None:
+            self.diagnostics.add(diagnostics.layer_statistics(result.trace, record))
         self.net.update_running_statistics(result.trace)
         self.optimiser.step(result.grads)
         self.loss_sum += result.loss * len(labels)
@@ -304,7 +311,7 @@ class Trainer:
                 sums = layers.setdefault(name, dict.fromkeys(statistics, 0.0))
                 for key, value in statistics.items():
                     sums[key] = sums[key] + value * (len(labels) / len(x))
-        layers = {name: {key: value.tolist() for key, value in sums.items()} for name, sums in layers.items()}
+        layers = diagnostics.as_json(layers)
         return {"test_accuracy": correct / len(x), "test_loss": loss / len(x), "layers": layers, "trace": trace}
 
     def metrics(self):
@@ -335,9 +342,8 @@ class Trainer:
         return {f"{group}.{name}": array for group, named in groups.items() for name, array in named.items()}
 
     def save(self):
-        """Write checkpoints/last.npz: to a temporary file, flushed to the disk, then renamed over the old one."""
+        """Write checkpoints/last.npz; a crash leaves the old one or the new one, whole."""
         meta = {
-            "format": 1,
             "agl_ref": __version__,
             "identity": self._identity(),
             "epoch": self.epoch,
@@ -345,13 +351,9 @@ class Trainer:
             "loss_sum": self.loss_sum,
             "correct": self.correct,
             "optimiser_steps": self.optimiser.steps,
+            "diagnostics": self.diagnostics.state,
         }
-        path = self.folder / "checkpoints" / "last.npz"
-        temporary = path.with_suffix(".tmp")
-        with open(temporary, "wb") as file:
-            np.savez(file, meta=np.array(json.dumps(meta)), **self._arrays())
-            _flush(file)
-        _rename(temporary, path)
+        write_checkpoint(self.folder / "checkpoints" / "last.npz", meta, self._arrays())
         self._saved_at = time.monotonic()
 
     def load_checkpoint(self, path):
@@ -363,7 +365,7 @@ class Trainer:
         for what, mine in self._identity().items():
             theirs = meta["identity"].get(what)
             if theirs != json.loads(json.dumps(mine)):
-                raise CheckpointError(f"{path}: {_difference(what, mine, theirs)}")
+                raise CheckpointError(f"{path}: {difference(what, mine, theirs)}")
         own = self._arrays()
         if {k: (a.shape, a.dtype) for k, a in own.items()} != {k: (a.shape, a.dtype) for k, a in arrays.items()}:
             raise CheckpointError(f"{path}: expected the arrays of this network, received others; it is corrupt")
@@ -372,6 +374,7 @@ class Trainer:
         self.epoch, self.batch = meta["epoch"], meta["batch"]
         self.loss_sum, self.correct = meta["loss_sum"], meta["correct"]
         self.optimiser.steps = meta["optimiser_steps"]
+        self.diagnostics = diagnostics.Running(meta["diagnostics"])
 
     def _resume(self):
         path = self.folder / "checkpoints" / "last.npz"
@@ -390,65 +393,6 @@ def open_run(folder, start="resume", data_path=None):
     if data_path is not None:
         config = dataclasses.replace(config, data=str(data_path))
     return Trainer(config, folder, start=start)
-
-
-def read_checkpoint(path):
-    """(meta, {name: array}) of a checkpoint file. CheckpointError if it is corrupt or something else."""
-    import zipfile
-    import zlib
-
-    try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        meta = json.loads(str(arrays.pop("meta")))
-        fields = {"format": int, "identity": dict, "epoch": int, "batch": int, "loss_sum": float, "correct": int,
-                  "optimiser_steps": int}  # fmt: skip
-        if not all(isinstance(meta.get(key), kind) for key, kind in fields.items()) or meta["format"] != 1:
-            raise ValueError("its description is incomplete or of another format")
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise CheckpointError(
-            f"{path}: expected a checkpoint written by agl_ref, received a corrupt or foreign file ({error}); delete it "
-            "to start this run again"
-        ) from None
-    return meta, arrays
-
-
-def _difference(what, mine, theirs):
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        keys = [k for k in {**mine, **theirs} if json.loads(json.dumps(mine.get(k))) != theirs.get(k)]
-        mine, theirs = ({k: side.get(k) for k in keys[:3]} for side in (mine, theirs))
-    return f"expected a checkpoint of this {what} ({mine}), received one of another ({theirs}); use its own run folder"
-
-
-def _flush(file):
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _rename(temporary, path):
-    os.replace(temporary, path)
-    if os.name == "posix":  # the rename itself must reach the disk too
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-
-
-def write_atomically(path, content):
-    """Write bytes so that a reader, or a crash, sees either the old file or the whole new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        _flush(file)
-    _rename(temporary, path)
 
 
 class _StopOnSignal:

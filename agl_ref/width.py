@@ -7,7 +7,13 @@ the threshold,
     kappa_{t>1} = 2 sqrt(1 + tau^2) gamma_bar alpha V_th
 
 where gamma_bar is the mean over channels of tdBN's scale. The other rules of the same family keep kappa_1 or
-kappa_{t>1} throughout, or the whole geometric sum of the leak; "fixed" ignores the statistics.
+kappa_{t>1} throughout, or the whole geometric sum of the leak; "fixed" ignores the statistics. Two more rules keep the
+idea and drop the approximation, each kappa_t twice a standard deviation of u_t:
+
+    exact      of its law with the reset (`agl_ref.theory`), from gamma_bar, beta_bar, tau and V_th
+    empirical  as measured on the batch
+
+Both are constants for the gradient.
 """
 
 import math
@@ -49,6 +55,19 @@ def spread_slope(rule, decay, T):
     return [slope / (2 * std) for slope, std in zip(slopes, spread(rule, decay, T), strict=True)]
 
 
+def _gamma_bar(gamma, layer=None):
+    """Mean of gamma in float64, with a warning where it closes the window."""
+    gamma_bar = float(np.mean(gamma, dtype=np.float64))
+    if gamma_bar <= 0:
+        warnings.warn(
+            f"the surrogate's window {f'of layer {layer!r} ' if layer else ''}is closed: the mean of tdBN's gamma is "
+            f"{gamma_bar:.6g}, expected > 0; no gradient passes this layer (lower the learning rate or raise gamma)",
+            WindowCollapsedWarning,
+            stacklevel=4,
+        )
+    return gamma_bar
+
+
 def _from_gamma(rule, gamma, v_th, decay, T, alpha, dtype, layer=None):
     _check.float_array("gamma", np.asarray(gamma) if isinstance(gamma, np.floating) else gamma, min_ndim=0)
     if gamma.ndim > 1:
@@ -58,14 +77,8 @@ def _from_gamma(rule, gamma, v_th, decay, T, alpha, dtype, layer=None):
     alpha = _check.number("alpha", alpha, low=0, low_open=True)
     T = _check.integer("T", T)
     dtype = gamma.dtype if dtype is None else _check.float_dtype(dtype)
-    gamma_bar = float(np.mean(gamma, dtype=np.float64))
+    gamma_bar = _gamma_bar(gamma, layer)
     if gamma_bar <= 0:
-        warnings.warn(
-            f"the surrogate's window {f'of layer {layer!r} ' if layer else ''}is closed: the mean of tdBN's gamma is "
-            f"{gamma_bar:.6g}, expected > 0; no gradient passes this layer (lower the learning rate or raise gamma)",
-            WindowCollapsedWarning,
-            stacklevel=3,
-        )
         return np.zeros(T, dtype)
     return np.array([2.0 * std * gamma_bar * alpha * v_th for std in spread(rule, decay, T)]).astype(dtype)
 
@@ -121,8 +134,89 @@ def fixed_width(width, T, dtype=np.float64):
     return np.full(_check.integer("T", T), width, _check.float_dtype(dtype))
 
 
+def exact_width(gamma, beta, v_th, decay, T, conventions=MPD_AGL, alpha=1.0, layer=None):
+    """kappa_t = twice the exact standard deviation of u_t with the reset, where x_t is N(beta_bar, sigma^2).
+
+    sigma is gamma_bar alpha V_th as in Theorem 1; both are times 1 - tau under input_scale "1 - tau".
+
+    Parameters
+    ----------
+    gamma, beta : ndarray (C,), float32 or float64
+        Scale and shift of the tdBN before the neuron.
+    v_th, decay, T, alpha
+        As for `adaptive_width`.
+    conventions : Conventions
+        Reads `reset`, `input_scale`, `norm_scale`: the law is that of the neuron they describe.
+    layer : str, optional
+        Its name, for the warning.
+
+    Returns
+    -------
+    ndarray (T,) of gamma's dtype, computed in float64 and rounded once. All zero, with a `WindowCollapsedWarning`,
+        where the mean of gamma is not positive.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `agl_ref.theory.law_of_layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> exact_width(np.ones(2), np.zeros(2), v_th=0.5, decay=0.5, T=3).round(4)      # adaptive: 1, 1.118, 1.118
+    array([1.    , 1.0655, 1.0785])
+    """
+    from .theory import law_of_layer  # here, because the other rules need no SciPy
+
+    _check.float_array("gamma", gamma)
+    if _gamma_bar(gamma, layer) <= 0:
+        return np.zeros(_check.integer("T", T), gamma.dtype)
+    return (2.0 * law_of_layer(gamma, beta, v_th, decay, T, conventions, alpha).std).astype(gamma.dtype)
+
+
+def empirical_width(u, layer=None):
+    """kappa_t = twice the standard deviation of u_t over samples and neurons, as measured.
+
+    Parameters
+    ----------
+    u : ndarray (T, N, ...), float32 or float64
+        Membrane potential before firing.
+    layer : str, optional
+        Its name, for the warning.
+
+    Returns
+    -------
+    ndarray (T,) of u's dtype, computed in float64 and rounded once; 0, with a `WindowCollapsedWarning`, at a timestep
+        where all potentials are equal.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If u is no such array.
+    """
+    from .diagnostics import potential_moments  # here, because the other rules need no Numba
+
+    _, std = potential_moments(u)
+    if not std.all():
+        warnings.warn(
+            f"the surrogate's window {f'of layer {layer!r} ' if layer else ''}is closed at t = {np.argmin(std) + 1}: all "
+            "membrane potentials are equal; no gradient passes there (look at the layer's input and gamma)",
+            WindowCollapsedWarning,
+            stacklevel=2,
+        )
+    return (2.0 * std).astype(u.dtype)
+
+
 def width_of_layer(gamma, v_th, decay, T, dtype, conventions=MPD_AGL, alpha=1.0, layer=None):
-    """kappa_t (T,) of one layer by the rule in `conventions`. A neuron without tdBN (gamma None) has kappa = 1."""
+    """kappa_t (T,) of one layer by the rule in `conventions`. A neuron without tdBN (gamma None) has kappa = 1.
+
+    "exact" and "empirical" need more than gamma: use `exact_width` and `empirical_width`. ValueError for them.
+    """
+    if conventions.width == "empirical" or (conventions.width == "exact" and gamma is not None):
+        raise ValueError(
+            f"width: expected a rule that gamma alone decides, received {conventions.width!r}; use "
+            f"{conventions.width}_width"
+        )
     if conventions.width == "fixed":
         return fixed_width(conventions.fixed_width, T, dtype)
     if gamma is None:
