@@ -3,12 +3,8 @@ as measured and as predicted, and what gradient passes; and where a NaN began.
 """
 
 import numpy as np
-from numba import prange
 
 from . import _check, theory
-from ._jit import kernel
-
-CHUNK = 2048  # neurons that one thread takes at a time; depends on nothing, so results never do
 
 
 class NonFiniteError(FloatingPointError):
@@ -28,97 +24,31 @@ def window_coverage(u, width, v_th, closed=False):
     """
     _check.float_array("u", u, min_ndim=2)
     _check.same_shape("width", np.asarray(width), (len(u),), "the timesteps")
+    return _coverage(u, width, v_th, closed)
+
+
+def _coverage(u, width, v_th, closed):
+    """`window_coverage` without validation, in u's own dtype as the surrogate compares."""
     inside = np.less_equal if closed else np.less
     rows = zip(u.reshape(len(u), -1), width, strict=True)
     return np.array([inside(np.abs(row - u.dtype.type(v_th)), k / 2).mean() if k > 0 else 0.0 for row, k in rows])
 
 
-@kernel
-def _moments_kernel(u, sums):
-    """sums (chunks, T, 2), float64: each chunk's mean and sum of squared deviations."""
-    T, n = u.shape
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
-        a = chunk * CHUNK
-        b = min(a + CHUNK, n)
-        for t in range(T):
-            ut = u[t, a:b]
-            total = np.float64(0.0)
-            for i in range(b - a):
-                total += ut[i]
-            mean = total / (b - a)
-            m2 = np.float64(0.0)
-            for i in range(b - a):
-                m2 += (ut[i] - mean) * (ut[i] - mean)
-            sums[chunk, t, 0] = mean
-            sums[chunk, t, 1] = m2
-
-
-@kernel
-def _counts_kernel(u, s, v_th, width, closed, counts):
-    """counts (chunks, T, 2): how many of each chunk are inside the window, and how many fired."""
-    T, n = u.shape
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
-        a = chunk * CHUNK
-        b = min(a + CHUNK, n)
-        for t in range(T):
-            ut, st = u[t, a:b], s[t, a:b]
-            half = width[t] / u.dtype.type(2)
-            inside, fired = 0, np.float64(0.0)
-            if width[t] > 0:
-                for i in range(b - a):
-                    distance = abs(ut[i] - v_th)
-                    inside += distance <= half if closed else distance < half
-            for i in range(b - a):
-                fired += st[i]
-            counts[chunk, t, 0] = inside
-            counts[chunk, t, 1] = fired
-
-
-@kernel
-def _gradient_kernel(dx, sums):
-    """sums (chunks, T, 2): each chunk's sum of dx^2, and how many dx are not 0."""
-    T, n = dx.shape
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
-        a = chunk * CHUNK
-        b = min(a + CHUNK, n)
-        for t in range(T):
-            dxt = dx[t, a:b]
-            squares, passed = np.float64(0.0), 0
-            for i in range(b - a):
-                squares += np.float64(dxt[i]) * np.float64(dxt[i])
-                passed += dxt[i] != 0
-            sums[chunk, t, 0] = squares
-            sums[chunk, t, 1] = passed
-
-
-def _by_chunk(x):
-    """x (T, ...) as (T, n), and zeros (chunks, T, 2) for a kernel's sums."""
-    flat = np.ascontiguousarray(x).reshape(len(x), -1)
-    return flat, np.zeros(((flat.shape[1] + CHUNK - 1) // CHUNK, len(x), 2))
-
-
 def potential_moments(u):
     """(mean, standard deviation) of u_t over samples and neurons at each t: two float64 arrays (T,).
 
-    The deviations are from the mean, so a spread small beside the mean is still exact. TypeError or ValueError if u is no
-    float32 or float64 array (T, ...).
+    TypeError or ValueError if u is no float32 or float64 array (T, ...).
     """
     _check.float_array("u", u, min_ndim=2, finite=False)
-    flat, sums = _by_chunk(u)
-    _moments_kernel(flat, sums)
-    n = flat.shape[1]
-    counts = np.minimum(CHUNK, n - CHUNK * np.arange(len(sums)))[:, None]
-    mean = (counts * sums[:, :, 0]).sum(axis=0) / n
-    between = counts * (sums[:, :, 0] - mean) ** 2
-    return mean, np.sqrt((sums[:, :, 1] + between).sum(axis=0) / n)
+    flat = u.reshape(len(u), -1)
+    return flat.mean(axis=1, dtype=np.float64), flat.std(axis=1, dtype=np.float64)
 
 
-def _counts(cache, closed):
-    """(coverage, firing rate), each (T,), of one block."""
-    u, counts = _by_chunk(cache.u)
-    s = np.ascontiguousarray(cache.s).reshape(u.shape)
-    _counts_kernel(u, s, u.dtype.type(cache.neuron.v_th), cache.width, closed, counts)
-    return counts.sum(axis=0).T / u.shape[1]
+def gradient_statistics(dx):
+    """(Euclidean norm, share that is not 0) of dx_t at each t: two float64 arrays (T,)."""
+    flat = dx.reshape(len(dx), -1)
+    norms = [np.sqrt(np.square(row, dtype=np.float64).sum()) for row in flat]
+    return np.array(norms), np.count_nonzero(flat, axis=1) / flat.shape[1]
 
 
 def predicted_std(block, cache, law):
@@ -158,12 +88,12 @@ def layer_statistics(trace, record=None):
             With a record: the Euclidean norm of dx_t, and the share of neurons with dx_t other than 0.
     """
     result, blocks = {}, dict(trace.net.blocks())
+    closed = trace.mode.conventions.window_edge == "<="
     for name, cache in trace.items():
-        coverage, firing_rate = _counts(cache, trace.mode.conventions.window_edge == "<=")
         mean, std = potential_moments(cache.u)
         result[name] = {
-            "coverage": coverage,
-            "firing_rate": firing_rate,
+            "coverage": _coverage(cache.u, cache.width, cache.neuron.v_th, closed),
+            "firing_rate": cache.s.reshape(len(cache.s), -1).mean(axis=1, dtype=np.float64),
             "width": cache.width.astype(np.float64),
             "mean": mean,
             "std": std,
@@ -171,11 +101,8 @@ def layer_statistics(trace, record=None):
             "std_exact": predicted_std(blocks[name], cache, "exact"),
         }
         if record is not None:
-            dx, sums = _by_chunk(record[f"{name}.dx"])
-            _gradient_kernel(dx, sums)
-            squares, passed = sums.sum(axis=0).T
-            result[name]["gradient_norm"] = np.sqrt(squares)
-            result[name]["nonzero_gradient"] = passed / dx.shape[1]
+            norm, nonzero = gradient_statistics(record[f"{name}.dx"])
+            result[name].update(gradient_norm=norm, nonzero_gradient=nonzero)
     return result
 
 

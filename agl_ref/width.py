@@ -194,7 +194,9 @@ def empirical_width(u, layer=None):
     ValueError, TypeError
         If u is no such array.
     """
-    from .diagnostics import potential_moments  # here, because the other rules need no Numba
+    from .diagnostics import (
+        potential_moments,
+    )  # here, because diagnostics load SciPy, which the other rules do not need
 
     _, std = potential_moments(u)
     if not std.all():
