@@ -20,6 +20,8 @@ import agl_ref as agl
 
 SURROGATES = ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")
 CHOICES = agl.Conventions.choices()
+# The twin knows the rules that gamma alone decides; test_width has the two others.
+CHOICES["width"] = tuple(rule for rule in CHOICES["width"] if rule not in ("exact", "empirical"))
 # Rows that the relaxed network sees: the spike test and the window's edge act on the step alone, and the
 # axes' order outside the engine.
 RELAXED_ROWS = [row for row in CHOICES if row not in ("spike_test", "window_edge", "axis_order")]

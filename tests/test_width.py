@@ -1,4 +1,6 @@
-"""Width rules: Theorem 2 by hand, by the naive twin, exactly; collapse; a gradient that may flow through."""
+"""Width rules: Theorem 2 by hand, by the naive twin, exactly; collapse; a gradient that may flow through; the two rules
+that measure Theorem 1's approximation, alone and inside networks.
+"""
 
 import warnings
 
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 import agl_ref as agl
 from agl_ref import width as rules
 
-RULES = agl.Conventions.choices()["width"]
+MEASURES = ("exact", "empirical")  # need more than gamma, and have their own section
+RULES = [rule for rule in agl.Conventions.choices()["width"] if rule not in MEASURES]
 each_rule = pytest.mark.parametrize("rule", RULES)
 each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)
 
@@ -195,6 +198,186 @@ def test_a_collapsed_window_passes_no_gradient_to_gamma():
     c = agl.Conventions(width_gradient="flows")
     dgamma, ddecay = rules.width_gradient(np.ones(3), np.array([-1.0, 0.5]), 0.5, 0.2, c)
     assert not np.any(dgamma) and ddecay == 0
+
+
+# --- the exact and the measured spread ------------------------------------------------------------
+
+
+def test_exact_width_is_twice_the_published_standard_deviation():
+    # METHOD.md: sigma = gamma_bar V_th = 0.5, tau = 0.5, hard reset
+    received = agl.exact_width(np.array([1.5, 0.5]), np.array([0.25, -0.25]), 0.5, 0.5, 5)
+    expected = [1.0, 1.065460, 1.078524, 1.082886, 1.084452]
+    helpers.assert_close(received, expected, 2e-6, magnitude=1.0)
+
+
+@each_dtype
+def test_exact_width_of_one_timestep_or_no_leak_is_kappa_1(dtype):
+    gamma, beta = np.array([0.75, 1.25], dtype), np.array([0.25, 0.5], dtype)
+    assert agl.exact_width(gamma, beta, 0.5, 0.9, 1).tolist() == [1.0]
+    helpers.assert_close(agl.exact_width(gamma, beta, 0.5, 0.0, 3), [1.0] * 3, helpers.rounding(dtype, 4))
+    assert agl.exact_width(gamma, beta, 0.5, 0.9, 3).dtype == dtype
+
+
+def test_exact_width_without_reset_is_the_geometric_rule():
+    c = agl.Conventions(reset="none")
+    gamma, beta = np.array([0.8, 1.3]), np.array([0.3, 0.1])
+    expected = agl.geometric_width(gamma, 0.7, 0.6, 5, alpha=1.5)
+    helpers.assert_close(agl.exact_width(gamma, beta, 0.7, 0.6, 5, c, 1.5), expected, 1e-12)
+
+
+def measured_layer(reset, input_scale, norm_scale, rule):
+    """A block whose tdBN sees independent Gaussian inputs, its conventions and its cache. One input feature and weights 1
+    make the norm's input the sample itself.
+    """
+    c = agl.Conventions(reset=reset, input_scale=input_scale, norm_scale=norm_scale, width=rule)
+    block = agl.SpikingBlock("one", agl.Linear(1, 2, bias=False), agl.TdBN(2, alpha=1.5), agl.LIF(0.7, 0.6))
+    block.synapse.params["weight"][...] = 1.0
+    block.norm.params["gamma"][...] = 0.8
+    block.norm.params["beta"][...] = 0.2
+    x = np.random.default_rng(10).normal(1.0, 2.0, (4, 10_000, 1))
+    _, cache = block.forward(x, agl.blocks.Mode(conventions=c))
+    return block, c, cache
+
+
+@pytest.mark.parametrize("reset", agl.Conventions.choices()["reset"])
+@pytest.mark.parametrize("input_scale", agl.Conventions.choices()["input_scale"])
+@pytest.mark.parametrize("norm_scale", agl.Conventions.choices()["norm_scale"])
+def test_block_with_exact_width_has_the_spread_of_its_own_potentials(reset, input_scale, norm_scale):
+    _, _, cache = measured_layer(reset, input_scale, norm_scale, "exact")
+    u = cache.u[:, :, 0]
+    assert cache.s.any(axis=(1, 2)).all() and not cache.s.all()
+    d = u - u.mean(axis=1, keepdims=True)
+    variance = (d * d).mean(axis=1)
+    error = np.sqrt(((d**4).mean(axis=1) - variance**2) / u.shape[1])
+    assert (np.abs((cache.width / 2) ** 2 - variance) < 4.5 * error).all()
+    _, _, adaptive = measured_layer(reset, input_scale, norm_scale, "adaptive")
+    assert not np.allclose(adaptive.width, cache.width, rtol=0.01)
+
+
+def test_empirical_width_is_twice_the_standard_deviation_by_hand():
+    u = np.array([[[0.0, 2.0], [0.0, 2.0]], [[1.0, 2.0], [4.0, 5.0]]])  # deviations 1; 2, 1, 1, 2
+    received = agl.empirical_width(u)
+    helpers.assert_close(received, [2.0, 2 * np.sqrt(2.5)], 1e-15)
+
+
+@each_dtype
+def test_empirical_width_is_that_of_exact_rationals(dtype):
+    u = np.random.default_rng(11).normal(3.0, 0.1, (3, 7, 5)).astype(dtype)
+    for t, kappa in enumerate(agl.empirical_width(u)):
+        values = exact.fractions(u[t].ravel())
+        mean = sum(values) / len(values)
+        variance = sum((v - mean) ** 2 for v in values) / len(values)
+        assert float(kappa) == pytest.approx(2 * float(variance) ** 0.5, rel=4 * float(np.finfo(dtype).eps))
+
+
+def small_net(rule, norm=True, dtype=np.float64, **conventions):
+    c = agl.Conventions(width=rule, **conventions)
+    blocks = [
+        agl.SpikingBlock(f"hidden{i}", agl.Linear(6, 6, dtype=dtype, seed=i), agl.TdBN(6, dtype=dtype) if norm else None,
+                         agl.PLIF(w=0.0, dtype=dtype))
+        for i in (1, 2)
+    ]  # fmt: skip
+    return agl.Network([*blocks, agl.Readout("fc", 6, 3, dtype=dtype, seed=3)], (6,), c)
+
+
+def small_batch(dtype=np.float64):
+    rng = np.random.default_rng(12)
+    return rng.normal(0.5, 2.0, (3, 16, 6)).astype(dtype), rng.integers(0, 3, 16)
+
+
+@each_dtype
+@pytest.mark.parametrize("rule", MEASURES)
+@pytest.mark.parametrize("training", [True, False])
+def test_network_uses_the_width_and_holds_it_constant(rule, training, dtype):
+    net, (x, labels) = small_net(rule, dtype=dtype), small_batch(dtype)
+    net.parameters()["hidden1.beta"][...] = np.linspace(-0.2, 0.4, 6)
+    trace = net.forward(x, training=training)
+    for name, cache in trace.items():
+        p = net.parameters()
+        if rule == "exact":
+            decay = 1 / (1 + np.exp(-float(p[f"{name}.w"])))
+            expected = agl.exact_width(p[f"{name}.gamma"], p[f"{name}.beta"], 0.5, decay, 3)
+        else:
+            expected = 2 * cache.u.reshape(3, -1).std(axis=1, dtype=np.float64)
+        helpers.assert_case_is_telling(cache.u, cache.width, 0.5)
+        helpers.assert_close(cache.width, expected, helpers.rounding(dtype, 3), name=name)
+        assert cache.width.dtype == dtype
+    # the same gradients as with these widths given: nothing flows through them
+    adaptive = small_net("adaptive", dtype=dtype)
+    for name, value in net.parameters().items():
+        adaptive.parameters()[name][...] = value
+    given = adaptive.forward(x, training=training, widths={name: cache.width for name, cache in trace.items()})
+    _, loss = agl.cross_entropy_forward(trace.logits, labels)
+    dlogits = agl.cross_entropy_backward(loss)
+    received, expected = net.backward(trace, dlogits), adaptive.backward(given, dlogits)
+    usual = adaptive.backward(adaptive.forward(x, training=training), dlogits)
+    assert not np.array_equal(usual["hidden1.weight"], expected["hidden1.weight"])
+    helpers.assert_all_same_bits(received, expected)
+
+
+def test_empirical_width_needs_no_norm_and_exact_is_one_without():
+    x, _ = small_batch()
+    for rule in MEASURES:
+        trace = small_net(rule, norm=False).forward(x)
+        for _, cache in trace.items():
+            std = cache.u.reshape(3, -1).std(axis=1)
+            assert np.ptp(std) > 0.01
+            helpers.assert_close(cache.width, 2 * std if rule == "empirical" else np.ones(3), 1e-14)
+
+
+def test_a_relaxed_pass_refuses_to_measure_unless_widths_are_given():
+    net, (x, _) = small_net("empirical"), small_batch()
+    helpers.assert_refused(lambda: net.forward(x, relaxed=True), "widths", "hidden1", "another trace")
+    widths = {name: cache.width for name, cache in net.forward(x).items()}
+    trace = net.forward(x, relaxed=True, widths=widths)
+    assert ((trace["hidden2"].s > 0) & (trace["hidden2"].s < 1)).any()
+    helpers.assert_refused(lambda: net.forward(x, relaxed=True, widths={"hidden1": widths["hidden1"]}), "hidden2")
+    exact_net = small_net("exact")
+    assert ((exact_net.forward(x, relaxed=True)["hidden2"].s % 1) > 0).any()
+
+
+@pytest.mark.parametrize("gamma_bar", [0.0, -1e-9, -1.0])
+def test_exact_width_closes_with_a_warning_that_names_the_layer(gamma_bar):
+    net, (x, labels) = small_net("exact"), small_batch()
+    net.parameters()["hidden2.gamma"][...] = gamma_bar
+    with pytest.warns(agl.WindowCollapsedWarning, match="hidden2"):
+        result = net.loss_and_grads(x, labels)
+    assert result.trace["hidden2"].width.tolist() == [0, 0, 0]
+    assert not result.grads["hidden2.weight"].any() and not result.grads["hidden1.weight"].any()
+
+
+def test_empirical_width_ignores_the_sign_of_gamma_but_closes_where_all_potentials_are_equal():
+    net, (x, _) = small_net("empirical"), small_batch()
+    net.parameters()["hidden1.gamma"][...] = -1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (net.forward(x)["hidden1"].width > 0.5).all()
+    net.parameters()["hidden1.gamma"][...] = 0.0
+    with pytest.warns(agl.WindowCollapsedWarning, match="'hidden1' is closed at t = 1"):
+        assert net.forward(x)["hidden1"].width[0] == 0
+
+
+@pytest.mark.parametrize("rule", MEASURES)
+def test_a_width_that_is_a_constant_does_not_flow(rule):
+    helpers.assert_refused(lambda: agl.Conventions(width=rule, width_gradient="flows"), "width_gradient", rule)
+
+
+@pytest.mark.parametrize("rule", MEASURES)
+def test_width_of_layer_says_which_function_has_the_rule(rule):
+    helpers.assert_refused(lambda: by_rule(rule, np.ones(2), 0.5, 0.2, 3), f"{rule}_width")
+
+
+@pytest.mark.parametrize("bad", [[0.5], np.ones(3, int), np.ones(3), np.ones((0, 2))], ids=repr)
+def test_empirical_width_refuses(bad):
+    helpers.assert_refused(lambda: agl.empirical_width(bad), "u")
+
+
+def test_exact_width_refuses():
+    one = np.ones(2)
+    for bad in ((one * np.nan, one), (one, [1.0, 1.0]), (one, one.astype(int))):
+        helpers.assert_refused(lambda bad=bad: agl.exact_width(*bad, 0.5, 0.2, 3))
+    helpers.assert_refused(lambda: agl.exact_width(one, one, 0.5, 1.0, 3), "decay")
+    helpers.assert_refused(lambda: agl.exact_width(one, one, 0.5, 0.2, 0), "T")
 
 
 # --- bad input ------------------------------------------------------------------------------------
