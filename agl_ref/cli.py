@@ -227,6 +227,8 @@ def _save_figure(trainer, evaluation):
     windows = {label: {name: s["width"] for name, s in evaluation["layers"].items()}}
     figure = plots.run_figure(evaluation["trace"], windows, {label: trainer.metrics()}, str(trainer.folder))
     plots.save(figure, trainer.folder / "figures" / "run.png")
+    for name, figure in plots.diagnostic_figures(trainer.metrics(), str(trainer.folder)).items():
+        plots.save(figure, trainer.folder / "figures" / f"{name}.png")
 
 
 def _report(trainer, evaluation, as_json):

@@ -1,6 +1,7 @@
-"""Figures: membrane potential histograms with the surrogate's windows, and training curves.
+"""Figures: membrane potential histograms with the surrogate's windows, training curves, statistics of the layers.
 
-Colours are those of Okabe and Ito (2008), told apart by colour-blind readers.
+Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; ordered series (timesteps, layers) run
+through matplotlib's cividis, and carry different markers.
 """
 
 from pathlib import Path
@@ -10,6 +11,13 @@ import numpy as np
 ADAPTIVE, FIXED, POTENTIAL, THRESHOLD = "#D55E00", "#0072B2", "#999999", "#000000"
 OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MAX_SAMPLES = 200_000  # of u in one histogram
+MAX_LABELS = 8  # of an ordered series in one legend
+BY_DEPTH = {  # statistic of `diagnostics.layer_statistics`: (axis label, is a share)
+    "coverage": ("neurons inside the window (%)", True),
+    "firing_rate": ("neurons that fire (%)", True),
+    "gradient_norm": ("norm of the gradient dx", False),
+    "nonzero_gradient": ("neurons with a gradient (%)", True),
+}
 
 
 def _colour(label, index):
@@ -71,6 +79,104 @@ def run_figure(trace, windows, runs, title):
     upper.legend(handles, labels, loc="outside upper right", ncols=len(labels))
     figure.suptitle(title, x=0.01, ha="left")
     return figure
+
+
+# --- statistics of the layers, from the "diagnostics" of metrics.jsonl ----------------------------------------------
+
+
+def _array(row, key):
+    """Statistic `key` of one epoch's row: (layers, T), NaN where the row has none."""
+    return np.array([layer[key] for layer in row["diagnostics"]["layers"].values()], np.float64)
+
+
+def _series(ax, x, lines, labels):
+    """Draw ordered lines (n, len(x)) from dark to light; at most MAX_LABELS of them, evenly taken, are named."""
+    from matplotlib import colormaps
+
+    n = len(lines)
+    named = set(np.linspace(0, n - 1, min(n, MAX_LABELS)).round().astype(int))
+    for i, (values, label) in enumerate(zip(lines, labels, strict=True)):
+        colour = colormaps["cividis"](0.9 * i / max(1, n - 1))
+        ax.plot(x, values, color=colour, marker="osD^v"[i % 5], lw=2, label=label if i in named else "_nolegend_")
+    ax.grid(alpha=0.3)
+    ax.tick_params(labelsize=11)
+    ax.legend(fontsize=11, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+
+
+def spread_figure(rows, title=""):
+    """The potential's standard deviation in the last epoch of `rows`, layer by layer and timestep by timestep: measured,
+    by Theorem 1, and by the exact law. A matplotlib Figure.
+    """
+    from matplotlib.figure import Figure
+
+    names = list(rows[-1]["diagnostics"]["layers"])
+    columns = min(4, len(names))
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(max(8.0, 3.4 * columns), 3.2 * lines + 0.8), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
+    drawn = (
+        ("std", "measured", {"color": THRESHOLD, "marker": "o", "lw": 2}),
+        ("std_theorem1", "Theorem 1", {"color": ADAPTIVE, "marker": "s", "lw": 2, "ls": "--"}),
+        ("std_exact", "exact law", {"color": FIXED, "marker": "^", "lw": 2, "ls": ":"}),
+    )
+    for key, label, style in drawn:
+        for ax, name, values in zip(axes, names, _array(rows[-1], key), strict=False):
+            ax.plot(np.arange(1, len(values) + 1), values, label=label, **style)
+            ax.set_title(name, fontsize=13)
+    for ax in axes[: len(names)]:
+        ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
+        ax.grid(alpha=0.3)
+        ax.tick_params(labelsize=11)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.set_xlabel("timestep t", fontsize=12)
+    for ax in axes[len(names) :]:
+        ax.remove()
+    axes[0].set_ylabel("standard deviation of $u_t$", fontsize=12)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=3, fontsize=12, frameon=False)
+    figure.suptitle(_titled(title, rows), x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def depth_figure(rows, key, title=""):
+    """A statistic of BY_DEPTH: left by depth in the last epoch of `rows`, one line for each timestep; right by epoch, one
+    line for each layer (the mean over its timesteps). A matplotlib Figure.
+    """
+    from matplotlib.figure import Figure
+
+    label, share = BY_DEPTH[key]
+    factor = 100.0 if share else 1.0
+    names = list(rows[-1]["diagnostics"]["layers"])
+    last = factor * _array(rows[-1], key)
+    epochs = factor * np.array([_array(row, key).mean(axis=1) for row in rows])  # (epochs, layers)
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _series(left, np.arange(len(names)), last.T, [f"t = {t + 1}" for t in range(last.shape[1])])
+    left.set_xticks(np.arange(len(names)), names, rotation=0 if len(names) <= 5 else 90)
+    left.set_xlabel("layer, by depth", fontsize=13)
+    _series(right, [row["epoch"] for row in rows], epochs.T, names)
+    right.set_xlabel("epoch", fontsize=13)
+    right.xaxis.get_major_locator().set_params(integer=True)
+    for ax, values in ((left, last), (right, epochs)):
+        if share:
+            ax.set_ylim(0, max(1.0, 1.1 * values.max()))
+        elif (values > 0).all():
+            ax.set_yscale("log")
+    left.set_ylabel(label, fontsize=13)
+    figure.suptitle(_titled(title, rows), x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def _titled(title, rows):
+    steps = rows[-1]["diagnostics"]["steps"]
+    return f"{title + ', ' if title else ''}training batches of epoch {rows[-1]['epoch']} (mean of {steps} measured)"
+
+
+def diagnostic_figures(rows, title=""):
+    """All figures of the layers' statistics: {name: Figure}, from rows of metrics.jsonl."""
+    if not rows or not rows[-1]["diagnostics"]["layers"]:
+        raise ValueError("rows: expected the metrics of at least one measured epoch, received none; train first")
+    return {"std": spread_figure(rows, title)} | {key: depth_figure(rows, key, title) for key in BY_DEPTH}
 
 
 def save(figure, path):
