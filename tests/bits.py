@@ -66,8 +66,10 @@ def synapses(out, dtype):
     spikes = (rng.random(dense.shape) < 0.15).astype(dtype)
     weight, bias = rng.normal(size=(3, 3, 9, 21)).astype(dtype), rng.normal(size=21).astype(dtype)
     for (kind, x), path, stride in itertools.product(
-        (("dense", dense), ("spikes", spikes)), ("auto", "dense", "spikes"), (1, 2)
+        (("dense", dense), ("spikes", spikes)), ("auto", "dense", "winograd", "spikes"), (1, 2)
     ):
+        if path == "winograd" and stride != 1:
+            continue
         y, cache = agl.conv2d_forward(x, weight, bias, stride, 1, path)
         dy = rng.normal(size=y.shape).astype(dtype)
         grads = agl.conv2d_backward(dy, cache)
