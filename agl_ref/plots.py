@@ -113,7 +113,7 @@ def spread_figure(rows, title=""):
     columns = min(4, len(names))
     lines = -(-len(names) // columns)
     figure = Figure(figsize=(max(8.0, 3.4 * columns), 3.2 * lines + 0.8), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
     drawn = (
         ("std", "measured", {"color": THRESHOLD, "marker": "o", "lw": 2}),
         ("std_theorem1", "Theorem 1", {"color": ADAPTIVE, "marker": "s", "lw": 2, "ls": "--"}),
@@ -123,8 +123,8 @@ def spread_figure(rows, title=""):
         for ax, name, values in zip(axes, names, _array(rows[-1], key), strict=False):
             ax.plot(np.arange(1, len(values) + 1), values, label=label, **style)
             ax.set_title(name, fontsize=13)
+    axes[0].set_ylim(0, 1.1 * axes[0].get_ylim()[1])
     for ax in axes[: len(names)]:
-        ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
         ax.grid(alpha=0.3)
         ax.tick_params(labelsize=11)
         ax.xaxis.get_major_locator().set_params(integer=True)
@@ -160,16 +160,20 @@ def depth_figure(rows, key, title=""):
     for ax, values in ((left, last), (right, epochs)):
         if share:
             ax.set_ylim(0, max(1.0, 1.1 * values.max()))
-        elif (values > 0).all():
+        elif values.min() > 0 and values.max() > 10 * values.min():
             ax.set_yscale("log")
+        else:
+            ax.set_ylim(0, 1.1 * values.max() or 1.0)
     left.set_ylabel(label, fontsize=13)
+    left.set_title(f"epoch {rows[-1]['epoch']}, each timestep", fontsize=13)
+    right.set_title("each layer, mean over timesteps", fontsize=13)
     figure.suptitle(_titled(title, rows), x=0.01, ha="left", fontsize=12)
     return figure
 
 
 def _titled(title, rows):
     steps = rows[-1]["diagnostics"]["steps"]
-    return f"{title + ', ' if title else ''}training batches of epoch {rows[-1]['epoch']} (mean of {steps} measured)"
+    return f"{title + ', ' if title else ''}{steps} training batches measured in epoch {rows[-1]['epoch']}"
 
 
 def diagnostic_figures(rows, title=""):
