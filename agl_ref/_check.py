@@ -16,6 +16,8 @@ def float_array(name, x, min_ndim=1, dtype=None, finite=True):
     """`x` itself if it is a float32 or float64 array (of `dtype` if given), of at least `min_ndim` axes, finite."""
     if not isinstance(x, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array, received {type(x).__name__}; use np.asarray(x, np.float64)")
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected a plain array, received a masked one; use {name}.filled(value)")
     if x.dtype not in FLOATS:
         raise TypeError(
             f"{name}: expected float32 or float64, received {x.dtype}; convert it yourself with .astype(np.float64)"
@@ -29,6 +31,14 @@ def float_array(name, x, min_ndim=1, dtype=None, finite=True):
     if finite and not np.isfinite(x).all():
         raise ValueError(f"{name}: {first_not_finite(x)}; find out where it comes from")
     return x
+
+
+def cache_of(value, kind, forward):
+    """Refuse `value` unless it is the cache that `forward` returns."""
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"cache: expected the {kind.__name__} that {forward} returned, received {type(value).__name__}; pass that"
+        )
 
 
 def first_not_finite(x):

@@ -6,6 +6,7 @@ Exit codes: 0 good, 1 a checked thing failed, 3 bad input with one line on stder
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 import sys
 import time
@@ -99,7 +100,8 @@ def _parser():
         "train",
         help="train a network on a data set",
         description="Train a network; everything is kept in a run folder: config.json, metrics.jsonl (one row per "
-        "epoch), checkpoints/last.npz, figures/. Ctrl-C or a crash loses nothing: go on with --resume.",
+        "epoch), checkpoints/last.npz, figures/. Ctrl-C saves and stops. A crash loses the work since the last checkpoint, one "
+        "each epoch and every 30 s. Either way --resume ends with the same bits as a run that was never stopped.",
         epilog="Example: agl-ref train --data fashion-mnist --neuron plif --T 2 --epochs 10 --out runs/fashion",
     )
     defaults = _defaults()
@@ -152,19 +154,40 @@ def _public(evaluation):
     return {key: value for key, value in evaluation.items() if key != "trace"}
 
 
+def _folder(option, name):
+    if not name:
+        raise ValueError(f"{option}: expected the name of a folder, received an empty one; give a name")
+    return Path(name)
+
+
+def _remove_demo(folder, config):
+    """Remove the run of an earlier demo; refuse to remove anything else."""
+    path = folder / "config.json"
+    if not path.exists():
+        return
+    from .train import TrainConfig
+
+    try:
+        earlier = TrainConfig.from_json(path.read_text(encoding="utf-8"), str(path))
+    except ValueError:
+        earlier = None
+    if earlier is None or dataclasses.replace(earlier, seed=config.seed) != config:
+        raise ValueError(f"{folder}: expected nothing or an earlier demo, received another run; choose another --out")
+    shutil.rmtree(folder)
+
+
 def _demo(args):
     from . import data, plots
     from .train import TrainConfig, Trainer
 
     started = time.monotonic()
-    out, dataset = Path(args.out), data.load("bundled")
+    out, dataset = _folder("--out", args.out), data.load("bundled")
     runs, rows, seconds = {}, {}, {}
-    for label in ("fixed", "adaptive"):
-        folder = out / label
-        if (folder / "config.json").exists():
-            shutil.rmtree(folder)
-        config = TrainConfig(width=label, seed=args.seed, **DEMO)
-        trainer = Trainer(config, folder, dataset)
+    configs = {label: TrainConfig(width=label, seed=args.seed, **DEMO) for label in ("fixed", "adaptive")}
+    for label, config in configs.items():
+        _remove_demo(out / label, config)
+    for label, config in configs.items():
+        trainer = Trainer(config, out / label, dataset)
         begun = time.monotonic()
         trainer.fit(progress=not args.json)
         seconds[label] = round(time.monotonic() - begun, 1)
@@ -186,8 +209,8 @@ def _demo(args):
         else:
             print(f"On this seed the {winner} width wins by {abs(100 * difference):.1f} points of {len(dataset.x_test)} "
                   "test images; one seed and a shallow network prove nothing either way.")  # fmt: skip
-        print(f"Trained in {seconds['fixed']} s (fixed) and {seconds['adaptive']} s (adaptive), "
-              f"{time.monotonic() - started:.0f} s in all.")  # fmt: skip
+        print(f"Trained in {seconds['fixed']} s (fixed; compiles what is not cached yet) and {seconds['adaptive']} s "
+              f"(adaptive), {time.monotonic() - started:.0f} s in all.")  # fmt: skip
         print(f"Figure: {figure}\nRuns:   {out / 'fixed'}, {out / 'adaptive'}")
     if not reached:
         print(f"agl-ref: the adaptive width reached {accuracy['adaptive']:.1%}, expected at least {DEMO_GOAL:.0%}",
@@ -200,19 +223,20 @@ def _train(args):
     from .train import TrainConfig, Trainer, open_run
 
     given = {name: getattr(args, name) for name, _, _ in TRAIN_OPTIONS if getattr(args, name) is not None}
-    if args.resume:
-        surplus = sorted(set(given) - {"data"}) + (["out"] if args.out else [])
+    if args.resume is not None:
+        surplus = sorted(set(given) - {"data"}) + (["out"] if args.out is not None else [])
         if surplus:
             raise ValueError(
                 f"--resume: expected no other option than --data, received {', '.join('--' + s for s in surplus)}; a "
                 "resumed run keeps its options, start a new one for others"
             )
-        trainer = open_run(args.resume, data_path=given.get("data"))
+        trainer = open_run(_folder("--resume", args.resume), data_path=given.get("data"))
     else:
         given.update(given.pop("width", {}))
         config = TrainConfig(**given)
         width = f"fixed{config.fixed_width:g}" if config.width == "fixed" else config.width
-        trainer = Trainer(config, args.out or f"runs/{config.network}-{width}-seed{config.seed}")
+        default = f"runs/{config.network}-{width}-seed{config.seed}"
+        trainer = Trainer(config, default if args.out is None else _folder("--out", args.out))
     trainer.fit(progress=not args.json)
     evaluation = trainer.evaluate()
     _save_figure(trainer, evaluation)
@@ -254,19 +278,24 @@ def _eval(args):
 
 def main(argv=None):
     """Run the command; returns the exit code."""
-    from .train import Interrupted
-
     args = _parser().parse_args(argv)
     warnings.showwarning = lambda message, *rest, **kw: print(f"agl-ref: warning: {message}", file=sys.stderr)
     try:
-        return args.run(args)
-    except Interrupted as stop:
-        print(f"agl-ref: {stop}", file=sys.stderr)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt as stop:  # Interrupted, whose state was saved, is one too
+        print(f"agl-ref: {str(stop) or 'stopped, without saving'}", file=sys.stderr)
         return STOPPED
-    except KeyboardInterrupt:
-        print("agl-ref: stopped", file=sys.stderr)
-        return STOPPED
-    except (ValueError, TypeError, OSError) as error:
+    except BrokenPipeError:  # whoever read the output has gone
+        sys.stdout = open(os.devnull, "w")
+        return FAILED
+    except OSError as error:
+        where = error.filename or "a file"
+        print(f"agl-ref: {where}: expected a place that can be read and written, received: {error.strerror or error}; "
+              "choose another", file=sys.stderr)  # fmt: skip
+        return BAD_INPUT
+    except (ValueError, TypeError) as error:
         print(f"agl-ref: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     except FloatingPointError as error:

@@ -423,6 +423,7 @@ def conv2d_backward(dy, cache, need_dx=True):
     -------
     dx (shape of x, or None), dweight (kh, kw, C_in, C_out), dbias (C_out,) or None without a bias
     """
+    _check.cache_of(cache, ConvCache, "conv2d_forward")
     _check.float_array("dy", dy, dtype=cache.x.dtype)
     geometry = _geometry(cache.x.shape, cache.weight.shape, cache.stride, cache.padding)
     shape = (*cache.x.shape[:-3], *geometry[4:], cache.weight.shape[3])
@@ -471,6 +472,7 @@ def _avg_pool_backward(dy, cache):
 
 def avg_pool_backward(dy, cache):
     """dx: a quarter of dy at each of the four places, 0 in a row or column that was left out."""
+    _check.cache_of(cache, PoolCache, "avg_pool_forward")
     *lead, H, W, C = cache.shape
     _check.float_array("dy", dy, dtype=cache.dtype)
     _check.same_shape("dy", dy, (*lead, H // 2, W // 2, C), "the forward's y")
@@ -495,6 +497,7 @@ def _global_avg_pool_backward(dy, cache):
 
 def global_avg_pool_backward(dy, cache):
     """dx: dy / (H W) everywhere."""
+    _check.cache_of(cache, PoolCache, "global_avg_pool_forward")
     _check.float_array("dy", dy, dtype=cache.dtype)
     _check.same_shape("dy", dy, (*cache.shape[:-3], cache.shape[-1]), "the forward's y")
     return _global_avg_pool_backward(dy, cache)

@@ -162,6 +162,10 @@ def locate_forward(trace):
             t = _first_timestep(array)
             if t is not None:
                 return f"{what} of layer {name!r} at t = {t}"
+        if cache.norm is not None and not np.isfinite(cache.norm.var).all():
+            return (
+                f"batch variance of layer {name!r}, whose input is too large to be squared, over t = 1..{len(cache.u)}"
+            )
     t = _first_timestep(trace.logits)
     return None if t is None else f"logits of layer {trace.net.layers[-1].name!r} at t = {t}"
 
@@ -199,7 +203,7 @@ def _forward_is_finite(result):
 def require_finite(result):
     """Raise NonFiniteError if the forward pass or a gradient of `result` is not finite, saying where that began."""
     if not _forward_is_finite(result):
-        where = locate_forward(result.trace) or f"the loss itself ({result.loss})"
+        where = locate_forward(result.trace) or f"loss itself ({result.loss})"
     elif not all(np.isfinite(g).all() for g in result.grads.values()):
         where = locate_forward(result.trace) or locate_backward(result.trace, result.dlogits)
     else:

@@ -77,6 +77,7 @@ def linear_backward(dy, cache, need_dx=True):
 
     Returns (dx, dweight, dbias); dx is None if not needed, dbias is None without a bias. Raises as the forward.
     """
+    _check.cache_of(cache, LinearCache, "linear_forward")
     _check.float_array("dy", dy, dtype=cache.x.dtype)
     _check.same_shape("dy", dy, (*cache.x.shape[:-1], cache.weight.shape[1]), "the forward's y")
     return _backward(dy, cache, need_dx)

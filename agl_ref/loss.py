@@ -39,8 +39,8 @@ def _log_softmax(z):
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def _check_logits(logits, labels):
-    _check.float_array("logits", logits, min_ndim=3, finite=False)
+def _check_logits(logits, labels, finite):
+    _check.float_array("logits", logits, min_ndim=3, finite=finite)
     if logits.ndim != 3:
         raise ValueError(f"logits: expected shape (T, N, K), received {logits.shape}; reshape them")
     return _check.labels(labels, logits.shape[1], logits.shape[2])
@@ -52,7 +52,6 @@ def cross_entropy_forward(logits, labels, conventions=MPD_AGL):
     Parameters
     ----------
     logits : ndarray (T, N, K), float32 or float64
-        A loss of logits that are not finite is not finite either; it is the trainer that stops there.
     labels : integer array (N,), 0..K-1
     conventions : Conventions
         Reads `readout`.
@@ -65,7 +64,7 @@ def cross_entropy_forward(logits, labels, conventions=MPD_AGL):
     Raises
     ------
     ValueError, TypeError
-        For a wrong rank or dtype, or labels outside the classes.
+        For a wrong rank or dtype, values that are not finite, or labels outside the classes.
 
     Examples
     --------
@@ -75,7 +74,11 @@ def cross_entropy_forward(logits, labels, conventions=MPD_AGL):
     1.386294
     """
     _check.conventions(conventions)
-    labels = _check_logits(logits, labels)
+    return _cross_entropy(logits, _check_logits(logits, labels, finite=True), conventions)
+
+
+def _cross_entropy(logits, labels, conventions):
+    """`cross_entropy_forward` without validation."""
     N = len(labels)
     log_p = _log_softmax(reduce_logits(logits, conventions))
     dz = np.exp(log_p)
@@ -85,6 +88,7 @@ def cross_entropy_forward(logits, labels, conventions=MPD_AGL):
 
 def cross_entropy_backward(cache):
     """dlogits (T, N, K): (softmax - onehot) / N at each t, over T for the mean, at the last t alone for the last."""
+    _check.cache_of(cache, CrossEntropyCache, "cross_entropy_forward")
     dz, T, conventions = cache
     if conventions.readout == "last":
         dlogits = np.zeros((T, *dz.shape), dz.dtype)
@@ -108,9 +112,13 @@ def tet_forward(logits, labels, lam=1e-3, target=1.0):
 
     Returns loss (float) and TETCache; errors as for `cross_entropy_forward`.
     """
-    labels = _check_logits(logits, labels)
+    labels = _check_logits(logits, labels, finite=True)
     lam = _check.number("lam", lam, low=0, high=1)
-    target = _check.number("target", target)
+    return _tet(logits, labels, lam, _check.number("target", target))
+
+
+def _tet(logits, labels, lam=1e-3, target=1.0):
+    """`tet_forward` without validation."""
     T, N, _ = logits.shape
     log_p = _log_softmax(logits)
     rows = np.arange(N)
@@ -125,4 +133,13 @@ def tet_forward(logits, labels, lam=1e-3, target=1.0):
 
 def tet_backward(cache):
     """dlogits (T, N, K) of `tet_forward`."""
+    _check.cache_of(cache, TETCache, "tet_forward")
     return cache.dlogits.copy()
+
+
+def of_network(logits, labels, loss, conventions):
+    """(loss, cache, backward) by name, "ce" or "tet". Logits need not be finite: it is the trainer that finds out why."""
+    labels = _check_logits(logits, labels, finite=False)
+    if loss == "ce":
+        return *_cross_entropy(logits, labels, conventions), cross_entropy_backward
+    return *_tet(logits, labels), tet_backward

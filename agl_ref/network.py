@@ -15,7 +15,7 @@ import numpy as np
 from . import _check, neuron
 from .blocks import Mode, Readout, Residual, SpikingBlock
 from .conventions import MPD_AGL
-from .loss import cross_entropy_backward, cross_entropy_forward, tet_backward, tet_forward
+from .loss import of_network as loss_by_name
 from .surrogate import code_of
 
 
@@ -231,6 +231,10 @@ class Network:
         -------
         {parameter name: gradient}
         """
+        if not isinstance(trace, Trace):
+            raise TypeError(
+                f"trace: expected the Trace of a forward, received {type(trace).__name__}; run forward first"
+            )
         if trace.net is not self:
             raise ValueError(
                 "trace: expected one of this network's forward, received another network's; run forward here"
@@ -264,10 +268,6 @@ class Network:
         """
         _check.one_of("loss", loss, ("ce", "tet"))
         trace = self.forward(x, training=True)
-        if loss == "ce":
-            value, cache = cross_entropy_forward(trace.logits, labels, self.conventions)
-            dlogits = cross_entropy_backward(cache)
-        else:
-            value, cache = tet_forward(trace.logits, labels)
-            dlogits = tet_backward(cache)
+        value, cache, backward = loss_by_name(trace.logits, labels, loss, self.conventions)
+        dlogits = backward(cache)
         return Result(value, trace.logits, self.backward(trace, dlogits, record, input_gradient), trace, dlogits)

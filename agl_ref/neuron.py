@@ -255,6 +255,7 @@ def lif_forward(x, decay=0.2, v_th=0.5, conventions=MPD_AGL, surrogate="rectangu
 
 def lif_backward_full(ds, cache, width, conventions=None, surrogate=None):
     """`lif_backward` with all that it computes: LIFGrads(dx, ddecay, dwidth)."""
+    _check.cache_of(cache, LIFCache, "lif_forward")
     _check.float_array("ds", ds, dtype=cache.u.dtype)
     _check.same_shape("ds", ds, cache.u.shape, "the spikes")
     width = _check_width("width", width, len(cache.u), cache.u.dtype)

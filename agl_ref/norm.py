@@ -225,6 +225,7 @@ def tdbn_backward(dy, cache):
     -------
     dx (shape of x), dgamma (C,), dbeta (C,)
     """
+    _check.cache_of(cache, TdBNCache, "tdbn_forward")
     _check.float_array("dy", dy, dtype=cache.x.dtype)
     _check.same_shape("dy", dy, cache.x.shape, "the forward's y")
     return _backward(dy, cache)
@@ -235,6 +236,7 @@ def update_running(running_mean, running_var, cache, momentum=0.1):
 
     Raises ValueError if the cache is of an evaluation pass: there is no batch statistic in it.
     """
+    _check.cache_of(cache, TdBNCache, "tdbn_forward")
     if not cache.training:
         raise ValueError("cache: expected one of a training forward, received evaluation; pass training=True")
     M = cache.x.size // cache.x.shape[-1]

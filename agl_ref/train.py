@@ -16,7 +16,8 @@ import numpy as np
 from . import __version__, _check, data, diagnostics, models, optim
 from ._checkpoint import CheckpointError, difference, read_checkpoint, write_atomically, write_checkpoint
 from .conventions import Conventions
-from .loss import cross_entropy_forward, reduce_logits, tet_forward
+from .loss import of_network as loss_of_network
+from .loss import reduce_logits
 from .surrogate import code_of
 
 NETWORKS = ("conv_snn", "vgg_snn", "sew_resnet19")
@@ -28,7 +29,7 @@ CHECKPOINT_SECONDS = 30.0
 DIAGNOSE_EVERY = 10  # batches; the first of an epoch is measured, then each tenth
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Training was stopped by the user after its state was saved."""
 
 
@@ -304,8 +305,7 @@ class Trainer:
             labels = y[start : start + batch]
             rng = np.random.default_rng([self.config.seed, start, 2])
             trace = self.net.forward(self.encode(x[start : start + batch], rng), training=False)
-            loss_forward = cross_entropy_forward if self.config.loss == "ce" else tet_forward
-            loss += loss_forward(trace.logits, labels)[0] * len(labels)
+            loss += loss_of_network(trace.logits, labels, self.config.loss, self.net.conventions)[0] * len(labels)
             correct += int((reduce_logits(trace.logits).argmax(axis=1) == labels).sum())
             for name, statistics in diagnostics.layer_statistics(trace).items():
                 sums = layers.setdefault(name, dict.fromkeys(statistics, 0.0))
@@ -317,8 +317,11 @@ class Trainer:
     def metrics(self):
         """The rows of metrics.jsonl so far."""
         path = self.folder / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []  # a cut last line is no row
-        return [json.loads(line) for line in lines]
+        lines = _read_text(path).split("\n")[:-1] if path.exists() else []  # a cut last line is no row
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError:
+            raise ValueError(f"{path}: expected one JSON object a line, received something else; delete it") from None
 
     # --- checkpoints ---
 
@@ -384,12 +387,23 @@ class Trainer:
         write_atomically(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
+def _read_text(path):
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"{path}: expected text written by agl_ref, received binary data; use its own run folder"
+        ) from None
+
+
 def open_run(folder, start="resume", data_path=None):
     """The Trainer of a run folder, at its last checkpoint. `data_path` if the data moved; ValueError if it is no run."""
     path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{folder}: expected a run folder with config.json, received none; see agl-ref train --out")
-    config = TrainConfig.from_json(path.read_text(encoding="utf-8"), str(path))
+    if not str(folder) or not path.is_file():
+        raise ValueError(
+            f"{str(folder)!r}: expected a run folder with config.json, received none; see agl-ref train --out"
+        )
+    config = TrainConfig.from_json(_read_text(path), str(path))
     if data_path is not None:
         config = dataclasses.replace(config, data=str(data_path))
     return Trainer(config, folder, start=start)

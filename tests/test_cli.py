@@ -212,6 +212,54 @@ def test_the_demo_compares_both_widths_and_judges_itself(small_demo, tmp_path, c
     assert report["adaptive"]["layers"]["conv1"]["width"] != [1.0] * 4
 
 
+def test_the_demo_removes_no_other_run_and_nothing_before_its_options_are_checked(small_demo, images, tmp_path, capsys):
+    out = tmp_path / "demo"
+    assert cli.main(["demo", "--out", str(out), "--json"]) in (0, cli.FAILED)
+    capsys.readouterr()
+    assert cli.main(["demo", "--out", str(out), "--seed", "-1"]) == cli.BAD_INPUT
+    assert "seed: expected" in one_line(capsys) and (out / "fixed" / "config.json").exists()
+    other = tmp_path / "other"
+    assert cli.main(small(images, "--out", str(other / "fixed"), "--json")) == 0
+    before = (other / "fixed" / "checkpoints" / "last.npz").read_bytes()
+    capsys.readouterr()
+    assert cli.main(["demo", "--out", str(other)]) == cli.BAD_INPUT
+    assert "expected nothing or an earlier demo, received another run" in one_line(capsys)
+    assert (other / "fixed" / "checkpoints" / "last.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize("argv", [["train", "--resume", ""], ["train", "--out", ""], ["demo", "--out", ""]])
+def test_an_empty_folder_name_is_refused(argv, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(argv) == cli.BAD_INPUT
+    assert "expected the name of a folder, received an empty one" in one_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_where_a_folder_should_be_is_named(images, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    assert cli.main(small(images, "--out", str(file / "run"))) == cli.BAD_INPUT
+    assert f"{file}" in one_line(capsys) and file.read_text() == "kept"
+
+
+def test_a_run_folder_with_binary_files_names_them(images, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert cli.main(small(images, "--out", str(run), "--json")) == 0
+    capsys.readouterr()
+    for name in ("metrics.jsonl", "config.json"):
+        (run / name).write_bytes(b"\xff\xfe\n")
+        assert cli.main(["train", "--resume", str(run)]) == cli.BAD_INPUT
+        assert name in one_line(capsys)
+
+
+def test_a_reader_that_leaves_early_is_no_traceback(images, tmp_path):
+    run = tmp_path / "run"
+    assert cli.main(small(images, "--out", str(run), "--json")) == 0
+    command = f"{sys.executable} -m agl_ref eval {run} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stderr == "" and int(done.stdout) in (0, cli.FAILED)
+
+
 def test_the_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "agl_ref", "--version"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("agl-ref 0.")

@@ -488,3 +488,9 @@ def test_pool_refuses(pool, x):
 @pytest.mark.parametrize("shape", [(1, 1, 4, 2), (1, 4, 1, 2)])
 def test_pool_refuses_images_smaller_than_its_square(shape):
     helpers.assert_refused(lambda: agl.avg_pool_forward(np.ones(shape)))
+
+
+@pytest.mark.parametrize("backward", [agl.conv2d_backward, agl.avg_pool_backward, agl.global_avg_pool_backward])
+def test_a_backward_wants_its_own_cache(backward):
+    with pytest.raises(TypeError, match="cache: expected the .*Cache that .*_forward returned, received NoneType"):
+        backward(np.ones((1, 2, 2, 1)), None)

@@ -259,9 +259,15 @@ def test_cross_entropy_refuses_what_is_no_conventions():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_logits_that_are_not_finite_are_not_hidden(bad):
+def test_logits_that_are_not_finite_are_refused_with_their_place(bad):
     logits = L.copy()
     logits[1, 2, 3] = bad
-    with np.errstate(invalid="ignore"):
-        for f in (cross_entropy, tet):
-            assert not np.isfinite(f(logits, Y)[0])
+    for f in (agl.cross_entropy_forward, agl.tet_forward):
+        with pytest.raises(ValueError, match=r"logits: expected finite values, received \S+ at index \(1, 2, 3\)"):
+            f(logits, Y)
+
+
+@pytest.mark.parametrize("backward", [agl.cross_entropy_backward, agl.tet_backward])
+def test_a_backward_wants_its_own_cache(backward):
+    with pytest.raises(TypeError, match="cache: expected the .*Cache that .*_forward returned, received NoneType"):
+        backward(None)

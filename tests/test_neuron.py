@@ -658,3 +658,15 @@ def test_backward_refuses(bad):
     helpers.assert_refused(lambda: agl.lif_backward(ds, lif, width, **options))
     helpers.assert_refused(lambda: lif_backward_full(ds, lif, width, **options))
     helpers.assert_refused(lambda: agl.plif_backward(ds, plif, width, **options))
+
+
+@pytest.mark.parametrize("backward", [agl.lif_backward, agl.plif_backward])
+@pytest.mark.parametrize("cache", [None, ()])
+def test_a_backward_wants_its_own_cache(backward, cache):
+    with pytest.raises(TypeError, match="cache: expected the LIFCache that lif_forward returned, received"):
+        backward(np.ones((2, 3)), cache, np.ones(2))
+
+
+def test_a_masked_array_is_refused():
+    with pytest.raises(TypeError, match="x: expected a plain array, received a masked one"):
+        agl.lif_forward(np.ma.array(np.ones((2, 3)), mask=True))
