@@ -38,7 +38,9 @@ def test_train_then_eval_agree(images, tmp_path, capsys):
     evaluated = json.loads(capsys.readouterr().out)
     assert trained == evaluated and trained["epoch"] == 2
     names = {str(p.relative_to(run)) for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    assert names == {"config.json", "metrics.jsonl", "checkpoints/last.npz", "figures/run.png"}
+    figures = {f"figures/{name}.png" for name in ("run", "std", "coverage", "firing_rate", "gradient_norm",
+                                                 "nonzero_gradient")}  # fmt: skip
+    assert names == {"config.json", "metrics.jsonl", "checkpoints/last.npz", *figures}
     assert cli.main(["eval", run]) == 0
     table = capsys.readouterr().out
     assert "test accuracy" in table and "window coverage" in table and "conv2  adaptive" in table
