@@ -26,7 +26,7 @@ SCHEDULES = ("cosine", "constant")
 WIDTHS = Conventions.choices()["width"]
 NORMALISATIONS = ("data", "cifar10")
 CHECKPOINT_SECONDS = 30.0
-DIAGNOSE_EVERY = 10  # batches; the first of an epoch is measured, then each tenth
+DIAGNOSE_EVERY = 20  # batches; the first of an epoch is measured, then each twentieth
 
 
 class Interrupted(KeyboardInterrupt):
@@ -280,7 +280,7 @@ class Trainer:
     def step(self, images, labels, rng):
         """One optimiser step on one batch. Raises NonFiniteError before anything is changed.
 
-        Every tenth batch of an epoch is also measured (`diagnostics.layer_statistics`), which changes no bit of the run.
+        Every twentieth batch of an epoch, from its first, is also measured (`diagnostics.layer_statistics`), which changes no bit of the run.
         """
         record = {} if self.batch % DIAGNOSE_EVERY == 0 else None
         x = self.encode(images, rng)
