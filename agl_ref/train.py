@@ -280,7 +280,8 @@ class Trainer:
     def step(self, images, labels, rng):
         """One optimiser step on one batch. Raises NonFiniteError before anything is changed.
 
-        Every twentieth batch of an epoch, from its first, is also measured (`diagnostics.layer_statistics`), which changes no bit of the run.
+        Every twentieth batch of an epoch, from its first, is also measured (`diagnostics.layer_statistics`), which changes
+        no bit of the run.
         """
         record = {} if self.batch % DIAGNOSE_EVERY == 0 else None
         x = self.encode(images, rng)
