@@ -101,7 +101,8 @@ def _parser():
         help="train a network on a data set",
         description="Train a network; everything is kept in a run folder: config.json, metrics.jsonl (one row per "
         "epoch), checkpoints/last.npz, figures/. Ctrl-C saves and stops. A crash loses the work since the last "
-        "checkpoint, one each epoch and every 30 s. Either way --resume ends with the same bits as a run that was never stopped.",
+        "checkpoint, one each epoch and every 30 s. Either way --resume ends with the same bits as a run that was never "
+        "stopped.",
         epilog="Example: agl-ref train --data fashion-mnist --neuron plif --T 2 --epochs 10 --out runs/fashion",
     )
     defaults = _defaults()
