@@ -10,7 +10,8 @@ __version__ = "0.1.0"
 
 _SUBMODULES = {
     "blocks", "conv", "conventions", "data", "diagnostics", "interop", "linear", "loss", "models", "network", "neuron",
-    "norm", "optim", "plots", "surrogate", "theory", "train", "width",
+    "blocks", "conv", "conventions", "data", "diagnostics", "interop", "linear", "loss", "models", "network", "neuron",
+    "norm", "optim", "oracle", "plots", "surrogate", "theory", "train", "width",
 }  # fmt: skip
 
 _HOME = {

@@ -1,0 +1,165 @@
+"""What the oracle compares: named arrays in the order of computation, with their bounds and margins. NumPy alone.
+
+    u        the unit roundoff of a dtype: half the distance from 1 to the next number
+    bound    largest error of an array's element in units of u that rounding can explain; 0 means equal
+    margin   how many u of forward rounding error it takes to flip a spike, or a neuron in or out of the window
+
+Names inside a network are "BLOCK.u"; a single op's have no prefix. `walk` gives the order of computation.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+UNIT_ROUNDOFF = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "tf32": 2.0**-11,
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-8,
+}
+
+FORWARD = ("width", "x", "u", "s", "v")  # of a neuron layer, in the order in which a forward pass computes them
+BACKWARD = ("ds", "du", "dx")  # the same for the backward pass, which runs in reverse time
+
+_STEPS = 4  # codes per factor of 2
+_LOWEST = -36  # log2 of the smallest bound that has a code
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The right answer for one case: every intermediate value and gradient in float64, each with its bound.
+
+    Attributes
+    ----------
+    id : str
+        The case's permanent id, or "own" for a user's network.
+    conventions : dict
+        Every field of Conventions, written out.
+    meta : dict
+        The op or network, surrogate, v_th, decay, T, the threshold of each block under "v_th", ...
+    inputs : {name: ndarray}
+        What the implementation gets.
+    arrays : {name: ndarray}
+        float64 values, in the order of computation.
+    bounds : {name: ndarray}
+        Of the same shapes, in units of the unit roundoff; 0 where rounding cannot change the value.
+    margins : {name: ndarray}
+        "BLOCK.s" and "BLOCK.window" ("s", "window" for an op): how many u it takes to flip. Infinite where nothing can.
+    exact : bool
+        Whether every value is exact in float32 and float64, so that all bounds are 0.
+    source : object
+        What computed it, if it was computed in this process (teacher forcing needs it); never stored.
+    """
+
+    id: str
+    conventions: dict
+    meta: dict
+    inputs: dict
+    arrays: dict
+    bounds: dict
+    margins: dict = field(default_factory=dict)
+    exact: bool = False
+    source: object = field(default=None, repr=False, compare=False)
+
+    def names(self):
+        """Names of the arrays in the order of computation."""
+        return list(self.arrays)
+
+
+class Step(NamedTuple):
+    """One stop of the walk through a computation: an array, or one timestep of it."""
+
+    name: str
+    t: int | None  # None: the array as a whole
+
+
+def split_name(name):
+    """("conv1", "u") of "conv1.u"; ("", "u") of "u"; a gradient, logits or loss belongs to no block."""
+    head, dot, tail = name.rpartition(".")
+    if not dot and tail in (*FORWARD, *BACKWARD):
+        return "", tail
+    if dot and tail in (*FORWARD, *BACKWARD) and not name.startswith("grad_"):
+        return head, tail
+    return None, name
+
+
+def walk(names, T):
+    """Steps in the order of computation: per block forward in time, then per block backward in time, then weights.
+
+    Parameters
+    ----------
+    names : iterable of str
+        In the order of computation; those of one block's forward (or backward) pass stand together.
+    T : int
+        Timesteps.
+
+    Returns
+    -------
+    list of Step
+    """
+    steps, names = [], list(names)
+    i = 0
+    while i < len(names):
+        block, kind = split_name(names[i])
+        if block is None or kind == "width":
+            steps.append(Step(names[i], None))
+            i += 1
+            continue
+        family = FORWARD if kind in FORWARD else BACKWARD
+        group = []
+        while i < len(names):
+            other, kind = split_name(names[i])
+            if other != block or kind not in family or kind == "width":
+                break
+            group.append(names[i])
+            i += 1
+        times = range(T) if family is FORWARD else reversed(range(T))
+        steps += [Step(name, t) for t in times for name in group]
+    return steps
+
+
+def gradient_name(name, arrays):
+    """The array that `name` means: itself, or the gradient of a parameter given by its bare name, or None."""
+    if name in arrays:
+        return name
+    bare = name.removesuffix(".grad")
+    return f"grad_{bare}" if f"grad_{bare}" in arrays else None
+
+
+def encode_bounds(bound):
+    """Bounds as uint8 codes of log2 in quarter steps, rounded up; 0 codes a bound of 0.
+
+    Raises ValueError for a bound that is negative, not finite or above 2^27.5.
+
+    Examples
+    --------
+    >>> decode_bounds(encode_bounds(np.array([0.0, 1.0, 1.1])))
+    array([0.        , 1.        , 1.18920712])
+    """
+    bound = np.asarray(bound, np.float64)
+    if not (np.isfinite(bound) & (bound >= 0)).all():
+        raise ValueError("bounds: expected finite values >= 0, received others; check the case's values")
+    with np.errstate(divide="ignore"):
+        code = np.ceil(_STEPS * (np.log2(bound) - _LOWEST) - 1e-9) + 1
+    code = np.where(bound > 0, np.maximum(code, 1), 0)
+    if (code > 255).any():
+        raise ValueError(f"bounds: expected at most 2^27.5, received {bound.max():.3g}; scale the case's values down")
+    return code.astype(np.uint8)
+
+
+def decode_bounds(code):
+    """Bounds from `encode_bounds`: never below what was encoded, by at most a factor of 2^(1/4) above it."""
+    code = np.asarray(code)
+    if code.dtype != np.uint8:
+        raise TypeError(f"bounds: expected uint8 codes, received {code.dtype}; pass what encode_bounds gave")
+    return np.where(code > 0, np.exp2((code.astype(np.float64) - 1) / _STEPS + _LOWEST), 0.0)
+
+
+def unit_roundoff(dtype):
+    """u of "float32", "float64", "bfloat16", "float16" or "tf32"; ValueError for another name."""
+    name = str(dtype) if isinstance(dtype, str) else np.dtype(dtype).name
+    if name not in UNIT_ROUNDOFF:
+        raise ValueError(f"dtype: expected one of {', '.join(UNIT_ROUNDOFF)}, received {name!r}; choose one")
+    return UNIT_ROUNDOFF[name]
