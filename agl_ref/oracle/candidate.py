@@ -76,8 +76,7 @@ class Candidate:
 
     def decay_of(self, w):
         """PLIF's leak factor."""
-        sign = 1.0 if self.conventions.plif == "tau" else -1.0
-        return 1.0 / (1.0 + math.exp(-sign * float(w)))
+        return 1.0 / (1.0 + math.exp(-float(w) if self.conventions.plif == "tau" else float(w)))
 
     def input_gain(self, tau):
         return self.dtype.type(1) - tau if self.conventions.input_scale == "1 - tau" else self.dtype.type(1)
@@ -116,8 +115,7 @@ class Candidate:
         rule, later = self.conventions.width, self.later_spread(decay)
         if rule == "geometric":
             return np.sqrt(np.cumsum(np.power(float(decay), 2.0 * np.arange(T))))
-        first = later if rule == "later" else 1.0
-        return np.array([first] + [1.0 if rule == "first" else later] * (T - 1))
+        return np.array([later if rule == "later" else 1.0] + [1.0 if rule == "first" else later] * (T - 1))
 
     def gamma_bar(self, gamma):
         return float(np.mean(gamma, dtype=np.float64))
@@ -347,6 +345,10 @@ class Candidate:
     def unflatten(self, d, shape):
         return d.reshape(shape)
 
+    def add(self, y, side):
+        """A residual sum."""
+        return y + side
+
     def side_gradient(self, dy):
         """What a residual sum gives back to its shortcut."""
         return dy
@@ -357,8 +359,7 @@ class Candidate:
         """Logits (T, N, K) to (N, K)."""
         if self.conventions.readout == "last":
             return logits[-1]
-        summed = self.sum(logits, (0,))
-        return summed if self.conventions.readout == "sum" else summed / self.dtype.type(len(logits))
+        return self.sum(logits, (0,)) / self.dtype.type(1 if self.conventions.readout == "sum" else len(logits))
 
     def softmax(self, z):
         """softmax and its logarithm."""

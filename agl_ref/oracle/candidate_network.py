@@ -122,7 +122,7 @@ class CandidateNetwork:
             if layer["shortcut"]:
                 side, own = self._block_forward(layer["shortcut"], x)
                 inner.append(own)
-            return y + side, Walked(x, inner=tuple(inner))
+            return ops.add(y, side), Walked(x, inner=tuple(inner))
         if kind == "readout":
             return ops.linear_forward(x, *self._weights(layer["name"])), Walked(x)
         forward = {"pool": ops.pool_forward, "global_pool": ops.global_pool_forward, "flatten": ops.flatten}[kind]
