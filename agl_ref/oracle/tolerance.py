@@ -1,0 +1,158 @@
+"""How large rounding errors can be: elementary errors of sums and products, and random rounding for the backward pass.
+
+All sizes are in units of the unit roundoff u, to first order (the second order is smaller by n u).
+
+A sum of n nonzero terms with partial sums |S_k| <= P is off by at most u (n - 1) P, in any order, with or without fused
+multiply-add; any partial sum lies between the sum of the negative and that of the positive terms, so that
+P = (sum |t_i| + |sum t_i|) / 2 holds for every order. If the n - 1 rounding errors are mean-independent, the sum is off by
+at most u lambda sqrt(n - 1) P but for a probability of 2 exp(-lambda^2 / 2) (Connolly, Higham, Mary, SIAM J. Sci. Comput.
+43, 2021). Equal terms round equally, so m equal terms count as one of m times the size: sqrt(n - 1) becomes
+sqrt((n - 1) m). The smaller of the two bounds is taken.
+
+A backward pass multiplies many such errors, and what a worst case makes of them is useless after a few layers. `Rounding`
+therefore runs the same pass many times with random errors of the sizes above and takes the spread: errors that many
+values share (1 / kappa, the means of tdBN) then add up as they do in an implementation.
+"""
+
+import numpy as np
+
+LAMBDA = 6.0  # standard deviations of elementary errors that a bound allows
+REPLAYS = 48
+SCALE = 2.0**-30  # the random errors are those of an arithmetic with this u
+SECOND_ORDER = 1.01  # covers the terms in u^2 that a first-order analysis leaves out, for n u < 0.01
+
+
+def sum_size(total, magnitude, count, repeats=1, lam=1.0):
+    """Largest error of a sum of `count` nonzero terms in any order.
+
+    Parameters
+    ----------
+    total, magnitude : ndarray
+        The sum of the terms and of their absolute values.
+    count : ndarray or int
+        Nonzero terms.
+    repeats : ndarray or int
+        How often the same term may come.
+    lam : float or None
+        Standard deviations to allow; None for the worst case alone.
+    """
+    partial = 0.5 * (magnitude + np.abs(total))
+    steps = np.maximum(count - 1, 0)
+    if lam is not None:
+        steps = np.minimum(steps, lam * np.sqrt(steps * repeats))
+    return steps * partial
+
+
+def quantum(a):
+    """The largest power of 2 that divides every element of `a`, from 2^-30 to 2^30; 0.0 if there is none."""
+    a = np.abs(np.asarray(a, np.float64)).ravel()
+    a = a[a > 0]
+    if a.size == 0:
+        return 2.0**30
+    if a.max() >= 2.0**22:
+        return 0.0
+    scaled = a * 2.0**30
+    whole = scaled.astype(np.int64)
+    if (whole != scaled).any():
+        return 0.0
+    lowest_bit = int(np.bitwise_or.reduce(whole))
+    return 2.0**-30 * (lowest_bit & -lowest_bit)
+
+
+def is_exact(q, magnitude, bits=24):
+    """Whether every partial sum of multiples of q with sum |t_i| = `magnitude` fits `bits` bits: no rounding at all."""
+    return q > 0 and float(np.max(magnitude, initial=0.0)) <= q * 2.0**bits
+
+
+def is_power_of_two(a):
+    """Whether every nonzero element is plus or minus a power of 2, so that multiplying by it is exact."""
+    fraction = np.abs(np.frexp(a)[0])
+    return bool(((fraction == 0.5) | (fraction == 0)).all())
+
+
+def representable(a, dtype):
+    """Elementwise: whether the values of `a` have this dtype's precision ("tf32", "bfloat16" included)."""
+    bits = {"float64": 53, "float32": 24, "tf32": 11, "float16": 11, "bfloat16": 8}[dtype]
+    fraction = np.frexp(np.asarray(a, np.float64))[0] * 2.0**bits
+    return fraction == np.rint(fraction)
+
+
+def repeats(a):
+    """How often the most frequent nonzero |value| comes, per channel (the last axis): ndarray (C,), at least 1.
+
+    Values are told apart as float32 does.
+    """
+    a = np.abs(np.asarray(a)).astype(np.float32)
+    a = np.sort(a.reshape(-1, a.shape[-1]), axis=0)
+    most = np.ones(a.shape[-1])
+    for c, column in enumerate(a.T):
+        column = column[column > 0]
+        if column.size:
+            starts = np.flatnonzero(np.r_[True, column[1:] != column[:-1]])
+            most[c] = np.diff(np.r_[starts, column.size]).max()
+    return most
+
+
+class Rounding:
+    """Adds to every rounded result a random error as large as rounding can make it.
+
+    The computation calls `r(value, size)` at each site, `size` a function without arguments. The first pass finds the
+    sizes and changes nothing; each later pass adds SCALE times the size with a random sign.
+    """
+
+    def __init__(self, seed, dtype="float32"):
+        self.dtype = dtype
+        self._rng = np.random.default_rng(seed)
+        self._sizes, self._next, self.recording = [], 0, True
+        self._made, self._asked = [], 0
+
+    def begin(self):
+        """Start a pass with errors."""
+        self._next, self._asked, self.recording = 0, 0, False
+
+    def memo(self, compute, *inputs):
+        """`compute()`, or what it gave in the first pass if the inputs are the very same arrays."""
+        if self.recording:
+            self._made.append((inputs, compute()))
+            return self._made[-1][1]
+        before, value = self._made[self._asked]
+        self._asked += 1
+        return value if all(a is b for a, b in zip(before, inputs, strict=True)) else compute()
+
+    def __call__(self, value, size):
+        if self.recording:
+            e = np.asarray(size(), np.float64) * np.ones_like(value)
+            self._sizes.append(SCALE * e if e.any() else None)
+            return value
+        e = self._sizes[self._next]
+        self._next += 1
+        if e is None:
+            return value
+        sign = self._rng.integers(0, 2, e.shape, dtype=np.int8)
+        return value + e * (2.0 * sign - 1.0)
+
+    def given(self, value):
+        """An input: rounded where the dtype cannot represent it."""
+        return self(value, lambda: np.where(representable(value, self.dtype), 0.0, np.abs(value)))
+
+
+def spread(compute, rounding, replays=REPLAYS):
+    """Bounds of all arrays that `compute(rounding)` returns: LAMBDA times the spread that random rounding gives them.
+
+    Parameters
+    ----------
+    compute : function of a Rounding that returns {name: ndarray}
+    rounding : Rounding
+    replays : int
+
+    Returns
+    -------
+    (arrays, bounds) : the arrays without any rounding error, and their bounds in units of u
+    """
+    plain = {name: np.array(value, np.float64) for name, value in compute(rounding).items()}
+    squares = {name: np.zeros_like(value) for name, value in plain.items()}
+    for _ in range(replays):
+        rounding.begin()
+        for name, value in compute(rounding).items():
+            squares[name] += np.square((value - plain[name]) / SCALE)
+    return plain, {name: LAMBDA * np.sqrt(total / replays) for name, total in squares.items()}
