@@ -112,10 +112,10 @@ SYNAPSES = [
     _conv("conv-shortcut", _synapse((2, 3, 5, 6, 5), (1, 1, 5, 7), (2, 3, 3, 3, 7), bias=False), 2, 0),
     _conv("conv-no-padding", _synapse((2, 2, 5, 7, 3), (3, 3, 3, 4), (2, 2, 3, 5, 4)), 1, 0),
     _conv("conv-5x5", _synapse((1, 2, 8, 9, 2), (5, 5, 2, 3), (1, 2, 3, 3, 3)), 3, 2),
-    _conv("conv-spikes", _synapse((3, 2, 7, 5, 6), (3, 3, 6, 17), (3, 2, 7, 5, 17), spikes=True)),
+    _conv("conv-spikes", _synapse((3, 1, 5, 3, 4), (3, 3, 4, 17), (3, 1, 5, 3, 17), spikes=True)),
     _conv(
         "conv-many-rows",
-        _synapse((2, 2, 26, 40, 1), (3, 3, 1, 2), (2, 2, 26, 40, 2), coarse=True),
+        _synapse((2, 2, 26, 40, 1), (3, 3, 1, 1), (2, 2, 26, 40, 1), coarse=True),
         flags=("several_thread_blocks",),
     ),
     _conv(

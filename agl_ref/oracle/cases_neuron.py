@@ -70,8 +70,8 @@ def _edge(draw):
 
 def _many(draw):
     """Gradients of one sign, so that a partial sum is far from the whole."""
-    x = currents(draw, (3, 1, 4099), low=-0.25, high=1.0)
-    return {"x": x, "ds": draw.dyadic(1 / 4, 1, 1 / 4, x.shape), "width": np.array([1.0, 2.0, 1.0])}
+    x = currents(draw, (2, 1, 4099), low=-0.25, high=1.0)
+    return {"x": x, "ds": draw.dyadic(1 / 4, 1, 1 / 4, x.shape), "width": np.array([1.0, 2.0])}
 
 
 def _fortran(draw):
@@ -92,8 +92,8 @@ def _long(draw):
 
 
 def _large(draw):
-    x = draw.dyadic(-(2.0**13), 2.0**13, 64.0, (3, 2, 9)) + 0.5
-    return {"x": x, "ds": draw.dyadic(-64, 64, 32.0, x.shape), "width": np.array([2.0**13, 2.0**14, 2.0**13])}
+    x = draw.dyadic(-(2.0**13), 2.0**13, 1024.0, (2, 3, 9)) + 512.5
+    return {"x": x, "ds": draw.dyadic(-64, 64, 32.0, x.shape), "width": np.array([2.0**13, 2.0**14])}
 
 
 def _lif(id, make=None, flags=(), bits=24, tells=(), meta=None, tier=1, draw=0, **conventions):
@@ -111,7 +111,7 @@ LIF = [
     _lif("lif-no-reset", tells=("reset", "surrogate_scale"), flags=("no_reset",), reset="none"),
     _lif("lif-peak-scale", tells=ATTACHED, surrogate_scale="1"),
     _lif("lif-half-scale", tells=ATTACHED, surrogate_scale="1/(2 kappa)"),
-    _lif("lif-input-scaled", tells=("input_scale",), meta={"decay": 0.25}, input_scale="1 - tau"),
+    _lif("lif-input-scaled", make=neurons((3, 3, 7)), tells=("input_scale",), input_scale="1 - tau"),
     _lif("lif-fixed-width", make=neurons(width=None), tells=(), width="fixed"),
     _lif("lif-no-norm", make=neurons((3, 2, 11), width=None)),
     _lif("lif-on-threshold", make=_threshold, flags=("on_threshold",), tells=("spike_test",)),
