@@ -1,0 +1,181 @@
+"""identify: the right conventions from arrays, all of them, the bugs, and what bad arrays say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers_oracle import LABELS, drive, every_layer, flat_network
+
+from agl_ref import MPD_AGL, Conventions
+from agl_ref.interop import conv_weight_to_torch, to_layout
+from agl_ref.oracle import identify as identify_own
+from agl_ref.oracle import tellers
+from agl_ref.oracle.candidate import Candidate
+from agl_ref.oracle.identify import search, search_surrogates
+from agl_ref.oracle.mutants import BUGS
+from agl_ref.oracle.problems import NetworkProblem, OpProblem
+from agl_ref.oracle.tellers import telling_cases
+
+NET = every_layer()
+PROBLEM = NetworkProblem.of_network(NET, drive(), LABELS)
+SINGLE = [
+    (field, value)
+    for field, values in Conventions.choices().items()
+    for value in values[1:]
+    if field not in ("axis_order", "spike_test", "window_edge")  # drawn from a continuum, no neuron sits on an edge
+]
+
+
+def dump(conventions=MPD_AGL, surrogate="rectangular", dtype=np.float32, only="", problem=PROBLEM, bug=Candidate):
+    arrays = problem.run(bug(dtype, conventions, surrogate))
+    return {name: array for name, array in arrays.items() if only in name}
+
+
+def always(conventions, surrogate, arrays):
+    return True
+
+
+def found_in(arrays, problem=PROBLEM, base=MPD_AGL, confirm=always):
+    return search(problem, arrays, base, "float32", problem.surrogate, confirm)
+
+
+class TestConventions:
+    @pytest.mark.parametrize(("field", "value"), SINGLE)
+    def test_each_value_is_named_from_a_full_dump(self, field, value):
+        found = found_in(dump(replace(MPD_AGL, **{field: value})))
+        assert found.verdict == "conventions"
+        assert found.wrong == {field: (getattr(MPD_AGL, field), value)}
+        assert found.tried == found.combinations
+
+    def test_several_at_once_from_the_gradients_alone(self):
+        theirs = replace(MPD_AGL, reset="soft", surrogate_scale="1", readout="sum", width="later")
+        found = found_in(dump(theirs, only="grad_"))
+        assert set(found.wrong.values()) == {("hard", "soft"), ("1/kappa", "1"), ("mean", "sum"), ("adaptive", "later")}
+
+    def test_everything_that_cannot_be_told_apart_is_listed(self):
+        found = found_in(dump())
+        assert found.wrong == {}
+        assert found.undecided == {"spike_test": (">=", ">"), "window_edge": ("<", "<=")}
+        assert len(found.matches) == 4 and MPD_AGL in found.matches
+
+    def test_on_the_edges_the_two_tests_are_told_apart(self):
+        x = np.array([[[0.5, 0.25, 1.0]], [[1.0, 0.5, 0.5]]])  # u on the threshold, and on the window's edge
+        inputs = {"x": x, "ds": np.ones_like(x), "width": np.full(2, 1.0)}
+        op = OpProblem("lif", inputs, {"v_th": 0.5, "decay": 0.5, "T": 2})
+        for field, value in (("spike_test", ">"), ("window_edge", "<=")):
+            found = found_in(op.run(Candidate(np.float32, replace(MPD_AGL, **{field: value}))), op)
+            assert found.wrong == {field: (getattr(MPD_AGL, field), value)}
+            assert field not in found.undecided
+
+    def test_another_surrogate(self):
+        arrays = dump(replace(MPD_AGL, reset_gradient="detached"), "triangular", only="grad_")
+        found = search_surrogates(PROBLEM, arrays, MPD_AGL, "float32", always)
+        assert (found.surrogate, found.own_surrogate) == ("triangular", "rectangular")
+        assert found.wrong == {"reset_gradient": ("attached", "detached")}
+        assert "window_edge" in found.irrelevant
+        assert "the case has rectangular, yours is triangular" in str(found)
+
+    def test_fields_without_effect_are_not_tried(self):
+        net = flat_network()
+        problem = NetworkProblem.of_network(net, drive(T=1), LABELS)
+        found = found_in(dump(problem=problem), problem)
+        assert {"readout", "reset_gradient"} <= set(found.irrelevant)
+
+    def test_own_network_through_the_reference(self):
+        net = every_layer(replace(MPD_AGL, width="geometric"), dtype=np.float32)
+        theirs = net.loss_and_grads(drive(np.float32), LABELS).grads
+        found = identify_own(every_layer(dtype=np.float32), drive(np.float32), LABELS, theirs)
+        assert found.wrong == {"width": ("adaptive", "geometric")}
+
+
+class TestLayouts:
+    @pytest.mark.parametrize("order", ["NTC..", "TNC.."])
+    def test_the_axis_order_is_named(self, order):
+        arrays = dump(replace(MPD_AGL, reset="soft"))
+        turned = {}
+        for name, array in arrays.items():
+            if name.endswith("weight"):
+                array = conv_weight_to_torch(array) if array.ndim == 4 else array.T
+            elif array.ndim >= 3:
+                array = to_layout(array, order)
+            turned[name] = array
+        found = found_in(turned)
+        assert found.wrong == {"reset": ("hard", "soft"), "axis_order": ("TN..C", order)}
+
+    def test_a_shape_that_fits_nowhere(self):
+        arrays = dump(only="grad_fc")
+        arrays["grad_fc.weight"] = arrays["grad_fc.weight"][:2]
+        with pytest.raises(ValueError, match=r"grad_fc.weight: expected shape \(7, 4\).*received \(2, 4\)"):
+            found_in(arrays)
+
+
+class TestBugs:
+    @pytest.mark.parametrize(
+        "bug", ["no-carry", "kernel-flipped-in-backward", "norm-mean-term-dropped", "reset-term-sign"]
+    )
+    def test_a_bug_is_named_when_no_convention_fits(self, bug):
+        found = found_in(dump(bug=BUGS[bug]))
+        assert found.verdict == "bug"
+        assert next(iter(found.bugs)) == bug
+        assert bug in str(found)
+
+    def test_a_bug_without_effect_is_not_named(self):
+        found = found_in(dump(bug=BUGS["softmax-overflows"]), confirm=lambda *_: False)
+        assert found.verdict == "close"
+        assert found.bugs == {}
+        assert "none within the bounds" in str(found)
+
+    def test_an_unknown_difference_says_how_far_the_nearest_agrees(self):
+        arrays = dump(replace(MPD_AGL, reset="soft"))
+        arrays["grad_c1.gamma"] = 3 * arrays["grad_c1.gamma"]
+        found = found_in(arrays)
+        assert found.verdict == "unknown"
+        assert found.nearest.reset == "soft" and found.stopped_at == "grad_c1.gamma"
+        assert "reset='soft'" in str(found) and "grad_c1.gamma" in str(found)
+
+
+class TestLimits:
+    def test_what_was_not_tried_is_said(self):
+        found = search(PROBLEM, dump(only="grad_c1.w"), MPD_AGL, "float32", "rectangular", always, seconds=0.0)
+        assert found.tried < found.combinations
+        assert f"only {found.tried} of {found.combinations}" in str(found)
+
+    def test_json(self):
+        import json
+
+        record = json.loads(json.dumps(found_in(dump(replace(MPD_AGL, plif="1 - tau"))).to_json()))
+        assert record["wrong"] == {"plif": {"case": "tau", "received": "1 - tau"}}
+        assert record["verdict"] == "conventions"
+
+    @pytest.mark.parametrize(
+        ("arrays", "words"),
+        [
+            ({}, "at least one array"),
+            ({"conv9.u": np.zeros(3, np.float32)}, "unknown array"),
+            ({"grad_fc.bias": np.array([1, np.nan, 0, 0], np.float32)}, "finite"),
+        ],
+    )
+    def test_bad_arrays(self, arrays, words):
+        with pytest.raises(ValueError, match=words):
+            found_in(arrays)
+
+
+class TestTellers:
+    def lif(self, id, x, width=1.0, T=2):
+        x = np.array(x).reshape(T, 1, -1)
+        return OpProblem(
+            "lif", {"x": x, "ds": np.ones_like(x), "width": np.full(T, width)}, {"v_th": 0.5, "decay": 0.5, "T": T}, id
+        )
+
+    def test_the_case_on_the_threshold_tells_the_spike_test(self):
+        golden = [(self.lif("off", [0.75, 0.25]), MPD_AGL), (self.lif("on", [0.5, 0.25]), MPD_AGL)]
+        assert telling_cases("spike_test", (">=", ">"), {}, golden) == ("on",)
+
+    def test_the_other_wrong_rules_are_kept(self):
+        golden = [(self.lif("fires", [0.75, 0.25]), MPD_AGL)]
+        assert telling_cases("reset_gradient", ("attached", "detached"), {}, golden) == ("fires",)
+        assert telling_cases("reset_gradient", ("attached", "detached"), {"reset": "none"}, golden) == ()
+
+    def test_three_are_enough(self):
+        golden = [(self.lif(f"on{i}", [0.5, 0.25]), MPD_AGL) for i in range(5)]
+        assert len(telling_cases("spike_test", (">=", ">"), {}, golden)) == tellers.ENOUGH
