@@ -214,10 +214,10 @@ class _SpikesIn32Bits(Candidate):
 
 @bug("gradient-read-as-contiguous")
 class _ReadAsContiguous(Candidate):
-    """The incoming gradient, a transposed view of (N, T, ...), is read in memory order as if it were (T, N, ...)."""
+    """A gradient that is a strided view is read in memory order, as if it were contiguous."""
 
     def neuron_backward(self, ds, fwd, width):
-        return super().neuron_backward(ds.swapaxes(0, 1).copy().reshape(ds.shape), fwd, width)
+        return super().neuron_backward(ds.ravel(order="K").reshape(ds.shape), fwd, width)
 
 
 @bug("hidden-state")
@@ -324,9 +324,5 @@ class _ClosedGivesNan(Candidate):
 class _WindowOfV(Candidate):
     """The window is tested on v_t, after the reset, instead of u_t."""
 
-    def neuron_backward(self, ds, fwd, width):
-        self._reset_of = lambda u: self.reset(u, self.fire(u, self.dtype.type(fwd.v_th)), self.dtype.type(fwd.v_th))
-        return super().neuron_backward(ds, fwd, width)
-
     def derivative(self, u, v_th, kappa):
-        return super().derivative(self._reset_of(u), v_th, kappa)
+        return super().derivative(self.reset(u, self.fire(u, v_th), v_th), v_th, kappa)

@@ -22,7 +22,7 @@ from .align import layouts, named_arrays
 from .candidate import Candidate
 from .identification import Identification
 from .mutants import zoo
-from .problems import FORWARD, NetworkProblem
+from .problems import FORWARD, NetworkProblem, case_inputs, problem_of
 
 SCREEN = {"float64": 1e-9, "float32": 2e-4, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 0.1}  # of an array's magnitude
 SURROGATES = ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")
@@ -98,7 +98,7 @@ class _Search:
             if own and str(stop) in self.problem.of_loss():
                 self.refused.add((key, conventions.readout))
             return None
-        return (digest, screen.worst) if screen.agreed else None
+        return (digest, screen.worst) if screen.agreed == len(self.theirs) else None
 
     def _forward(self, key, ops, screen):
         if key in self.forwards:
@@ -142,7 +142,7 @@ def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0):
     seconds : float
         Combinations that would start later are left out, and counted.
     """
-    shapes = {name: np.shape(array) for name, array in problem.run(Candidate(np.float64, base, surrogate)).items()}
+    shapes = _shapes(problem, base, surrogate)
     values, irrelevant = relevant_values(problem, base, surrogate)
     fitting = layouts(named_arrays(theirs, shapes), shapes, base.axis_order)
     end = time.monotonic() + seconds
@@ -170,6 +170,16 @@ def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0):
         tried=tried,
         combinations=every * len(fitting),
     )
+
+
+def _shapes(problem, base, surrogate):
+    """{name: shape} of every array under some conventions: a gradient through kappa may reach a gamma of its own."""
+    shapes = {}
+    for conventions in (base, replace(base, width_gradient="flows")):
+        with np.errstate(all="ignore"):
+            arrays = problem.run(Candidate(np.float64, conventions, surrogate))
+        shapes.update({name: np.shape(array) for name, array in arrays.items()})
+    return shapes
 
 
 def _try(run, values, base, confirm, end):
@@ -264,6 +274,39 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
         return compare(reference(other, x, labels, loss, training), arrays, dtype=dtype).verdict != "FAIL"
 
     return with_tellers(search_surrogates(problem, theirs, net.conventions, dtype, confirm, seconds))
+
+
+def identify_case(case, theirs, dtype=None, seconds=60.0):
+    """The conventions under which the reference gives an implementation's numbers, for a golden case.
+
+    Parameters
+    ----------
+    case : str
+        Its id.
+    theirs : {name: ndarray}
+    dtype, seconds
+        As for `identify`.
+
+    Returns
+    -------
+    Identification
+    """
+    from .cases import definition
+    from .compare import compare
+    from .reference import reference_of_case
+
+    case = definition(case)
+    problem = problem_of(case_inputs(case))
+    dtype = dtype_of(theirs) if dtype is None else dtype
+
+    def confirm(conventions, surrogate, arrays):
+        meta = {**case.meta, "surrogate": surrogate}
+        same = conventions == case.conventions and surrogate == problem.surrogate
+        tier = case.tier if same else 3  # what is exact under one convention need not be under another
+        other = replace(case, conventions=conventions, meta=meta, tier=tier)
+        return compare(reference_of_case(other), arrays, dtype=dtype).verdict != "FAIL"
+
+    return with_tellers(search_surrogates(problem, theirs, case.conventions, dtype, confirm, seconds))
 
 
 def dtype_of(theirs):

@@ -17,6 +17,7 @@ what the forward half left, so that a search over conventions shares forward pas
 """
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -178,6 +179,19 @@ class OpProblem(Problem):
         tape = _Tape(observe)
         _OPS[self.op][1](ops, arrays, self.meta, made, tape)
         return tape.digest([np.frombuffer(before, np.uint8)])
+
+
+class Inputs(NamedTuple):
+    """What `problem_of` reads of a Reference, of a case that is not computed."""
+
+    id: str
+    meta: dict
+    inputs: dict
+
+
+def case_inputs(case):
+    """The Inputs of a golden case's definition."""
+    return Inputs(case.id, {**case.meta, "op": case.op}, case.inputs())
 
 
 def problem_of(reference):

@@ -5,9 +5,9 @@ from functools import cache
 
 import numpy as np
 
-from ..conventions import Conventions
 from .candidate import Candidate
-from .problems import problem_of
+from .cases import definitions
+from .problems import case_inputs, problem_of
 
 APART = 1e-3  # of an array's magnitude: far above any float32 rounding
 ENOUGH = 3  # cases that are named
@@ -17,6 +17,8 @@ def arrays_differ(problem, first, second, surrogate):
     """Whether the two conventions give different arrays on a problem (also where only one of them is NaN)."""
     with np.errstate(all="ignore"):
         one, other = (problem.run(Candidate(np.float64, conventions, surrogate)) for conventions in (first, second))
+    if set(one) != set(other):
+        return True
     for name, array in one.items():
         magnitude = max(np.max(np.abs(array), initial=0.0), np.max(np.abs(other[name]), initial=0.0))
         if not np.max(np.abs(array - other[name]), initial=0.0) <= APART * magnitude:
@@ -26,15 +28,10 @@ def arrays_differ(problem, first, second, surrogate):
 
 @cache
 def _golden():
-    """(problem, Conventions) of the stored cases, small ones first."""
-    from .vectors import cases, load_case
-
-    found = []
-    for case in cases():
-        reference = load_case(getattr(case, "id", case))
-        found.append((sum(np.size(a) for a in reference.inputs.values()), reference))
-    found.sort(key=lambda pair: (pair[0], pair[1].id))
-    return [(problem_of(reference), Conventions(**reference.conventions)) for _, reference in found]
+    """(problem, Conventions) of the golden cases, small ones first."""
+    found = [(case_inputs(case), case.conventions) for case in definitions().values() if "withdrawn" not in case.flags]
+    found.sort(key=lambda pair: (sum(np.size(a) for a in pair[0].inputs.values()), pair[0].id))
+    return [(problem_of(inputs), conventions) for inputs, conventions in found]
 
 
 def telling_cases(field, values, wrong, golden=None):
