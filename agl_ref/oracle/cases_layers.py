@@ -166,9 +166,9 @@ def _pool(x_shape, dy_shape, step=1 / 16, **more):
 
 
 POOLS = [
-    Case("pool-even", "avg_pool", 1, _pool((2, 3, 6, 4, 5), (2, 3, 3, 2, 5)), {}, (), bits=24),
-    Case("pool-odd", "avg_pool", 1, _pool((2, 3, 5, 7, 3), (2, 3, 2, 3, 3)), {}, ("odd_sizes",), bits=24),
-    Case("global-pool-exact", "global_avg_pool", 1, _pool((2, 3, 4, 8, 5), (2, 3, 5)), {}, (), bits=24),
+    Case("pool-even", "avg_pool", 1, _pool((2, 3, 6, 4, 5), (2, 3, 3, 2, 5)), {}, (), bits=8),
+    Case("pool-odd", "avg_pool", 1, _pool((2, 3, 5, 7, 3), (2, 3, 2, 3, 3)), {}, ("odd_sizes",), bits=8),
+    Case("global-pool-exact", "global_avg_pool", 1, _pool((2, 3, 4, 8, 5), (2, 3, 5)), {}, (), bits=11),
     Case(
         "global-pool-realistic",
         "global_avg_pool",
@@ -188,7 +188,7 @@ POOLS = [
         },
         {},
         ("odd_sizes",),
-        bits=24,
+        bits=8,
     ),
 ]
 

@@ -143,11 +143,10 @@ VGG = [
 VGG_SHAPES = {"conv1": (3, 3, 2, 6), "conv2": (3, 3, 6, 6), "conv3": (3, 3, 6, 9), "conv4": (3, 3, 9, 8), "fc": (32, 6)}
 
 DECIDES = ("reset", "reset_gradient", "surrogate_scale", "width", "norm_scale", "norm_variance", "readout")
+WITHOUT_T = tuple(field for field in DECIDES if field != "width")  # T = 2 is too short for the geometric rule
 
 
-def _network(
-    id, layers, make, flags=(), tells=(), tier=3, bits=None, loss="ce", training=True, draw=0, **more
-):
+def _network(id, layers, make, flags=(), tells=(), tier=3, bits=None, loss="ce", training=True, draw=0, **more):
     meta = {"layers": layers, "loss": loss, "training": training, "surrogate": more.pop("surrogate", "rectangular")}
     conventions = more.pop("conventions", None) or Conventions(**more)
     return Case(id, "network", tier, make, meta, flags, conventions, tells, bits, draw)
@@ -169,7 +168,7 @@ CASES = [
         "net-conv-exact",
         BARE,
         _exact(BARE, BARE_SHAPES, (3, 2, 4, 6, 2), 4),
-        (),
+        ("on_threshold", "on_window_edge"),
         ("reset", "reset_gradient", "readout"),
         2,
         24,
@@ -181,7 +180,9 @@ CASES = [
         ("first_step_width",),
         DECIDES,
     ),
-    _network("net-vgg", VGG, realistic(VGG, VGG_SHAPES, (2, 2, 8, 8, 2), 6, share=0.4), ("first_step_width",), DECIDES),
+    _network(
+        "net-vgg", VGG, realistic(VGG, VGG_SHAPES, (2, 2, 8, 8, 2), 6, share=0.4), ("first_step_width",), WITHOUT_T
+    ),
     _network(
         "net-linear",
         DENSE,
@@ -200,7 +201,7 @@ CASES = [
         reset="soft",
         reset_gradient="detached",
     ),
-    _network("net-no-reset", SMALL, _small(), ("first_step_width", "no_reset"), ("reset",), reset="none"),
+    _network("net-no-reset", SMALL, _small(), ("first_step_width", "no_reset"), ("reset",), reset="none", draw=1),
     _network(
         "net-spikingjelly",
         PLIF_SMALL,

@@ -126,12 +126,12 @@ LIF = [
     ),
     _lif("lif-all-silent", make=one_value(0.1875), flags=("all_silent",)),
     _lif("lif-all-firing", make=one_value(0.6875), flags=("all_firing",)),
-    _lif("lif-one-timestep", make=neurons((1, 4, 9)), flags=("one_timestep",)),
-    _lif("lif-long", make=_long, flags=("long_time", "one_sample", "odd_sizes"), reset_gradient="detached"),
+    _lif("lif-one-timestep", bits=8, make=neurons((1, 4, 9)), flags=("one_timestep",)),
+    _lif("lif-long", bits=11, make=_long, flags=("long_time", "one_sample", "odd_sizes"), reset_gradient="detached"),
     _lif(
         "lif-one-neuron",
         make=lambda d: {
-            "x": np.array([0.8125, 0.3125, 0.4375, 0.6875]).reshape(4, 1, 1),
+            "x": np.array([0.8125, 0.3125, 0.4375, -0.3125]).reshape(4, 1, 1),
             "ds": np.array([0.5, -0.75, 1.0, 0.25]).reshape(4, 1, 1),
             "width": np.array([1.0, 1.0, 0.5, 1.0]),
         },
@@ -153,18 +153,25 @@ def _gamma_case(id, gamma, flags=(), tells=(), shape=(3, 3, 8), tier=2, meta=Non
     return Case(id, "lif", tier, make, {**ADAPTIVE, **(meta or {})}, flags, own, tells, 24)
 
 
-EIGHT = (0.75, 1.25, 0.5, 1.5, 1.0, 0.875, 0.625, 0.5)  # mean 7/8: kappa is 0.875, then 1.09375
-MIXED = (2.25, -0.75, 1.5, -0.25, 2.0, 1.25, 1.5, -0.5)  # the same mean; that of |gamma| is 1.25
+EIGHT = (0.75, 1.25, 0.5, 1.0, 1.0, 0.875, 0.625, 0.5)  # mean 13/16: kappa is 0.8125, then 1.015625
+MIXED = (2.25, -0.75, 1.5, -0.25, 1.5, 1.25, 1.5, -0.5)  # the same mean; that of |gamma| is 1.1875
 
 WIDTH_IN_NEURON = [
     _gamma_case("lif-adaptive", EIGHT, ("first_step_width",), ("width", "surrogate_scale"), (3, 6, 8)),
-    _gamma_case("lif-width-first", EIGHT, ("first_step_width",), ("width",), (3, 6, 8), width="first"),
-    _gamma_case("lif-width-later", EIGHT, ("first_step_width",), ("width",), (3, 6, 8), width="later"),
+    _gamma_case("lif-width-first", EIGHT, (), ("width",), (3, 6, 8), width="first"),
+    _gamma_case("lif-width-later", EIGHT, (), ("width",), (3, 6, 8), width="later"),
     _gamma_case("lif-gamma-mixed", MIXED, ("first_step_width",), ("width",), (3, 6, 8)),
     _gamma_case("lif-gamma-zero", (1.0, -1.0, 0.5, -0.5, 0.25, -0.25, 2.0, -2.0), ("gamma_zero",), tier=1),
     _gamma_case("lif-gamma-negative", tuple(-g for g in EIGHT), ("gamma_negative",), tier=1),
-    _gamma_case("lif-alpha", EIGHT, ("first_step_width",), ("width",), (3, 6, 8), meta={"alpha": 2.0}),
-    _gamma_case("lif-plain-norm-width", EIGHT, ("first_step_width",), ("norm_scale",), (3, 6, 8), norm_scale="1"),
+    _gamma_case("lif-alpha", EIGHT, ("first_step_width",), ("width",), (3, 6, 8), meta={"alpha": 1.25}),
+    _gamma_case(
+        "lif-plain-norm-width",
+        tuple(g / 2 for g in EIGHT),
+        ("first_step_width",),
+        ("norm_scale",),
+        (3, 6, 8),
+        norm_scale="1",
+    ),
 ]
 
 REALISTIC = [
@@ -204,6 +211,7 @@ REALISTIC = [
         {"v_th": 0.5, "decay": 0.25},
         ("odd_sizes",),
         tells=("reset",),
+        draw=5,
     ),
     Case(
         "lif-width-flows",
@@ -267,7 +275,7 @@ PLIF = [
         realistic((4, 3, 45), (0.90625, 1.21875), w=LEAK),
         {"v_th": 0.5},
         ("odd_sizes",),
-        tells=("plif", "width", "reset"),
+        tells=("plif", "reset"),
     ),
     Case(
         "plif-reversed-realistic",

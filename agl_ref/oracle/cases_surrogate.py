@@ -102,7 +102,7 @@ WIDTHS = [
         RULE,
         ("first_step_width",),
         tells=("width", "norm_scale"),
-        bits=24,
+        bits=8,
     ),
     Case(
         "width-first",
@@ -113,7 +113,7 @@ WIDTHS = [
         ("first_step_width",),
         Conventions(width="first"),
         ("width",),
-        24,
+        8,
     ),
     Case(
         "width-later",
@@ -124,7 +124,7 @@ WIDTHS = [
         ("first_step_width",),
         Conventions(width="later"),
         ("width",),
-        24,
+        8,
     ),
     Case(
         "width-fixed",
@@ -135,7 +135,7 @@ WIDTHS = [
         (),
         Conventions(width="fixed", fixed_width=0.5),
         ("width",),
-        24,
+        8,
     ),
     Case(
         "width-one-timestep",
@@ -144,11 +144,11 @@ WIDTHS = [
         _gammas(*EIGHT),
         {**RULE, "T": 1},
         ("one_timestep", "first_step_width"),
-        bits=24,
+        bits=8,
     ),
-    Case("width-mixed", "width", 1, _gammas(*MIXED), RULE, ("first_step_width",), tells=("width",), bits=24),
-    Case("width-gamma-zero", "width", 1, _gammas(1.0, -1.0, 0.5, -0.5), RULE, ("gamma_zero",), bits=24),
-    Case("width-gamma-negative", "width", 1, _gammas(*(-g for g in EIGHT)), RULE, ("gamma_negative",), bits=24),
+    Case("width-mixed", "width", 1, _gammas(*MIXED), RULE, ("first_step_width",), tells=("width",), bits=8),
+    Case("width-gamma-zero", "width", 1, _gammas(1.0, -1.0, 0.5, -0.5), RULE, ("gamma_zero",), bits=8),
+    Case("width-gamma-negative", "width", 1, _gammas(*(-g for g in EIGHT)), RULE, ("gamma_negative",), bits=8),
     Case(
         "width-geometric",
         "width",
@@ -166,7 +166,6 @@ WIDTHS = [
         lambda d: {"gamma": d.normal(1.0, 0.25, (37,))},
         {"v_th": 0.5, "decay": 0.2, "T": 3},
         ("first_step_width", "odd_sizes"),
-        tells=("width",),
     ),
 ]
 
