@@ -1,6 +1,6 @@
-"""The command `agl-ref`: demo, train, eval.
+"""The command `agl-ref`: demo, train, eval, and the oracle's commands (`agl_ref.oracle.commands`).
 
-Exit codes: 0 good, 1 a checked thing failed, 3 bad input with one line on stderr, 130 stopped by Ctrl-C.
+Exit codes: 0 good, 1 a checked thing failed, 2 ambiguous (oracle only), 3 bad input with one line on stderr, 130 stopped by Ctrl-C.
 """
 
 import argparse
@@ -127,6 +127,10 @@ def _parser():
     evaluate.add_argument("--data", metavar="DATA", help="where the run's data lies now, if it moved")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of the table")
     evaluate.set_defaults(run=_eval)
+
+    from .oracle.commands import add_parsers
+
+    add_parsers(commands)
     return parser
 
 

@@ -50,7 +50,7 @@ class Reference:
     exact : bool
         Whether every value is exact in float32 and float64, so that all bounds are 0.
     source : object
-        What computed it, if it was computed in this process (teacher forcing needs it); never stored.
+        The float64 network that computed it, where that happened in this process; never stored.
     """
 
     id: str

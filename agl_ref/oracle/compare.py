@@ -1,52 +1,324 @@
-"""Compare an implementation's arrays with a reference: PASS, FAIL or AMBIGUOUS per array and for the whole. NumPy alone."""
+"""Compare an implementation's arrays with a reference: PASS, FAIL or AMBIGUOUS per array and for the whole. NumPy alone.
+
+PASS       every element is inside its own bound times the dtype's unit roundoff
+AMBIGUOUS  a spike, or a neuron's place in or out of the window, flipped within rounding distance of a boundary, or a value
+           downstream of one is off; never a pass
+FAIL       anything else
+"""
 
 import numpy as np
 
-from ._types import gradient_name, unit_roundoff
+from ._types import gradient_name, unit_roundoff, walk
+from .downstream import Order
+from .dump import as_numpy, to_reference_layout
+from .guess import guess_cause
 from .report import Report
 
+_BITS = {"float64": 53, "float32": 24, "tf32": 11, "float16": 11, "bfloat16": 8}
+_SMALLEST = {"float64": 2.0**-1022, "float16": 2.0**-14}  # normal numbers; 2^-126 for the others
 
-def compare(reference, theirs, dtype=None):
-    """Judge `theirs` {name: array} against the reference.
+
+def compare(reference, theirs, dtype=None, force=(), layout="TN..C"):
+    """Judge an implementation's arrays against the reference.
+
+    Parameters
+    ----------
+    reference : Reference
+    theirs : {name: array}
+        Anything with `__array__` or DLPack; some of the reference's arrays are enough. A parameter's bare name means its
+        gradient. "labels", "x" and the other inputs, if given, must be the case's own.
+    dtype : str, optional
+        What the implementation computes in ("float32", "float64", "bfloat16", "tf32", "float16"); by default that of the
+        given arrays.
+    force : sequence of {"s", "u", "width"}
+        Replay the reference's backward pass from these values of `theirs` first (teacher forcing).
+    layout : {"TN..C", "NT..C", "TNC..", "NTC.."}
+        Of `theirs`; with channels first, weights are (C_out, C_in, kh, kw) and (F_out, F_in).
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arrays that cannot be judged: unknown names, wrong shapes or dtypes, values that are not finite, another case's.
+    """
+    arrays, found = collect(reference, theirs, layout)
+    dtype = _dtype_of(found, dtype)
+    _check_precision(reference, dtype)
+    forced = tuple(force)
+    if forced:
+        from .force import force as replay
+
+        reference, given = replay(reference, arrays, forced)
+        arrays = {name: array for name, array in arrays.items() if name not in given}
+        if not arrays:
+            raise ValueError(
+                "dump: expected something to judge beside the forced values, received none; dump the gradients"
+            )
+    return _Judge(reference, arrays, dtype).report(forced)
+
+
+def collect(reference, theirs, layout="TN..C"):
+    """({name: float64 array}, {name: dtype name}) under the reference's names and in its layout."""
+    arrays, found = {}, {}
+    for given, value in theirs.items():
+        if given == "case":
+            if str(np.asarray(value)) != reference.id:
+                raise ValueError(f"case: expected a dump of {reference.id!r}, received one of {str(np.asarray(value))!r}; "
+                                 "check it against its own case")  # fmt: skip
+            continue
+        name = gradient_name(given, reference.arrays)
+        array, kind = as_numpy(given, value)
+        if name is None and given in reference.inputs:
+            _check_input(given, array, np.asarray(reference.inputs[given]), layout)
+            continue
+        if name is None:
+            raise ValueError(
+                f"{given}: expected one of {_shortened(reference.names())}, received an unknown name; rename or drop it"
+            )
+        if name in arrays:
+            raise ValueError(f"{name}: expected it once, received it twice (also as {given!r}); drop one")
+        if array.dtype.kind != "f" and not name.rpartition(".")[2] == "s":
+            raise TypeError(
+                f"{name}: expected floating-point numbers, received {array.dtype}; dump it as it was computed"
+            )
+        array = to_reference_layout(name, array, reference.arrays[name].shape, layout)
+        if not np.isfinite(array).all():
+            index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            raise ValueError(f"{name}: expected finite values, received {array[index]} at index {index}; a buffer that was "
+                             "never written, or a division by zero")  # fmt: skip
+        arrays[name] = array.astype(np.float64)
+        if array.dtype.kind == "f":
+            found[name] = kind
+    if not arrays:
+        raise ValueError(
+            f"dump: expected one of {_shortened(reference.names())}, received none; dump u, s and the gradients"
+        )
+    return arrays, found
+
+
+def _shortened(names):
+    names = list(names)
+    return ", ".join(names) if len(names) <= 12 else ", ".join(names[:10]) + f", ... ({len(names)} names)"
+
+
+def _check_input(name, array, own, layout):
+    """An input in a dump must be the case's own, up to the rounding of its dtype."""
+    if array.dtype.kind == "f":
+        array = to_reference_layout(name, array, own.shape, layout)
+    close = array.shape == own.shape and np.allclose(array, own, rtol=2.0**-7, atol=0)
+    if not close:
+        raise ValueError(
+            f"{name}: expected this case's input, received other values; run the implementation on the case's inputs"
+        )
+
+
+def _dtype_of(found, dtype):
+    """The dtype to judge in; a given one may not be finer than the arrays."""
+    kinds = set(found.values())
+    if dtype is None:
+        return min(kinds, key=lambda kind: _BITS[kind]) if kinds else "float32"
+    unit_roundoff(dtype)
+    coarser = sorted(name for name, kind in found.items() if dtype == "float64" and kind != "float64")
+    if coarser:
+        raise ValueError(f"{coarser[0]}: expected float64, received {found[coarser[0]]}; dump it in float64, or judge it in "
+                         f"its own dtype")  # fmt: skip
+    return dtype
+
+
+def _check_precision(reference, dtype):
+    """Refuse to judge in a dtype that cannot hold the inputs, or an exact case's values."""
+    bits = _BITS[dtype]
+    if bits >= 24 or dtype == reference.meta.get("dtype", "float32"):
+        return
+    if reference.exact and reference.meta.get("bits", 24) > bits:
+        raise ValueError(f"dtype: expected float32 or float64 for the exact case {reference.id!r}, received {dtype}, "
+                         "which cannot hold its values; choose a case with the flag bfloat16")  # fmt: skip
+    for name, value in reference.inputs.items():
+        if np.asarray(value).dtype.kind == "f":
+            fraction = np.frexp(np.asarray(value, np.float64))[0] * 2.0**bits
+            if (fraction != np.rint(fraction)).any():
+                raise ValueError(f"dtype: expected one that holds the inputs, received {dtype}, which rounds {name!r}; "
+                                 f"choose another case, or for your own network reference(..., dtype={dtype!r})")  # fmt: skip
+
+
+class _Judge:
+    """One comparison: which elements are off, which of them a flip within rounding distance can explain."""
+
+    def __init__(self, reference, arrays, dtype):
+        self.reference, self.arrays, self.dtype = reference, arrays, dtype
+        self.unit = unit_roundoff(dtype)
+        self.order = Order(reference.names())
+        self.off, self.tolerance = {}, {}
+        for name in reference.arrays:
+            if name in arrays:
+                self.tolerance[name] = self._tolerance(name)
+                self.off[name] = np.abs(arrays[name] - reference.arrays[name]) > self.tolerance[name]
+        self.seeds, self.hidden = self._flips()
+
+    def _tolerance(self, name):
+        """The bound times u (in float64 the reference has rounded too), plus what underflow can take."""
+        bound = np.asarray(self.reference.bounds[name], np.float64)
+        twice = 2.0 if self.dtype == "float64" else 1.0
+        return np.where(bound > 0, twice * bound * self.unit + 16 * _SMALLEST.get(self.dtype, 2.0**-126), 0.0)
+
+    def _flips(self):
+        """({array name: mask of the flips that rounding explains}, [texts on flips that the dump does not show])."""
+        seeds, hidden = {}, []
+        for name, margin in self.reference.margins.items():
+            near = np.asarray(margin) <= self.unit
+            if not near.any():
+                continue
+            block = name.rpartition(".")[0]
+            prefix = f"{block}." if block else ""
+            if name.endswith("window"):
+                flipped = self._window_flips(prefix)
+                key = f"{prefix}du" if f"{prefix}du" in self.reference.arrays else None
+                what = f"{prefix}u"
+            else:
+                flipped, key, what = self.off.get(f"{prefix}s"), f"{prefix}s", f"{prefix}s"
+            if flipped is None:  # it may have flipped
+                hidden.append(
+                    f"{int(near.sum())} of {what} within rounding distance of a boundary, and not in the dump"
+                )
+                flipped = near
+            if key and (flipped & near).any():
+                seeds[key] = seeds.get(key, False) | (flipped & near)
+        return seeds, hidden
+
+    def _window_flips(self, prefix):
+        """Neurons whose place in or out of the window is another one in the dump, or None if it does not say."""
+        ref = self.reference
+        u, width = self.arrays.get(f"{prefix}u"), self.arrays.get(f"{prefix}width", ref.arrays.get(f"{prefix}width"))
+        if u is None or width is None:
+            return None
+        v_th = ref.meta["v_th"][prefix[:-1]] if isinstance(ref.meta["v_th"], dict) else ref.meta["v_th"]
+        test = np.less_equal if ref.conventions["window_edge"] == "<=" else np.less
+        shaped = (-1,) + (1,) * (u.ndim - 1)
+        mine = test(np.abs(ref.arrays[f"{prefix}u"] - v_th), ref.arrays[f"{prefix}width"].reshape(shaped) / 2)
+        margin = np.asarray(ref.margins[f"{prefix}window"])
+        theirs = test(np.abs(u - v_th), width.reshape(shaped) / 2)
+        # A dumped u is rounded: within the margin it cannot tell on which side the implementation had it.
+        unsure = (margin <= self.unit) & self._gradient_off(prefix)
+        return (mine != theirs) | unsure
+
+    def _gradient_off(self, prefix):
+        name = next((n for n in (f"{prefix}du", f"{prefix}dx", "grad_x") if n in self.off), None)
+        shape = self.reference.arrays[f"{prefix}u"].shape
+        return self.off[name] if name and self.off[name].shape == shape else np.zeros(shape, bool)
+
+    def explained(self, name, sources):
+        """Mask of the elements of `name` downstream of the marked elements of the sources {name: mask}."""
+        result = np.zeros(self.reference.arrays[name].shape, bool)
+        for source, mask in sources.items():
+            reached = self.order.after(name, source, mask)
+            if reached is not None:
+                result |= reached
+            if source == name:
+                result |= mask
+        return result
+
+    def verdict(self, name):
+        off = self.off[name]
+        if not off.any():
+            return "PASS"
+        excused = self.explained(name, self.seeds)
+        return "FAIL" if (off & ~excused).any() else "AMBIGUOUS"
+
+    def report(self, forced=()):
+        ref = self.reference
+        verdicts = {name: self.verdict(name) for name in self.off}
+        found = set(verdicts.values())
+        verdict = "FAIL" if "FAIL" in found else "AMBIGUOUS" if "AMBIGUOUS" in found else "PASS"
+        first = self.first(None)
+        worst = {name: self._worst(name) for name in self.off}
+        missing = [name for name in ref.arrays if name not in self.off]
+        details = {"off": {name: int(mask.sum()) for name, mask in self.off.items()},
+                   "sizes": {name: int(mask.size) for name, mask in self.off.items()},
+                   "worst": worst, "forced": list(forced), "hidden": self.hidden,
+                   "flips": {name: int(mask.sum()) for name, mask in self.seeds.items()}}  # fmt: skip
+        if verdict == "FAIL":
+            details["first_failure"] = self.first({name for name, v in verdicts.items() if v == "FAIL"})
+            details["cause"] = guess_cause(ref, self.arrays, self.off, details["first_failure"])
+        return Report(ref.id, verdict, verdicts, list(verdicts), missing, self.dtype, first, details)
+
+    def _worst(self, name):
+        """Largest error over tolerance (1 is the edge; inf where the values must be equal)."""
+        error, tolerance = np.abs(self.arrays[name] - self.reference.arrays[name]), self.tolerance[name]
+        ratio = np.where(
+            tolerance > 0, error / np.where(tolerance > 0, tolerance, 1.0), np.where(error > 0, np.inf, 0.0)
+        )
+        return float(ratio.max(initial=0.0))
+
+    def first(self, among):
+        """The first element that is off, in the order of computation (in the arrays `among`, if given), as a dict."""
+        T = int(self.reference.meta.get("T", 1))
+        for name, t in walk(self.reference.arrays, T):
+            if name not in self.off or (among is not None and name not in among):
+                continue
+            off = self.off[name] if t is None else self.off[name][t : t + 1]
+            if among is not None:
+                excused = self.explained(name, self.seeds)
+                off = off & ~(excused if t is None else excused[t : t + 1])
+            if off.any():
+                index = tuple(int(i) for i in np.argwhere(off)[0])
+                return self._describe(name, index if t is None else (t, *index[1:]))
+        return None
+
+    def _describe(self, name, index):
+        ref = self.reference
+        expected, received = float(ref.arrays[name][index]), float(self.arrays[name][index])
+        spacing = float(np.spacing(np.abs(expected))) * self.unit / 2.0**-53
+        mask = np.zeros(ref.arrays[name].shape, bool)
+        mask[index] = True
+        total = sum(int(off.sum()) for off in self.off.values())
+        covered = sum(int((off & self.explained(other, {name: mask})).sum()) for other, off in self.off.items())
+        margins = {}
+        prefix = name.rpartition(".")[0]
+        for kind in ("s", "window"):
+            margin = ref.margins.get(f"{prefix}.{kind}" if prefix else kind)
+            if margin is not None and np.shape(margin) == mask.shape:
+                margins[kind] = float(np.asarray(margin)[index]) / self.unit
+        return {
+            "name": name,
+            "index": list(index),
+            "expected": expected,
+            "received": received,
+            "expected_hex": expected.hex(),
+            "received_hex": received.hex(),
+            "error": abs(received - expected),
+            "allowed": float(self.tolerance[name][index]),
+            "ulps": abs(received - expected) / spacing if spacing > 0 else None,
+            "margin": margins,
+            "explains": [covered, total],
+            "ambiguous": bool(self.seeds.get(name, np.zeros(mask.shape, bool))[index]),
+        }
+
+
+def assert_matches(case, dtype=None, force=(), layout="TN..C", **arrays):
+    """Raise AssertionError with the report unless every given array matches the case.
+
+    Parameters
+    ----------
+    case : str or Reference
+        A case's id, or a reference.
+    dtype, force, layout
+        As for `compare`.
+    **arrays
+        By the reference's names; for names with a dot pass `**{"conv1.u": u}`.
 
     Returns
     -------
     Report
     """
-    arrays = {}
-    for name, value in theirs.items():
-        ours = gradient_name(name, reference.arrays)
-        if ours is None:
-            raise ValueError(
-                f"{name}: expected one of {', '.join(reference.arrays)}, received an unknown array; rename or drop it"
-            )
-        arrays[ours] = np.asarray(value)
-    if dtype is None:
-        dtype = next(iter(arrays.values())).dtype.name
-    u = unit_roundoff(dtype)
-    verdicts = {}
-    for name in reference.arrays:
-        if name not in arrays:
-            continue
-        ref, got = reference.arrays[name], arrays[name]
-        if got.shape != ref.shape:
-            raise ValueError(f"{name}: expected shape {ref.shape}, received {got.shape}; transpose it")
-        allowed = reference.bounds[name] * u * (2 if dtype == "float64" else 1)
-        inside = np.abs(got.astype(np.float64) - ref) <= allowed
-        verdicts[name] = "PASS" if inside.all() else "FAIL"
-    verdict = "FAIL" if "FAIL" in verdicts.values() else "PASS"
-    missing = [name for name in reference.arrays if name not in arrays]
-    return Report(reference.id, verdict, verdicts, list(verdicts), missing, dtype)
-
-
-def assert_matches(case, dtype=None, **arrays):
-    """Raise AssertionError with the report unless every given array matches the case (an id or a Reference)."""
     __tracebackhide__ = True
     if isinstance(case, str):
         from .vectors import load_case
 
         case = load_case(case)
-    report = compare(case, arrays, dtype)
+    report = compare(case, arrays, dtype, force, layout)
     if report.verdict != "PASS":
         raise AssertionError(str(report))
     return report

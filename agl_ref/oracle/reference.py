@@ -158,7 +158,7 @@ def _network_reference(id, net, x, labels, loss, training, dtype, replays, exact
         "certificate": certificate(margins),
     }
     inputs = {"x": x, "labels": labels, **net.parameters(), **({} if training else net.running_statistics())}
-    return assemble(id, net.conventions, meta, inputs, arrays, bounds, margins, exact, (wide, trace))
+    return assemble(id, net.conventions, meta, inputs, arrays, bounds, margins, exact, wide)
 
 
 def assemble(id, conventions, meta, inputs, arrays, bounds, margins, exact, source=None):

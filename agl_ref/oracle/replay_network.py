@@ -85,10 +85,12 @@ class NetworkReplay:
         Of this network; its spikes are what the blocks pass on.
     labels, loss
         As for `Network.loss_and_grads`.
+    forced : {"BLOCK.s", "BLOCK.u" or "BLOCK.width": ndarray}, optional
+        Values that stand in for the trace's; everything else then follows from them.
     """
 
-    def __init__(self, net, trace, labels, loss="ce"):
-        self.net, self.trace, self.loss = net, trace, loss
+    def __init__(self, net, trace, labels, loss="ce", forced=None):
+        self.net, self.trace, self.loss, self.forced = net, trace, loss, forced or {}
         self.labels, self.conventions = np.asarray(labels), net.conventions
         self.neurons = {}
         for name, block in net.blocks():
@@ -97,7 +99,7 @@ class NetworkReplay:
             inside = window(cache.u, cache.width, neuron.v_th, net.conventions, net.surrogate)
             w = float(block.neuron.params["w"]) if isinstance(block.neuron, PLIF) else None
             constants = (neuron.decay, neuron.v_th, net.conventions, net.surrogate, w)
-            self.neurons[name] = ops.Neuron(cache.s, inside, *constants)
+            self.neurons[name] = ops.Neuron(self.forced.get(f"{name}.s", cache.s), inside, *constants)
 
     def __call__(self, r):
         self.arrays, self.grads, self.states = {}, {}, {}
@@ -152,12 +154,19 @@ class NetworkReplay:
             norm = ops.Norm(gamma, beta, cache.norm.scale, block.norm.eps, cache.norm.unbiased, running)
             current, norm = ops.norm_forward(r, current, norm)
         tau = ops.leak(r, neuron)
-        width = self._width(r, block, norm, tau, cache.width)
+        width = self.forced.get(f"{name}.width")
+        width = self._width(r, block, norm, tau, cache.width) if width is None else width
         u, v = ops.neuron_forward(r, current, neuron, tau)
+        if f"{name}.u" in self.forced:
+            u = self.forced[f"{name}.u"]
+            v = ops.after_reset(u, neuron.s, neuron)
+        if self.forced and r.recording:
+            inside = window(u, width, neuron.v_th, self.conventions, self.net.surrogate)
+            self.neurons[name] = neuron._replace(inside=inside)
         self.states[name] = (x, synapse, norm, tau, width, current, u, v)
-        self.arrays.update({f"{name}.width": width, f"{name}.x": current, f"{name}.u": u, f"{name}.s": cache.s})
+        self.arrays.update({f"{name}.width": width, f"{name}.x": current, f"{name}.u": u, f"{name}.s": neuron.s})
         self.arrays[f"{name}.v"] = v
-        return cache.s
+        return neuron.s
 
     def _width(self, r, block, norm, tau, width):
         rule = self.conventions.width

@@ -74,11 +74,22 @@ def _width_of(r, a, meta, conventions, tau, values):
     return ops.width_values(r, conventions.width, r.given(a["gamma"]), _norm_scale(meta, conventions), tau, len(width))
 
 
-def _neuron(r, a, meta, conventions, values):
+def neuron_replay(reference, forced):
+    """The function of a Rounding that computes a neuron op from forced s, u or width."""
+    from ..conventions import Conventions
+
+    conventions = Conventions(**reference.conventions)
+    a = {name: np.asarray(value, np.float64) for name, value in reference.inputs.items()}
+    return lambda r: _neuron(r, a, reference.meta, conventions, {**reference.arrays, **forced}, forced)
+
+
+def _neuron(r, a, meta, conventions, values, forced=()):
     p = _neuron_of(a, meta, conventions, values)
     x, ds, tau = r.given(a["x"]), r.given(a["ds"]), ops.leak(r, p)
-    width = _width_of(r, a, meta, conventions, tau, values)
+    width = values["width"] if "width" in forced else _width_of(r, a, meta, conventions, tau, values)
     u, v = ops.neuron_forward(r, x, p, tau)
+    if "u" in forced:
+        u, v = values["u"], ops.after_reset(values["u"], p.s, p)
     grads = ops.neuron_backward(r, ds, x, u, v, width, p, tau)
     ddecay, out = float(grads.ddecay), {"width": width, "u": u, "s": values["s"], "v": v}
     out.update({"du": grads.du, "grad_x": grads.dx})

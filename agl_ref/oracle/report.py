@@ -1,18 +1,39 @@
-"""The oracle's report: verdict, what was checked, the first divergence."""
+"""The oracle's report: for people as text (in colour on a terminal), for programs as JSON and JUnit XML."""
 
+import json
+import math
 from dataclasses import dataclass, field
+from xml.etree import ElementTree
+
+_COLOURS = {"PASS": "32", "FAIL": "31", "AMBIGUOUS": "33"}
+EXIT_CODES = {"PASS": 0, "FAIL": 1, "AMBIGUOUS": 2}
+_WAY_OUT = (
+    "a spike or a neuron's place in the window flipped within rounding distance of a boundary, so these numbers prove "
+    "nothing. Judge the backward pass alone with --force s,u,width (compare(..., force=('s', 'u', 'width'))), or take a "
+    "case whose certificate covers this dtype (agl-ref vectors list)"
+)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Report:
     """What `compare` found.
 
     Attributes
     ----------
+    id : str
+        Of the case, "own" for a user's network.
     verdict : {"PASS", "FAIL", "AMBIGUOUS"}
     verdicts : {array name: verdict}
-    first_divergence : dict or None
+        In the order of computation.
     checked, not_checked : list of array names
+    dtype : str
+        The dtype in which was judged.
+    first_divergence : dict or None
+        name, index, expected, received, both in hex, error, allowed, ulps, margin, explains (how many of all wrong
+        elements lie downstream), ambiguous.
+    details : dict
+        off, sizes: wrong and all elements per array; worst: the largest error over what is allowed; flips; hidden;
+        forced; first_failure and cause where there is a failure.
     """
 
     id: str
@@ -24,8 +45,104 @@ class Report:
     first_divergence: dict | None = None
     details: dict = field(default_factory=dict)
 
+    @property
+    def exit_code(self):
+        """0 PASS, 1 FAIL, 2 AMBIGUOUS."""
+        return EXIT_CODES[self.verdict]
+
     def __str__(self):
-        lines = [f"{self.verdict}  {self.id} ({self.dtype})"]
-        lines += [f"  {name}: {verdict}" for name, verdict in self.verdicts.items() if verdict != "PASS"]
-        lines.append(f"checked {len(self.checked)}, not checked {len(self.not_checked)}")
+        return self.text()
+
+    def text(self, colour=False):
+        """The report for people."""
+
+        def paint(word):
+            return f"\033[{_COLOURS[word]}m{word}\033[0m" if colour else word
+
+        lines = [f"{paint(self.verdict)}  {self.id}, judged in {self.dtype}{self._forced()}"]
+        for name, verdict in self.verdicts.items():
+            if verdict != "PASS":
+                off, size, worst = (self.details[key][name] for key in ("off", "sizes", "worst"))
+                times = "must be equal" if math.isinf(worst) else f"up to {worst:.3g} times the bound"
+                lines.append(f"  {paint(verdict)}  {name}: {off} of {size} elements off, {times}")
+        first, failure = self.first_divergence, self.details.get("first_failure")
+        if first:
+            lines += _place("first divergence", first)
+        if failure and failure != first:
+            lines += _place("first failure that no flip explains", failure)
+        if self.details.get("cause"):
+            lines.append(f"  it looks as if {self.details['cause']}")
+        lines += [f"  not visible: {text}" for text in self.details.get("hidden", ()) if self.verdict != "PASS"]
+        if self.verdict == "AMBIGUOUS":
+            lines.append(f"  {_WAY_OUT}")
+        if self.verdict == "FAIL":
+            lines.append("  which rule is it? agl-ref identify names the conventions that give these numbers")
+        lines.append(f"  checked {len(self.checked)}: {', '.join(self.checked)}")
+        if self.not_checked:
+            lines.append(f"  NOT checked {len(self.not_checked)}: {', '.join(self.not_checked)}")
         return "\n".join(lines)
+
+    def _forced(self):
+        forced = self.details.get("forced")
+        return f", backward pass from the given {', '.join(forced)}" if forced else ""
+
+    def to_dict(self):
+        """The report as plain values that JSON can hold; an infinite ratio is the string "inf"."""
+        return _plain({
+            "id": self.id,
+            "verdict": self.verdict,
+            "dtype": self.dtype,
+            "verdicts": self.verdicts,
+            "checked": self.checked,
+            "not_checked": self.not_checked,
+            "first_divergence": self.first_divergence,
+            "details": self.details,
+        })  # fmt: skip
+
+    def to_json(self):
+        """The report as one JSON text."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    def to_junit(self):
+        """The report as JUnit XML: one test case per array, failures and ambiguities with their message."""
+        suite = ElementTree.Element("testsuite", name=f"agl-ref check {self.id}", tests=str(len(self.verdicts)),
+                                    failures=str(sum(v != "PASS" for v in self.verdicts.values())),
+                                    skipped=str(len(self.not_checked)))  # fmt: skip
+        for name in [*self.verdicts, *self.not_checked]:
+            case = ElementTree.SubElement(suite, "testcase", classname=self.id, name=name)
+            verdict = self.verdicts.get(name)
+            if verdict is None:
+                ElementTree.SubElement(case, "skipped", message="not in the dump")
+            elif verdict != "PASS":
+                message = f"{verdict}: {self.details['off'][name]} of {self.details['sizes'][name]} elements off"
+                ElementTree.SubElement(case, "failure", type=verdict, message=message).text = self.text()
+        return ElementTree.tostring(suite, encoding="unicode")
+
+
+def _place(title, at):
+    """Lines on one element."""
+    index = ", ".join(map(str, at["index"]))
+    ulps = "" if at["ulps"] is None else f", {at['ulps']:.4g} ulps"
+    lines = [
+        f"  {title}: {at['name']}[{index}]",
+        f"    expected {at['expected']!r}  {at['expected_hex']}",
+        f"    received {at['received']!r}  {at['received_hex']}",
+        f"    error {at['error']:.4g}{ulps}; allowed {at['allowed']:.4g}",
+    ]
+    names = {"s": "the threshold", "window": "the window's edge"}
+    for kind, margin in at["margin"].items():
+        if math.isfinite(margin):
+            lines.append(f"    distance from {names[kind]}: {margin:.3g} times what rounding can move it")
+    covered, total = at["explains"]
+    lines.append(f"    {covered} of {total} wrong elements lie downstream of it (itself included)")
+    return lines
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
