@@ -58,7 +58,7 @@ def generate(case):
         raise ProvesNothing(f"{case.id}: " + "; ".join(reasons))
     own = {"tier": case.tier, "flags": list(case.flags), "tells": list(case.tells), "comment": case.comment}
     own.update(coverage=found, certificate=certificate(case, reference), dtypes=dtypes(case, reference))
-    return replace(reference, meta={**reference.meta, **own}, source=None)
+    return replace(reference, meta={**reference.meta, **own})
 
 
 # --- what a case covers ---------------------------------------------------------------------------------------------

@@ -1,0 +1,176 @@
+"""Golden cases for those who read no npz in our layout: npz, safetensors, JSON with hex floats, raw arrays for C and CUDA.
+
+    names      inputs/NAME, arrays/NAME, bounds/NAME (float32, in units of the dtype's unit roundoff, rounded up)
+    time       TN or NT: which of time and batch is the first axis
+    channels   last, or first: (T, N, C, H, W), and weights as PyTorch has them, (C_out, C_in, kh, kw) and (F_out, F_in)
+    dtype      float32, float64, bfloat16 (uint16 bits, little-endian; safetensors has the type itself)
+
+Values are rounded once, to nearest. Inputs never are: a case whose inputs the dtype cannot hold is refused.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from .draw import to_significand
+from .vectors import load_case
+
+FORMATS = ("npz", "safetensors", "json", "raw")
+DTYPES = ("float32", "float64", "bfloat16")
+JSON_VALUES = 20000  # more make a text file that nobody reads
+_ACTIVATIONS = {"x", "u", "s", "v", "ds", "du", "dx", "dy", "y", "side", "x_second", "logits", "dlogits"}
+_SAFE = {"float32": "F32", "float64": "F64", "uint16": "BF16", "int64": "I64"}
+
+
+def in_layout(name, array, time="TN", channels="last"):
+    """One named array of a case in another layout; contiguous, unless it is as stored."""
+    last = name.rpartition(".")[2].removeprefix("grad_")
+    if last == "weight" and channels == "first":
+        return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)
+    if last not in _ACTIVATIONS or array.ndim < 3 or (time == "TN" and channels == "last"):
+        return array
+    if channels == "first":
+        array = np.moveaxis(array, -1, 2)
+    return np.ascontiguousarray(array.swapaxes(0, 1) if time == "NT" else array)
+
+
+def in_dtype(array, dtype):
+    """Floats rounded to nearest once; bfloat16 as uint16 bits. Integers become int64.
+
+    Examples
+    --------
+    >>> hex(in_dtype(np.array(1.0), "bfloat16"))
+    '0x3f80'
+    """
+    array = np.asarray(array)
+    if array.dtype.kind in "iu":
+        return array.astype("<i8")
+    if dtype == "bfloat16":
+        bits = to_significand(array, 8).astype("<f4").view("<u4")
+        return (bits >> 16).astype("<u2")
+    return array.astype(np.dtype(dtype).newbyteorder("<"))
+
+
+def rounded_up(bound):
+    """Bounds as float32, none smaller."""
+    narrow = bound.astype("<f4")
+    return np.where(narrow < bound, np.nextafter(narrow, np.float32(np.inf)), narrow).astype("<f4")
+
+
+def tensors(reference, dtype="float32", time="TN", channels="last"):
+    """{key: array} of a case in this layout and dtype.
+
+    Raises ValueError for a dtype in which the case judges nobody.
+    """
+    if dtype not in reference.meta["dtypes"]:
+        raise ValueError(
+            f"dtype: expected one of {', '.join(reference.meta['dtypes'])} for case {reference.id}, received {dtype}: its "
+            f"inputs or its spikes would round; see `agl-ref vectors list --dtype {dtype}`"
+        )
+    found = {}
+    for part in ("inputs", "arrays"):
+        for name, array in getattr(reference, part).items():
+            found[f"{part}/{name}"] = in_dtype(in_layout(name, array, time, channels), dtype)
+    for name, bound in reference.bounds.items():
+        found[f"bounds/{name}"] = rounded_up(in_layout(name, bound, time, channels))
+    return found
+
+
+def header(reference, dtype, time, channels):
+    """What the files say about themselves."""
+    return {
+        "case": reference.id,
+        "dtype": dtype,
+        "time": time,
+        "channels": channels,
+        "order": list(reference.arrays),
+        "conventions": reference.conventions,
+        "meta": reference.meta,
+    }
+
+
+def export(id, path, format="npz", dtype="float32", time="TN", channels="last"):
+    """Write a case; returns the path of the file, or of the folder that "raw" makes.
+
+    Parameters
+    ----------
+    id : str
+    path : path
+        A folder; it is made if it is not there.
+    format : {"npz", "safetensors", "json", "raw"}
+    dtype : {"float32", "float64", "bfloat16"}
+    time : {"TN", "NT"}
+    channels : {"last", "first"}
+
+    Raises
+    ------
+    ValueError
+        For unknown values, a dtype that the case does not fit, a case too large for JSON.
+    """
+    choices = {"format": FORMATS, "dtype": DTYPES, "time": ("TN", "NT"), "channels": ("last", "first")}
+    given = {"format": format, "dtype": dtype, "time": time, "channels": channels}
+    for name, allowed in choices.items():
+        if given[name] not in allowed:
+            raise ValueError(f"{name}: expected one of {', '.join(allowed)}, received {given[name]!r}; choose one")
+    reference = load_case(id)
+    arrays, head = tensors(reference, dtype, time, channels), header(reference, dtype, time, channels)
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return _WRITERS[format](folder, reference.id, arrays, head)
+
+
+def _npz(folder, id, arrays, head):
+    path = folder / f"{id}.npz"
+    text = np.frombuffer(json.dumps(head).encode(), np.uint8)
+    np.savez(path, header=text, **arrays)
+    return path
+
+
+def _safetensors(folder, id, arrays, head):
+    """8 bytes: length of the header, little-endian; the header, JSON; the arrays' bytes in row order."""
+    described, blob = {"__metadata__": {"case": id, "header": json.dumps(head)}}, b""
+    for key, array in arrays.items():
+        data = array.tobytes()
+        place = [len(blob), len(blob) + len(data)]
+        described[key] = {"dtype": _SAFE[array.dtype.name], "shape": list(array.shape), "data_offsets": place}
+        blob += data
+    text = json.dumps(described).encode()
+    text += b" " * (-len(text) % 8)
+    path = folder / f"{id}.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + blob)
+    return path
+
+
+def _json(folder, id, arrays, head):
+    """Hex floats, exact in any language whose strtod knows C99; bfloat16 as its bits."""
+    count = sum(array.size for array in arrays.values())
+    if count > JSON_VALUES:
+        raise ValueError(f"format: expected at most {JSON_VALUES} values for json, received {count}; use raw or npz")
+    held = {
+        key: {
+            "shape": list(array.shape),
+            "dtype": array.dtype.name,
+            "data": [float(v).hex() if array.dtype.kind == "f" else int(v) for v in array.ravel()],
+        }
+        for key, array in arrays.items()
+    }
+    path = folder / f"{id}.json"
+    path.write_text(json.dumps({**head, "arrays": held}) + "\n", encoding="utf-8")
+    return path
+
+
+def _raw(folder, id, arrays, head):
+    """One file per array, nothing but its little-endian values in row order; header.json has names, types and shapes."""
+    target = folder / id
+    target.mkdir(exist_ok=True)
+    files = {}
+    for key, array in arrays.items():
+        name = key.replace("/", ".") + ".bin"
+        (target / name).write_bytes(array.tobytes())
+        files[key] = {"file": name, "dtype": array.dtype.name, "shape": list(array.shape), "bytes": array.nbytes}
+    (target / "header.json").write_text(json.dumps({**head, "arrays": files}, indent=1) + "\n", encoding="utf-8")
+    return target
+
+
+_WRITERS = {"npz": _npz, "safetensors": _safetensors, "json": _json, "raw": _raw}
