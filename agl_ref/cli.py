@@ -129,8 +129,10 @@ def _parser():
     evaluate.set_defaults(run=_eval)
 
     from .oracle.commands import add_parsers
+    from .oracle.commands_vectors import add_parsers as add_vectors
 
     add_parsers(commands)
+    add_vectors(commands)
     return parser
 
 
