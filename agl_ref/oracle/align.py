@@ -6,24 +6,45 @@ from .._check import first_not_finite
 from ..conventions import Conventions
 from ..interop import conv_weight_from_torch, from_layout
 from ._types import gradient_name
+from .dump import as_numpy
 
 
-def named_arrays(theirs, names):
-    """Their arrays under the reference's names, as float64; ValueError for surplus names and values that are not finite."""
+def named_arrays(theirs, names, inputs=(), id="own"):
+    """Their arrays under the reference's names, as float64; inputs of the case are left out.
+
+    Raises ValueError for surplus names, another case's dump, values that are not finite; TypeError for what is no array.
+    """
     arrays = {}
     for name, value in theirs.items():
+        if name == "case":
+            if str(np.asarray(value)) != id:
+                raise ValueError(
+                    f"case: expected a dump of {id!r}, received one of {str(np.asarray(value))!r}; give --case"
+                )
+            continue
         known = gradient_name(name, names)
+        if known is None and name in inputs:
+            continue
         if known is None:
             raise ValueError(
                 f"{name}: expected one of {', '.join(names)}, received an unknown array; rename or drop it"
             )
-        value = np.asarray(value, np.float64)
+        value = as_numpy(name, value)[0].astype(np.float64)
         if not np.isfinite(value).all():
-            raise ValueError(f"{name}: {first_not_finite(value)}; run agl-ref check, which judges such arrays")
+            raise ValueError(f"{name}: {first_not_finite(value)}; agl-ref check says more")
         arrays[known] = value
     if not arrays:
         raise ValueError("theirs: expected at least one array, received none; dump the gradients")
     return arrays
+
+
+def dtype_of(theirs):
+    """The name of the coarsest floating-point dtype among the arrays; TypeError if there is none."""
+    kinds = {as_numpy(name, value)[1] for name, value in theirs.items() if name != "case"}
+    for kind in ("bfloat16", "float16", "float32", "float64"):
+        if kind in kinds:
+            return kind
+    raise TypeError(f"theirs: expected floating-point arrays, received {', '.join(sorted(kinds))}; convert them")
 
 
 def in_layout(arrays, shapes, axis_order):

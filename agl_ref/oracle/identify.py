@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..conventions import Conventions
-from .align import layouts, named_arrays
+from .align import dtype_of, layouts, named_arrays
 from .candidate import Candidate
 from .identification import Identification
 from .mutants import zoo
@@ -144,7 +144,7 @@ def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0):
     """
     shapes = _shapes(problem, base, surrogate)
     values, irrelevant = relevant_values(problem, base, surrogate)
-    fitting = layouts(named_arrays(theirs, shapes), shapes, base.axis_order)
+    fitting = layouts(named_arrays(theirs, shapes, problem.inputs, problem.id), shapes, base.axis_order)
     end = time.monotonic() + seconds
     runs = [_Search(problem, arrays, dtype, surrogate) for arrays in fitting.values()]
     every = math.prod(len(allowed) for allowed in values.values())
@@ -307,15 +307,6 @@ def identify_case(case, theirs, dtype=None, seconds=60.0):
         return compare(reference_of_case(other), arrays, dtype=dtype).verdict != "FAIL"
 
     return with_tellers(search_surrogates(problem, theirs, case.conventions, dtype, confirm, seconds))
-
-
-def dtype_of(theirs):
-    """The name of the narrowest floating dtype among the arrays."""
-    names = {np.asarray(value).dtype.name for value in theirs.values()}
-    for name in ("bfloat16", "float16", "float32", "float64"):
-        if name in names:
-            return name
-    raise TypeError(f"theirs: expected floating-point arrays, received {', '.join(sorted(names))}; convert them")
 
 
 def with_tellers(found):

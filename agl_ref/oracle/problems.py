@@ -86,6 +86,7 @@ class NetworkProblem(Problem):
     def __init__(self, layers, params, x, labels, loss="ce", statistics=None, id="own", surrogate="rectangular"):
         self.layers, self.params, self.x, self.labels = layers, params, x, labels
         self.loss, self.statistics, self.id, self.surrogate = loss, statistics, id, surrogate
+        self.inputs = {"x": x, "labels": labels}  # a parameter's bare name means its gradient
 
     @classmethod
     def of_network(cls, net, x, labels, loss="ce", training=True, id="own"):

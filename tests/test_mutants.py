@@ -1,0 +1,204 @@
+"""The zoo: each mutant is killed by named golden cases, no correct run is, and the commands say so."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from agl_ref import MPD_AGL, Conventions
+from agl_ref.oracle import cases, load_case
+from agl_ref.oracle.bugs import BUGS, THREADS
+from agl_ref.oracle.candidate import Candidate
+from agl_ref.oracle.commands_identify import add_parsers
+from agl_ref.oracle.mutants import Mutant, judged, kills, names_the_rule, zoo
+from agl_ref.oracle.problems import OpProblem, problem_of
+from agl_ref.oracle.selftest import Row, Selftest, false_alarms, selftest
+
+# the case that was made for it: permanent, like the ids
+KILLED_BY = {
+    "one-block-decay-sum": "lif-many-neurons",
+    "reset-ignores-spike-of-threshold": "lif-on-threshold",
+    "input-gain-not-in-backward": "lif-input-scaled",
+    "spikes-in-32-bits": "lif-long",
+    "gradient-read-as-contiguous": "lif-strided-gradient",
+    "hidden-state": "lif-two-forwards",
+    "spread-missing": "lif-adaptive",
+    "window-of-kappa": "lif-hard-attached",
+    "gamma-magnitude": "lif-gamma-negative",
+    "mean-of-gamma-magnitudes": "lif-gamma-mixed",
+    "closed-window-gives-nan": "lif-gamma-zero",
+    "statistics-per-timestep": "tdbn-training",
+    "evaluation-uses-batch": "tdbn-evaluation",
+    "norm-mean-term-dropped": "tdbn-training-exact",
+    "norm-eps-outside-root": "tdbn-dead-channel",
+    "kernel-flipped-in-backward": "conv-same",
+    "padding-side": "conv-stride",
+    "one-block-weight-sum": "conv-many-rows",
+    "pool-gradient-shifted": "pool-odd",
+    "residual-or": "add-spikes",
+    "softmax-overflows": "loss-large-logits",
+    "loss-summed-over-samples": "loss-mean",
+    "tet-regulariser-missing": "loss-tet",
+    "convention:spike_test=>": "lif-on-threshold",
+    "convention:window_edge=<=": "lif-on-window-edge",
+    "convention:width_gradient=none": "lif-width-flows",
+    "convention:plif=1 - tau": "plif-half",
+    "convention:norm_variance=unbiased": "tdbn-training",
+    "convention:axis_order=NTC..": "lif-image",
+}
+
+
+@pytest.fixture(scope="module")
+def references():
+    return [load_case(id) for id in cases()]
+
+
+def test_every_mutant_is_killed(references):
+    survivors = [mutant.id for mutant in zoo() if not kills(mutant, references, enough=1)]
+    assert survivors == []
+
+
+@pytest.mark.parametrize("id", sorted(KILLED_BY))
+def test_each_by_the_case_that_was_made_for_it(id):
+    mutant = next(mutant for mutant in zoo() if mutant.id == id)
+    assert [kill.case for kill in kills(mutant, [load_case(KILLED_BY[id])])] == [KILLED_BY[id]]
+
+
+def test_no_correct_run_is_refused(references):
+    assert [alarm for reference in references for alarm in false_alarms(reference)] == []
+
+
+@pytest.mark.parametrize("field", sorted(set(Conventions.choices())))
+def test_identify_names_each_convention(field, references):
+    for mutant in zoo():
+        if mutant.field == field:
+            killers = [kill.case for kill in kills(mutant, references)]
+            assert any(names_the_rule(mutant, case) for case in killers), f"{mutant.id}: not named on {killers}"
+
+
+def test_the_zoo_has_every_bug_and_every_other_value():
+    ids = [mutant.id for mutant in zoo()]
+    assert len(set(ids)) == len(ids)
+    assert set(BUGS) <= set(ids)
+    values = {f"convention:{f}={v}" for f, allowed in Conventions.choices().items() for v in allowed}
+    assert values - set(ids) == {"convention:axis_order=TN..C"}
+    assert all(mutant.effect for mutant in zoo())
+
+
+class TestByHand:
+    """Single bugs against arithmetic on paper."""
+
+    def lif(self, **more):
+        x = np.array([0.75, 0.25]).reshape(2, 1, 1)  # fires at t = 1, then u = 0.25 with tau = 1/2
+        inputs = {"x": x, "ds": np.array([1.0, 2.0]).reshape(2, 1, 1), "width": np.ones(2), **more}
+        return OpProblem("lif", inputs, {"v_th": 0.5, "decay": 0.5, "T": 2})
+
+    def test_the_right_one(self):
+        arrays = self.lif().run(Candidate())
+        # du_2 = 2, dv_1 = 1, du_1 = (1 - 0.75 * 1) * 1 = 0.25, and v_1 = 0 after the reset
+        assert arrays["du"].ravel().tolist() == [0.25, 2.0]
+        assert arrays["grad_decay"] == 0.0
+
+    @pytest.mark.parametrize(
+        ("bug", "du", "ddecay"),
+        [
+            ("reset-term-sign", [1.75, 2.0], 0.0),
+            ("reset-term-after-reset", [1.0, 2.0], 0.0),
+            ("carry-ignores-reset", [1.25, 2.0], 0.0),
+            ("no-carry", [1.0, 2.0], 0.0),
+            ("first-timestep-dropped", [0.0, 2.0], 0.0),
+            ("last-timestep-dropped", [1.0, 0.0], 0.0),
+            ("decay-gradient-before-reset", [0.25, 2.0], 1.5),
+            ("decay-gradient-same-step", [0.25, 2.0], 0.5),
+            ("surrogate-twice", [-1.0, 4.0], 0.0),  # dv_1 = 2, du_1 = (1 - 0.75 * 2) * 2
+        ],
+    )
+    def test_a_wrong_one(self, bug, du, ddecay):
+        arrays = self.lif().run(BUGS[bug]())
+        assert arrays["du"].ravel().tolist() == du
+        assert arrays["grad_decay"] == ddecay
+
+    def test_one_thread_block_is_right_with_few_neurons(self):
+        for neurons, same in ((THREADS, True), (THREADS + 1, False)):
+            x = np.full((2, 1, neurons), 0.25)
+            op = OpProblem("lif", {"x": x, "ds": x, "width": np.ones(2)}, {"v_th": 0.5, "decay": 0.5, "T": 2})
+            sums = [op.run(ops)["grad_decay"] for ops in (Candidate(), BUGS["one-block-decay-sum"]())]
+            assert (sums[0] == sums[1]) == same and sums[0] != 0
+
+    def test_a_mutant_of_a_value_the_case_has_is_no_mutant(self):
+        mutant = Mutant("m", "", "convention", "reset", "hard")
+        assert mutant.build(conventions=MPD_AGL) is None
+        assert mutant.dump(self.lif(), MPD_AGL) is None
+
+
+def test_nan_is_refused_and_never_a_pass():
+    reference = load_case("lif-gamma-zero")
+    arrays = BUGS["closed-window-gives-nan"]
+    dump = problem_of(reference).run(arrays(np.float32, Conventions(**reference.conventions)))
+    assert np.isnan(dump["du"]).any()
+    assert judged(reference, dump)[0] == "refused"
+
+
+class TestSelftest:
+    def test_a_small_one(self):
+        only = ("window-of-kappa", "softmax-overflows", "convention:reset=soft")
+        result = selftest(True, [load_case("lif-hard-attached")], only=only)
+        assert not result.good and result.alarms == []
+        assert {row.id: bool(row.kills) for row in result.rows} == dict(zip(only, (True, False, True), strict=True))
+        assert "survived: softmax-overflows" in result.text()
+        assert "2 of 3 mutants killed; identify named the rule of 1 of 1 conventions" in result.text()
+        assert "| `softmax-overflows` |" in result.markdown() and "**nothing**" in result.markdown()
+        assert json.loads(json.dumps(result.to_json()))["good"] is False
+
+    def test_a_false_alarm_or_an_unnamed_rule_is_not_good(self):
+        assert not Selftest(0, 0).good
+        assert Selftest(1, 14).good
+        assert not Selftest(1, 14, ["case: FAIL at u"]).good
+        assert not Selftest(1, 14, rows=[Row("m", "convention", "e", ["kill"], False)]).good
+
+
+def command(*argv):
+    parser = argparse.ArgumentParser()
+    add_parsers(parser.add_subparsers())
+    args = parser.parse_args([str(arg) for arg in argv])
+    return args.run(args)
+
+
+class TestCommands:
+    def dump(self, folder, case, bug=Candidate, **changes):
+        reference = load_case(case)
+        problem = problem_of(reference)
+        conventions = Conventions(**{**reference.conventions, **changes})
+        np.savez(folder / "dump.npz", **problem.run(bug(np.float32, conventions, problem.surrogate)))
+        return folder / "dump.npz"
+
+    def test_identify_names_the_rule_in_words_and_in_json(self, tmp_path, capsys):
+        path = self.dump(tmp_path, "lif-grid", reset_gradient="detached")
+        assert command("identify", path, "--case", "lif-grid") == 1
+        assert "gradient through the reset: the case has 'attached', yours has 'detached'" in capsys.readouterr().out
+        assert command("identify", path, "--case", "lif-grid", "--json") == 1
+        record = json.loads(capsys.readouterr().out)
+        assert record["wrong"] == {"reset_gradient": {"case": "attached", "received": "detached"}}
+
+    def test_identify_names_a_bug(self, tmp_path, capsys):
+        path = self.dump(tmp_path, "lif-grid", BUGS["carry-gated-a-step-late"])
+        assert command("identify", path, "--case", "lif-grid") == 1
+        assert "carry-gated-a-step-late: The carry is cut by s_{t+1}" in capsys.readouterr().out
+
+    def test_identify_of_a_correct_dump_is_good(self, tmp_path, capsys):
+        assert command("identify", self.dump(tmp_path, "lif-grid"), "--case", "lif-grid") == 0
+        assert "the case's own conventions reproduce these arrays" in capsys.readouterr().out
+
+    def test_bad_input_is_an_error_of_one_line(self, tmp_path):
+        path = self.dump(tmp_path, "lif-grid")
+        with pytest.raises(ValueError, match="expected an id"):
+            command("identify", path, "--case", "no-such-case")
+        np.savez(tmp_path / "other.npz", case="lif-image", u=np.zeros((4, 4, 9), np.float32))
+        with pytest.raises(ValueError, match="expected a dump of 'lif-grid', received one of 'lif-image'"):
+            command("identify", tmp_path / "other.npz", "--case", "lif-grid")
+
+    def test_selftest_without_mutants(self, capsys):
+        assert command("selftest", "--json") == 0
+        record = json.loads(capsys.readouterr().out)
+        assert record["good"] and record["runs"] > record["cases"] > 50 and record["mutants"] == []
