@@ -1,6 +1,7 @@
 """The command `agl-ref`: demo, train, eval, and the oracle's commands (`agl_ref.oracle.commands`).
 
-Exit codes: 0 good, 1 a checked thing failed, 2 ambiguous (oracle only), 3 bad input with one line on stderr, 130 stopped by Ctrl-C.
+Exit codes: 0 good, 1 a checked thing failed, 2 ambiguous (oracle only), 3 bad input with one line on stderr,
+130 stopped by Ctrl-C.
 """
 
 import argparse

@@ -21,7 +21,7 @@ class Draw:
     Examples
     --------
     >>> Draw("example").integers(0, 10, (4,))
-    array([7, 3, 3, 7])
+    array([5, 8, 1, 1])
     """
 
     def __init__(self, key):

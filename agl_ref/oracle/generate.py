@@ -1,12 +1,17 @@
 """Computes golden cases: the engine's values with bounds, what they cover, and a refusal of cases that prove nothing.
 
-    python -m agl_ref.oracle.generate          write the cases that have no file yet; stop if a stored one would change
+    python -m agl_ref.oracle.generate          write the cases that have no file yet; fail if a stored one would change
+    python -m agl_ref.oracle.generate --bounds write all files anew after a change of the bounds or the notes; refuse if an
+                                               input or a value would change
 
 Nothing else in the project writes golden files, least of all a test.
 """
 
+import shutil
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -247,10 +252,12 @@ def dtypes(case, reference):
     return good
 
 
-def main():
-    """Write the files of new cases; returns the exit code."""
+def main(arguments=()):
+    """Write the files of new cases, or with "--bounds" all files; returns the exit code."""
     from .vectors import manifest, verify, write
 
+    if list(arguments) == ["--bounds"]:
+        return rewrite_bounds()
     stored = {entry["id"]: entry for entry in manifest()["cases"]}
     missing = sorted(set(stored) - set(definitions()))
     if missing:
@@ -269,5 +276,23 @@ def main():
     return 1 if changed else 0
 
 
+def rewrite_bounds(folder=None):
+    """Write every stored file anew with values as stored and bounds, margins and notes as computed now."""
+    from .vectors import FOLDER, cases, different_arrays, load_case, write
+
+    folder = Path(folder or FOLDER)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        for id in cases(folder=folder):
+            stored, fresh = load_case(id, folder), generate(definitions()[id])
+            problems = [problem for problem in different_arrays(stored, fresh) if "bounds of" not in problem]
+            if problems:
+                print(f"{id}: {'; '.join(problems)}; nothing was written")
+                return 1
+            write(replace(fresh, inputs=stored.inputs, arrays=stored.arrays), scratch)
+        for path in sorted(Path(scratch).iterdir(), key=lambda path: path.suffix != ".npz"):  # the manifest last
+            shutil.move(path, folder / path.name)
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -30,7 +30,7 @@ FOLDER = Path(__file__).with_name("files")
 LEAST = 2.0**-27  # a smaller margin is stored as this one
 
 
-def cases(op=None, flags=(), dtype=None, tier=None):
+def cases(op=None, flags=(), dtype=None, tier=None, folder=None):
     """Ids of the stored cases, in the order in which they were added.
 
     Parameters
@@ -42,6 +42,8 @@ def cases(op=None, flags=(), dtype=None, tier=None):
     dtype : str, optional
         In which an implementation can be judged: its inputs are exact and no spike can flip.
     tier : int, optional
+    folder : path, optional
+        Of the manifest; the package's own by default.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def cases(op=None, flags=(), dtype=None, tier=None):
     flags = {flags} if isinstance(flags, str) else set(flags)
     return [
         entry["id"]
-        for entry in manifest()["cases"]
+        for entry in manifest(folder)["cases"]
         if (op is None or entry["meta"]["op"] == op)
         and flags <= set(entry["meta"]["flags"])
         and (dtype is None or dtype in entry["meta"]["dtypes"])
@@ -296,7 +298,7 @@ def verify(id, folder=None):
         fresh = generate(definition(id))
     except ProvesNothing as error:
         return [str(error)]
-    return [*_different_facts(stored, fresh), *_different_arrays(stored, fresh)]
+    return [*_different_facts(stored, fresh), *different_arrays(stored, fresh)]
 
 
 def _different_facts(stored, fresh):
@@ -311,7 +313,8 @@ def _different_facts(stored, fresh):
             yield f"the {kind} have other names"
 
 
-def _different_arrays(stored, fresh):
+def different_arrays(stored, fresh):
+    """What differs between the inputs, values and bounds of two References of a case."""
     for name, value in fresh.inputs.items():
         if not np.array_equal(stored.inputs.get(name), value):
             yield f"input {name} differs"
