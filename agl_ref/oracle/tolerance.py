@@ -16,7 +16,7 @@ values share (1 / kappa, the means of tdBN) then add up as they do in an impleme
 
 import numpy as np
 
-LAMBDA = 6.0  # standard deviations of elementary errors that a bound allows
+LAMBDA = 3.0  # spreads of elementary errors, each taken as large as it can be, that a bound allows
 REPLAYS = 48
 SCALE = 2.0**-30  # the random errors are those of an arithmetic with this u
 SECOND_ORDER = 1.01  # covers the terms in u^2 that a first-order analysis leaves out, for n u < 0.01
