@@ -53,6 +53,8 @@ class Order:
             return np.True_ if phase in ("backward", "weights") and group >= self._backward_of(from_block) else None
         if group == start and phase in ("forward", "backward") and kind != "width":
             return self._within(kind, from_kind, phase, mask)
+        if block == from_block == "" and phase == "backward" and from_phase == "forward":
+            return np.any(mask, axis=0, keepdims=True)  # an op's neurons stay apart
         if phase == "weights":
             return np.True_ if from_phase != "backward" or self._backward_of(block) >= start else None
         return np.True_ if group > start and kind != "width" else None

@@ -27,7 +27,7 @@ def guess_cause(reference, arrays, off, first):
     expected, received, wrong = reference.arrays[name], arrays[name], off[name]
     if not received.any() and expected.any():
         return "everything is 0: the array was never written, or no gradient reached it"
-    on_boundary = _boundary(reference, name, wrong)
+    on_boundary = _boundary(reference, name, _first_time(reference, wrong, first))
     if on_boundary:
         return on_boundary
     for test in (_sign, _shift, _constant, _timestep, _block, _transposed):
@@ -35,6 +35,14 @@ def guess_cause(reference, arrays, off, first):
         if found:
             return found
     return None
+
+
+def _first_time(reference, wrong, first):
+    """Only the timestep at which it first went wrong: further ones mix the cause with what the recursion makes of it."""
+    T = int(reference.meta.get("T", 1))
+    if wrong.ndim < 2 or len(wrong) != T:
+        return wrong
+    return wrong & (np.arange(T) == first["index"][0]).reshape((-1,) + (1,) * (wrong.ndim - 1))
 
 
 def _boundary(reference, name, wrong):
@@ -76,9 +84,7 @@ def _shift(reference, name, expected, received, wrong, first):
 def _constant(reference, name, expected, received, wrong, first):
     """Every wrong element is off by one factor."""
     where = wrong & (np.abs(expected) > 1e-3 * np.abs(expected).max(initial=0.0))
-    T = int(reference.meta.get("T", 1))
-    if expected.ndim > 1 and len(expected) == T:  # further timesteps mix the factor with what the recursion makes of it
-        where = where & (np.arange(T) == first["index"][0]).reshape((-1,) + (1,) * (expected.ndim - 1))
+    where = _first_time(reference, where, first)
     if not where.any():
         return None
     ratios = received[where] / expected[where]
