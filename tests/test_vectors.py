@@ -180,6 +180,27 @@ def test_load_and_certificate(id):
         assert margin.min() > 2.0**-24, f"{name}: rounding in float32 could flip it"
 
 
+@pytest.mark.parametrize("id", [*vectors.cases("lif", tier=3), *vectors.cases("network", tier=3)])
+def test_certificate_names_the_place_and_the_distance(id):
+    """The distances from the stored potentials, and that the margin is not promised where the distance is 0."""
+    case = vectors.load_case(id)
+    for kind, ending in (("spike", "s"), ("window", "window")):
+        place = case.meta["certificate"][kind]
+        if place["margin"] is None:
+            assert all(np.isinf(m).all() for n, m in case.margins.items() if n.rpartition(".")[2] == ending)
+            continue
+        block, index = place["name"].rpartition(".")[0], tuple(place["index"])
+        prefix = f"{block}." if block else ""
+        v_th = case.meta["v_th"][block] if block else case.meta["v_th"]
+        off = abs(case.arrays[f"{prefix}u"][index] - v_th)
+        if kind == "window":
+            off = abs(off - case.arrays[f"{prefix}width"][index[0]] / 2)
+        assert off == place["distance"] > 0
+        error = case.bounds[f"{prefix}u"][index] * 2.0**-24
+        assert place["margin"] > 2.0**-22 and (error == 0 or off > error), "float32's error reaches the boundary"
+        assert case.margins[place["name"]][index] <= place["margin"] <= 1.2 * case.margins[place["name"]][index]
+
+
 def test_reading_needs_numpy_alone():
     code = (
         "import sys; from agl_ref.oracle import load_case; case = load_case('net-conv');"
@@ -265,7 +286,9 @@ def test_write_reads_back_and_never_overwrites(tmp_path):
     assert not back.inputs["ds"].flags.c_contiguous
 
 
-@pytest.mark.parametrize("id", ["lif-hard-attached", "lif-adaptive", "plif-realistic", "tdbn-training", "net-linear"])
+@pytest.mark.parametrize(
+    "id", ["lif-hard-attached", "lif-adaptive", "plif-realistic", "tdbn-training", "net-linear", "loss-large-logits"]
+)
 def test_verify_agrees(id):
     assert vectors.verify(id) == []
 

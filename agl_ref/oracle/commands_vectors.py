@@ -129,8 +129,8 @@ def _certify(args):
 
 
 def _margin(place):
-    """The unit roundoff at which a spike or a window could flip, and where."""
+    """The unit roundoff at which a spike or a window could flip, the distance from the boundary, and where."""
     if place["margin"] is None:
-        return f"{'nothing can flip':34}"
+        return f"{'nothing can flip':52}"
     where = f"{place['name']}[{','.join(map(str, place['index']))}]"
-    return f"{place['margin']:.2e} {where:25}"
+    return f"flips at u = {place['margin']:.1e}, {place['distance']:.1e} off, {where:22}"

@@ -231,13 +231,25 @@ def values(case, conventions):
 
 
 def certificate(case, reference):
-    """The smallest margins, where they are, and the significand bits that an exact case needs."""
+    """The smallest margins, where they are and how far from the boundary, and the bits that an exact case needs.
+
+    `margin` is the unit roundoff at which the proven forward error reaches the boundary, `distance` how far u is from the
+    threshold, or |u - V_th| from kappa / 2, at that place. Both are None where nothing can flip.
+    """
     from .margins import certificate as smallest
 
     found = smallest(reference.margins)
-    for place in found.values():
-        place["margin"] = place["margin"] if np.isfinite(place["margin"]) else None  # None: nothing can flip
+    for kind, place in found.items():
+        finite = np.isfinite(place["margin"])
+        place["margin"] = place["margin"] if finite else None
+        place["distance"] = _distance(reference, kind, place) if finite else None
     return {**found, "bits": case.bits}
+
+
+def _distance(reference, kind, place):
+    prefix, index = place["name"].removesuffix("window").removesuffix("s"), tuple(place["index"])
+    off = abs(float(reference.arrays[f"{prefix}u"][index]) - threshold(reference, prefix))
+    return off if kind == "spike" else abs(off - float(reference.arrays[f"{prefix}width"][index[0]]) / 2)
 
 
 def dtypes(case, reference):

@@ -303,7 +303,7 @@ def verify(id, folder=None):
 
 def _different_facts(stored, fresh):
     meta = json.loads(json.dumps(fresh.meta))
-    for key in ("op", "tier", "flags", "comment", "layers", "v_th", "decay", "T", "surrogate", "dtypes"):
+    for key in ("op", "tier", "flags", "comment", "layers", "v_th", "decay", "T", "surrogate", "dtypes", "coverage"):
         if stored.meta.get(key) != meta.get(key):
             yield f"{key}: stored {stored.meta.get(key)!r}, computed {meta.get(key)!r}"
     if stored.conventions != fresh.conventions:
@@ -327,6 +327,6 @@ def different_arrays(stored, fresh):
         allowed = 2 * bound * unit_roundoff("float64")
         if (off > allowed).any():
             yield f"{name} differs by {off.max():.3g}, allowed {allowed.flat[off.argmax()]:.3g}"
-        new = fresh.bounds[name]
+        new = decode_bounds(encode_bounds(fresh.bounds[name]))
         if ((bound > 0) != (new > 0)).any() or (bound > 2.5 * new).any() or (new > 2.5 * bound).any():
             yield f"the bounds of {name} differ by more than a factor of 2"
