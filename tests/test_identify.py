@@ -160,6 +160,24 @@ class TestLimits:
             found_in(arrays)
 
 
+class TestInputsInADump:
+    def lif(self):
+        x = np.array([[[0.75, 0.25]], [[0.25, 0.625]]])
+        return OpProblem("lif", {"x": x, "ds": x + 1, "width": np.ones(2)}, {"v_th": 0.5, "decay": 0.5, "T": 2})
+
+    def test_the_cases_own_inputs_are_left_out(self):
+        op = self.lif()
+        arrays = op.run(Candidate(np.float32, replace(MPD_AGL, reset="soft"))) | op.inputs
+        assert found_in(arrays, op).wrong == {"reset": ("hard", "soft")}
+
+    def test_a_bare_name_with_other_values_is_the_gradient(self):
+        op = self.lif()
+        arrays = op.run(Candidate(np.float32, replace(MPD_AGL, reset="soft")))
+        arrays["x"] = arrays.pop("grad_x")
+        assert found_in(arrays, op).wrong == {"reset": ("hard", "soft")}
+        assert found_in({"x": 3 * arrays["x"]}, op).matches == ()
+
+
 class TestTellers:
     def lif(self, id, x, width=1.0, T=2):
         x = np.array(x).reshape(T, 1, -1)
