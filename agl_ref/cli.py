@@ -130,9 +130,11 @@ def _parser():
     evaluate.set_defaults(run=_eval)
 
     from .oracle.commands import add_parsers
+    from .oracle.commands_identify import add_parsers as add_identify
     from .oracle.commands_vectors import add_parsers as add_vectors
 
     add_parsers(commands)
+    add_identify(commands)
     add_vectors(commands)
     return parser
 
