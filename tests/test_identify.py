@@ -26,8 +26,8 @@ SINGLE = [
 ]
 
 
-def dump(conventions=MPD_AGL, surrogate="rectangular", dtype=np.float32, only="", problem=PROBLEM, bug=Candidate):
-    arrays = problem.run(bug(dtype, conventions, surrogate))
+def dump(conventions=MPD_AGL, surrogate="rectangular", only="", problem=PROBLEM, bug=Candidate):
+    arrays = problem.run(bug(np.float32, conventions, surrogate))
     return {name: array for name, array in arrays.items() if only in name}
 
 
@@ -68,8 +68,12 @@ class TestConventions:
             assert field not in found.undecided
 
     def test_another_surrogate(self):
-        arrays = dump(replace(MPD_AGL, reset_gradient="detached"), "triangular", only="grad_")
-        found = search_surrogates(PROBLEM, arrays, MPD_AGL, "float32", always)
+        x = np.random.default_rng(3).normal(0.2, 0.6, (4, 2, 9))
+        inputs = {"x": x, "ds": np.cos(x), "gamma": np.array([0.75, 1.25])}
+        op = OpProblem("lif", inputs, {"v_th": 0.5, "decay": 0.5, "T": 4})
+        arrays = dump(replace(MPD_AGL, reset_gradient="detached"), "triangular", "grad_", problem=op)
+        assert found_in(arrays, op).verdict == "unknown"
+        found = search_surrogates(op, arrays, MPD_AGL, "float32", always)
         assert (found.surrogate, found.own_surrogate) == ("triangular", "rectangular")
         assert found.wrong == {"reset_gradient": ("attached", "detached")}
         assert "window_edge" in found.irrelevant
@@ -82,9 +86,10 @@ class TestConventions:
         assert {"readout", "reset_gradient"} <= set(found.irrelevant)
 
     def test_own_network_through_the_reference(self):
-        net = every_layer(replace(MPD_AGL, width="geometric"), dtype=np.float32)
-        theirs = net.loss_and_grads(drive(np.float32), LABELS).grads
-        found = identify_own(every_layer(dtype=np.float32), drive(np.float32), LABELS, theirs)
+        x = drive(np.float32, T=3)
+        net = flat_network(replace(MPD_AGL, width="geometric"), dtype=np.float32)
+        theirs = net.loss_and_grads(x, LABELS).grads
+        found = identify_own(flat_network(dtype=np.float32), x, LABELS, theirs)
         assert found.wrong == {"width": ("adaptive", "geometric")}
 
 
