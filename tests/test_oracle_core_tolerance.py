@@ -103,6 +103,7 @@ def test_walk_goes_forward_in_time_then_backward():
     assert split_name("res1.conv1.u") == ("res1.conv1", "u") and split_name("u") == ("", "u")
     assert gradient_name("a.weight", names) == "grad_a.weight" == gradient_name("a.weight.grad", names)
     assert gradient_name("b.weight", names) is None
+    assert gradient_name("x", names) is None and gradient_name("x.grad", names) == "grad_x"
 
 
 def test_spread_of_one_error_is_lambda_times_its_size():

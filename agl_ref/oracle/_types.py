@@ -121,9 +121,14 @@ def walk(names, T):
 
 
 def gradient_name(name, arrays):
-    """The array that `name` means: itself, or the gradient of a parameter given by its bare name, or None."""
+    """The array that `name` means: itself, or the gradient of a parameter given by its bare name, or None.
+
+    A bare "x" or "side" is the input itself, not its gradient.
+    """
     if name in arrays:
         return name
+    if name in ("x", "side"):
+        return None
     bare = name.removesuffix(".grad")
     return f"grad_{bare}" if f"grad_{bare}" in arrays else None
 
