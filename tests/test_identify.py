@@ -176,11 +176,14 @@ class TestInputsInADump:
         assert found_in(arrays, op).wrong == {"reset": ("hard", "soft")}
 
     def test_a_bare_name_with_other_values_is_the_gradient(self):
-        op = self.lif()
-        arrays = op.run(Candidate(np.float32, replace(MPD_AGL, reset="soft")))
-        arrays["x"] = arrays.pop("grad_x")
-        assert found_in(arrays, op).wrong == {"reset": ("hard", "soft")}
-        assert found_in({"x": 3 * arrays["x"]}, op).matches == ()
+        rng = np.random.default_rng(0)
+        inputs = {"x": rng.normal(0, 1, (4, 3)), "weight": rng.normal(0, 1, (3, 2)), "dy": rng.normal(0, 1, (4, 2))}
+        op = OpProblem("linear", inputs, {})
+        right = op.run(Candidate(np.float32))["grad_weight"]
+        assert found_in({"weight": right}, op).matches == (MPD_AGL,)
+        assert found_in({"weight": 3 * right}, op).matches == ()
+        with pytest.raises(ValueError, match="at least one array"):
+            found_in({"weight": inputs["weight"]}, op)
 
 
 class TestTellers:
