@@ -60,8 +60,9 @@ def test_quantum_and_exactness_by_hand():
     assert quantum([0.5, -0.75, 3.0]) == 0.25
     assert quantum([0.0]) == 2.0**30
     assert quantum([0.1]) == 0.0 and quantum([2.0**23]) == 0.0
-    assert is_exact(0.25, np.array(2.0**22)) and not is_exact(0.25, np.array(2.0**22 + 1))
-    assert not is_exact(0.0, np.array(1.0))
+    assert is_exact(0.25, np.array(2.0**22), 24) and not is_exact(0.25, np.array(2.0**22 + 1), 24)
+    assert is_exact(0.25, np.array(64.0), 8) and not is_exact(0.25, np.array(65.0), 8)
+    assert not is_exact(0.0, np.array(1.0), 24)
     assert is_power_of_two(np.array([0.0, 1.0, -0.125])) and not is_power_of_two(np.array([1.0, 3.0]))
 
 
@@ -311,3 +312,32 @@ def test_a_case_with_a_bias_no_norm_and_residual_sums_has_margins():
         assert all((margin >= 0).all() for margin in ref.margins.values())
         assert all(ref.bounds[name].shape == value.shape for name, value in ref.arrays.items())
         assert all(0 < ref.arrays[f"{b}.s"].mean() < 1 for b in ("a", "r.b"))
+
+
+def bfloat16(a):
+    """Rounded to 8 significand bits, to nearest even, as a bfloat16 unit does after each operation."""
+    fraction, exponent = np.frexp(a)
+    return np.ldexp(np.rint(fraction * 2.0**8), exponent - 8)
+
+
+def test_bfloat16_lies_inside_its_own_bound_and_a_wrong_reset_does_not():
+    """Every operation of the neuron rounded to bfloat16; the certificate says that no spike and no window can flip."""
+    ref = reference_of_case(definition("lif-bfloat16"))
+    assert min(ref.meta["certificate"][kind]["margin"] for kind in ("spike", "window")) > 2.0**-8
+    q, x, ds, tau = bfloat16, ref.inputs["x"], ref.inputs["ds"], ref.meta["decay"]
+    width = q(ref.arrays["width"])
+    u, s, v, du = (np.zeros_like(x) for _ in range(4))
+    for t in range(len(x)):
+        u[t] = q(q(tau * v[t - 1]) + x[t]) if t else x[t]
+        s[t] = u[t] >= 0.5
+        v[t] = u[t] * (1 - s[t])
+    got = {"width": width, "u": u, "s": s, "v": v}
+    for attached in (1, 0):
+        dv = np.zeros_like(x[0])
+        for t in reversed(range(len(x))):
+            h = np.where(np.abs(q(u[t] - 0.5)) < width[t] / 2, q(1 / width[t]), 0.0)
+            du[t] = q(dv * (1 - s[t]) + q(q(ds[t] - attached * q(u[t] * dv)) * h))
+            dv = q(tau * du[t])
+        report = compare(ref, {**got, "du": du, "grad_x": du}, dtype="bfloat16")
+        assert report.verdict == ("PASS" if attached else "FAIL"), str(report)
+    assert 0 < s.mean() < 1

@@ -259,7 +259,8 @@ def dtypes(case, reference):
     good = []
     for dtype, bits in SIGNIFICAND.items():
         fits = all(representable(a, dtype).all() for a in floats)
-        safe = bits >= case.bits if case.tier < 3 else least > unit_roundoff(dtype)
+        holds = bits >= case.bits if case.tier == 1 else bits >= SIGNIFICAND[reference.meta["dtype"]]
+        safe = holds and (case.tier < 3 or least > unit_roundoff(dtype))
         good += [dtype] if fits and safe else []
     return good
 

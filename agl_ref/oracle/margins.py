@@ -14,6 +14,7 @@ import numpy as np
 from ..blocks import PLIF, AvgPool, Flatten, GlobalAvgPool, Readout, Residual
 from . import replay as ops
 from .tolerance import (
+    BITS,
     SECOND_ORDER,
     Rounding,
     is_exact,
@@ -42,7 +43,7 @@ def input_error(a, dtype):
 
 def synapse_error(x, e, p, dtype):
     """Of x W + b for x with error e."""
-    error = ops.synapse_size(x, p.weight, p, lam=None)
+    error = ops.synapse_size(x, p.weight, p, BITS[dtype], lam=None)
     e_weight = input_error(p.weight, dtype)
     if e_weight.any():
         error = error + ops._convolve(np.abs(x), e_weight, p)
@@ -112,14 +113,17 @@ def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
     v, carried = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
     for t in range(len(x)):
         e_kept = p.decay * carried + e_tau * np.abs(v)
-        rounding = ops._potential_size(p.decay * v, gain * x[t], v, x[t], scaled, p.decay)()
+        rounding = ops._potential_size(p.decay * v, gain * x[t], v, x[t], scaled, BITS[dtype])()
         current = gain * e_x[t] + ((e_tau + 2) * np.abs(x[t]) if scaled else 0.0)
         e_u[t] = SECOND_ORDER * (e_kept + current + rounding)
         v = ops.after_reset(u[t], s[t], p)
         if p.conventions.reset == "hard":
             carried = e_u[t] * (1 - s[t])
         else:
-            free = is_exact(min(quantum(u[t]), quantum(np.array(p.v_th))), np.abs(u[t]) + p.v_th) and not e_u[t].any()
+            free = (
+                is_exact(min(quantum(u[t]), quantum(np.array(p.v_th))), np.abs(u[t]) + p.v_th, BITS[dtype])
+                and not e_u[t].any()
+            )
             carried = e_u[t] + ((e_threshold + (0.0 if free else np.abs(v))) * s[t] if soft else 0.0)
         e_v[t] = carried
     z = np.abs(u - p.v_th)
@@ -157,7 +161,11 @@ class NetworkMargins:
         if isinstance(layer, GlobalAvgPool):
             area = x.shape[-3] * x.shape[-2]
             divided = 0.0 if is_power_of_two(np.array(area)) else np.abs(x.mean(axis=(-3, -2)))
-            summed = np.zeros(()) if is_exact(quantum(x), area * np.abs(x)) else area * np.abs(x).mean(axis=(-3, -2))
+            summed = (
+                np.zeros(())
+                if is_exact(quantum(x), area * np.abs(x), self.exact.bits)
+                else area * np.abs(x).mean(axis=(-3, -2))
+            )
             return x.mean(axis=(-3, -2)), e.mean(axis=(-3, -2)) + summed + divided
         if isinstance(layer, Flatten):
             return x.reshape(*x.shape[:2], -1), e.reshape(*x.shape[:2], -1)
@@ -167,14 +175,13 @@ class NetworkMargins:
                 y, e_y = self._block(block, y, e_y)
             if layer.shortcut:
                 side, e_side = self._block(layer.shortcut, x, e)
-            exact = is_exact(min(quantum(y), quantum(side)), np.abs(y) + np.abs(side))
+            exact = is_exact(min(quantum(y), quantum(side)), np.abs(y) + np.abs(side), self.exact.bits)
             return y + side, e_y + e_side + (0.0 if exact else np.abs(y + side))
         return self._block(layer, x, e)
 
-    @staticmethod
-    def _rounding(x, terms):
+    def _rounding(self, x, terms):
         """Of a mean over 2x2 squares: none for spikes."""
-        if is_exact(quantum(x), terms * np.abs(x)):
+        if is_exact(quantum(x), terms * np.abs(x), self.exact.bits):
             return 0.0
         return 3 * ops._avg_pool_forward(np.abs(x))[0]
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 import numpy as np
 
 from ._types import Reference, unit_roundoff
-from .tolerance import REPLAYS, Rounding, spread
+from .tolerance import REPLAYS, Rounding, representable, spread
 
 AGREEMENT = 1e-9  # of an array's magnitude: how close the replay must come to the engine
 
@@ -100,7 +100,7 @@ def reference(net, x, labels, loss="ce", training=True, dtype="float32", replays
     training : bool
         Batch statistics in tdBN, or the running ones.
     dtype : str
-        What the implementation gets its inputs and parameters in: those that this dtype rounds are counted as errors.
+        The coarsest dtype in which the bounds are to hold: inputs and parameters that it rounds are counted as errors.
     replays : int
         Passes with random rounding from which the bounds are taken.
 
@@ -188,7 +188,8 @@ def reference_of_case(case, replays=REPLAYS):
     Parameters
     ----------
     case : Case
-        Read: id, op, tier (1 means exact), inputs(), meta, conventions.
+        Read: id, op, tier (1 means exact), inputs(), meta, conventions. The bounds of a realistic op whose inputs are all
+        bfloat16 numbers hold in that dtype too; those of other cases in float32 and float64.
 
     Returns
     -------
@@ -198,7 +199,10 @@ def reference_of_case(case, replays=REPLAYS):
     from .replay_ops import op_reference
 
     inputs = {name: np.asarray(value) for name, value in case.inputs().items()}
-    exact, dtype = case.tier == 1, case.meta.get("dtype", "float32")
+    exact = case.tier == 1
+    numbers = [np.array(case.meta.get("decay", 0.0)), *(a for a in inputs.values() if a.dtype.kind == "f")]
+    few_bits = case.tier == 3 and case.op != "network" and all(representable(a, "bfloat16").all() for a in numbers)
+    dtype = "bfloat16" if few_bits else "float32"
     if case.op != "network":
         return op_reference(case.id, case.op, inputs, case.meta, case.conventions, exact, dtype, replays)
     net = network_of(case.meta, inputs, case.conventions)
@@ -207,7 +211,7 @@ def reference_of_case(case, replays=REPLAYS):
 
 
 class Oracle:
-    """`reference` and `compare` for one network.
+    """`reference` and `compare` for one network; for PyTorch's parameters load its state dict into `net` first.
 
     Parameters
     ----------
@@ -218,14 +222,6 @@ class Oracle:
 
     def __init__(self, net, loss="ce", training=True, dtype="float32"):
         self.net, self.loss, self.training, self.dtype = net, loss, training, dtype
-
-    @classmethod
-    def from_torch(cls, net, state, **options):
-        """An oracle for `net` with the parameters of a PyTorch state dict {name: array}."""
-        from .. import interop
-
-        interop.load_torch_state_dict(net, state)
-        return cls(net, **options)
 
     def reference(self, x, labels):
         """See `agl_ref.oracle.reference`."""

@@ -45,13 +45,13 @@ def product_size(magnitude, *factors):
     return np.zeros_like(magnitude) if any(is_power_of_two(f) for f in factors) else magnitude
 
 
-def synapse_size(x, weight, p, lam=1.0):
+def synapse_size(x, weight, p, bits, lam=1.0):
     """Largest error of x W + b, whose inputs are exact."""
     magnitude = _convolve(np.abs(x), np.abs(weight), p)
     if p.bias is not None:
         magnitude = magnitude + np.abs(p.bias)
     q = quantum(x) * quantum(weight)
-    if is_exact(q if p.bias is None else min(q, quantum(p.bias)), magnitude):
+    if is_exact(q if p.bias is None else min(q, quantum(p.bias)), magnitude, bits):
         return np.zeros_like(magnitude)
     count = _convolve((x != 0).astype(float), (weight != 0).astype(float), p) + (p.bias is not None)
     total = _convolve(x, weight, p) + (0 if p.bias is None else p.bias)
@@ -63,7 +63,7 @@ def synapse_forward(r, x, p):
     y = r.memo(lambda: _convolve(x, p.weight, p), x, p.weight)
     if p.bias is not None:
         y = y + p.bias
-    return r(y, lambda: synapse_size(x, p.weight, p))
+    return r(y, lambda: synapse_size(x, p.weight, p, r.bits))
 
 
 def synapse_backward(r, dy, x, p):
@@ -97,7 +97,7 @@ def channel_sum(r, terms, inexact=0.0):
     def size():
         magnitude = np.abs(flat).sum(axis=0)
         count = np.count_nonzero(flat, axis=0)
-        exact = is_exact(quantum(flat), magnitude) and not inexact
+        exact = is_exact(quantum(flat), magnitude, r.bits) and not inexact
         return 0.0 if exact else sum_size(total, magnitude, count, repeats(flat)) + inexact * magnitude
 
     return r(total, size)
@@ -194,17 +194,17 @@ def neuron_forward(r, x, p, tau):
     last = np.zeros(x.shape[1:])
     for t in range(len(x)):
         kept, current = tau * last, gain * x[t]
-        u[t] = r(kept + current, _potential_size(kept, current, last, x[t], scaled, tau))
+        u[t] = r(kept + current, _potential_size(kept, current, last, x[t], scaled, r.bits))
         free = after_reset(u[t], p.s[t], p)
         soft = p.conventions.reset == "soft"
         last = v[t] = r(free, (lambda free=free, s=p.s[t]: np.abs(free) * s) if soft else (lambda: 0.0))
     return u, v
 
 
-def _potential_size(kept, current, last, x, scaled, tau):
+def _potential_size(kept, current, last, x, scaled, bits):
     def size():
-        if is_exact(quantum(kept), np.abs(kept)) and is_exact(
-            min(quantum(kept), quantum(current)), np.abs(kept) + np.abs(current)
+        if is_exact(quantum(kept), np.abs(kept), bits) and is_exact(
+            min(quantum(kept), quantum(current)), np.abs(kept) + np.abs(current), bits
         ):
             return 0.0
         extra = 3 * (np.abs(x) + np.abs(last)) if scaled else 0.0
@@ -301,7 +301,7 @@ def width_values(r, rule, gamma, scale, tau, T):
 def pool_forward(r, x):
     """Mean of 2x2 squares; the sum of spikes and a quarter of it are exact."""
     y = _avg_pool_forward(x)[0]
-    return r(y, lambda: 0.0 if is_exact(quantum(x), 4 * np.abs(x)) else 3 * _avg_pool_forward(np.abs(x))[0])
+    return r(y, lambda: 0.0 if is_exact(quantum(x), 4 * np.abs(x), r.bits) else 3 * _avg_pool_forward(np.abs(x))[0])
 
 
 def pool_backward(r, dy, shape):
@@ -315,7 +315,7 @@ def global_pool_forward(r, x):
 
     def size():
         magnitude = np.abs(x).sum(axis=(-3, -2))
-        exact = is_exact(quantum(x), magnitude)
+        exact = is_exact(quantum(x), magnitude, r.bits)
         summed = 0.0 if exact else sum_size(area * y, magnitude, area, lam=None) / area
         return summed + (0.0 if exact and is_power_of_two(np.array(area)) else np.abs(y))
 
@@ -332,5 +332,5 @@ def add(r, a, b):
     """a + b, exact for spikes and where one of the two is 0."""
     total = a + b
     q = min(quantum(a), quantum(b)) if r.recording else 0.0
-    exact = r.recording and is_exact(q, np.abs(a) + np.abs(b))
+    exact = r.recording and is_exact(q, np.abs(a) + np.abs(b), r.bits)
     return r(total, lambda: 0.0 if exact else np.where(a * b != 0, np.abs(total), 0.0))

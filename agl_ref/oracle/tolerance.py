@@ -19,6 +19,7 @@ import numpy as np
 LAMBDA = 3.0  # spreads of elementary errors, each taken as large as it can be, that a bound allows
 REPLAYS = 48
 SCALE = 2.0**-30  # the random errors are those of an arithmetic with this u
+BITS = {"float64": 53, "float32": 24, "tf32": 11, "float16": 11, "bfloat16": 8}  # of the significand
 SECOND_ORDER = 1.01  # covers the terms in u^2 that a first-order analysis leaves out, for n u < 0.01
 
 
@@ -59,7 +60,7 @@ def quantum(a):
     return 2.0**-30 * (lowest_bit & -lowest_bit)
 
 
-def is_exact(q, magnitude, bits=24):
+def is_exact(q, magnitude, bits):
     """Whether every partial sum of multiples of q with sum |t_i| = `magnitude` fits `bits` bits: no rounding at all."""
     return q > 0 and float(np.max(magnitude, initial=0.0)) <= q * 2.0**bits
 
@@ -72,8 +73,7 @@ def is_power_of_two(a):
 
 def representable(a, dtype):
     """Elementwise: whether the values of `a` have this dtype's precision ("tf32", "bfloat16" included)."""
-    bits = {"float64": 53, "float32": 24, "tf32": 11, "float16": 11, "bfloat16": 8}[dtype]
-    fraction = np.frexp(np.asarray(a, np.float64))[0] * 2.0**bits
+    fraction = np.frexp(np.asarray(a, np.float64))[0] * 2.0 ** BITS[dtype]
     return fraction == np.rint(fraction)
 
 
@@ -101,7 +101,7 @@ class Rounding:
     """
 
     def __init__(self, seed, dtype="float32"):
-        self.dtype = dtype
+        self.dtype, self.bits = dtype, BITS[dtype]
         self._rng = np.random.default_rng(seed)
         self._sizes, self._next, self.recording = [], 0, True
         self._made, self._asked = [], 0
