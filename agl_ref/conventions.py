@@ -23,6 +23,9 @@ _CHOICES = {
 }
 
 
+OWN_WIDTHS = ("exact", "empirical")  # width rules that no other implementation has; the oracle leaves them out
+
+
 @dataclass(frozen=True)
 class Conventions:
     """One value for every convention; the first of each list is MPD-AGL's and the default.
@@ -104,6 +107,11 @@ class Conventions:
     def choices():
         """The allowed values of every field with a closed list: {field: (values)}, the default first."""
         return dict(_CHOICES)
+
+    @staticmethod
+    def known_choices():
+        """The choices that other implementations are known to make: without the width rules of this package alone."""
+        return {name: tuple(v for v in allowed if v not in OWN_WIDTHS) for name, allowed in _CHOICES.items()}
 
     def differences(self, other):
         """The fields in which two conventions differ: {field: (own value, other's value)}."""

@@ -14,7 +14,7 @@ from agl_ref.oracle.problems import NetworkProblem
 from agl_ref.oracle.summation import ORDERS, product, total
 from agl_ref.surrogate import NAMES
 
-CHOICES = {name: values for name, values in Conventions.choices().items() if name != "axis_order"}
+CHOICES = {name: values for name, values in Conventions.known_choices().items() if name != "axis_order"}
 SINGLE = [(MPD_AGL, name) for name in NAMES] + [
     (replace(MPD_AGL, **{field: value}), "rectangular") for field, values in CHOICES.items() for value in values[1:]
 ]

@@ -408,3 +408,10 @@ def test_the_function_stays_the_function_when_its_module_is_imported():
     assert "compare" in dir(agl_ref.oracle)
     with pytest.raises(AttributeError, match="nothing"):
         _ = agl_ref.oracle.nothing
+
+
+@pytest.mark.parametrize("rule", ["exact", "empirical"])
+def test_a_reference_refuses_width_rules_that_nobody_else_has(rule):
+    net = agl.models.conv_snn(image_size=4, channels=(2,), num_classes=2, conventions=agl.Conventions(width=rule))
+    with pytest.raises(ValueError, match="net: expected a width rule that other implementations have, received"):
+        agl.oracle.reference(net, np.ones((2, 1, 4, 4, 1)), np.array([1]))

@@ -54,7 +54,7 @@ def relevant_values(problem, base, surrogate):
     reasons = problem.irrelevant(surrogate)
     values = {
         name: (getattr(base, name), *(v for v in allowed if v != getattr(base, name)))
-        for name, allowed in Conventions.choices().items()
+        for name, allowed in Conventions.known_choices().items()
         if name not in reasons and name != "axis_order"
     }
     return values, {name: reason for name, reason in reasons.items() if name != "axis_order"}
@@ -217,7 +217,7 @@ def _undecided(matches):
     """{field: the values that occur} for every field in which the matches differ."""
     by_field = {
         name: tuple(v for v in allowed if any(getattr(match, name) == v for match in matches))
-        for name, allowed in Conventions.choices().items()
+        for name, allowed in Conventions.known_choices().items()
     }
     return {name: values for name, values in by_field.items() if len(values) > 1}
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from ..conventions import OWN_WIDTHS
 from ._types import Reference, unit_roundoff
 from .tolerance import REPLAYS, Rounding, representable, spread
 
@@ -111,7 +112,7 @@ def reference(net, x, labels, loss="ce", training=True, dtype="float32", replays
     Raises
     ------
     ValueError, TypeError
-        For inputs that the network refuses, or a dtype without a unit roundoff.
+        For inputs that the network refuses, a width rule of this package alone, or a dtype without a unit roundoff.
     RuntimeError
         If the engine and the replay disagree, which would be a bug in one of them.
 
@@ -132,6 +133,11 @@ def _network_reference(id, net, x, labels, loss, training, dtype, replays, exact
     from .replay_network import NetworkReplay
 
     unit_roundoff(dtype)
+    if net.conventions.width in OWN_WIDTHS:
+        raise ValueError(
+            f"net: expected a width rule that other implementations have, received {net.conventions.width!r}; build it with "
+            "another, or compare under width='fixed'"
+        )
     if not isinstance(x, np.ndarray):
         raise TypeError(f"x: expected a NumPy array, received {type(x).__name__}; use np.asarray(x)")
     wide, labels = in_float64(net), np.asarray(labels)
