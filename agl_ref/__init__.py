@@ -10,7 +10,6 @@ __version__ = "0.1.0"
 
 _SUBMODULES = {
     "blocks", "conv", "conventions", "data", "diagnostics", "interop", "linear", "loss", "models", "network", "neuron",
-    "blocks", "conv", "conventions", "data", "diagnostics", "interop", "linear", "loss", "models", "network", "neuron",
     "norm", "optim", "oracle", "plots", "surrogate", "theory", "train", "width",
 }  # fmt: skip
 

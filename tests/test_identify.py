@@ -20,7 +20,7 @@ NET = every_layer()
 PROBLEM = NetworkProblem.of_network(NET, drive(), LABELS)
 SINGLE = [
     (field, value)
-    for field, values in Conventions.choices().items()
+    for field, values in Conventions.known_choices().items()
     for value in values[1:]
     if field not in ("axis_order", "spike_test", "window_edge")  # drawn from a continuum, no neuron sits on an edge
 ]
