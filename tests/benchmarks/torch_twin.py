@@ -1,7 +1,8 @@
 """PyTorch twins of the benchmarked networks, as a competent user would write them: the yardstick, not a straw man.
 
 Time and batch share the first axis, so that each convolution, norm and pool sees all T N images in one call. The neuron
-is one `autograd.Function` whose loops over time work in place where they can. Imports nothing of agl_ref.
+is one `autograd.Function` whose loops over time work in place where they can. `prepare` stores weights and images channels
+last, which was faster than the default for every network and dtype here. Imports nothing of agl_ref.
 """
 
 import torch
@@ -38,7 +39,7 @@ class LIF(torch.autograd.Function):
             torch.addcmul(ds[t], u[t], dv, value=-1, out=dx[t])
             dx[t].mul_(window).addcmul_(dv, 1 - s[t])
             if t:
-                dtau += torch.dot(dx[t].flatten(), (u[t - 1] * (1 - s[t - 1])).flatten())
+                dtau += (dx[t] * (u[t - 1] * (1 - s[t - 1]))).sum()
             torch.mul(dx[t], tau, out=dv)
         return dx, dtau, None
 
@@ -53,7 +54,7 @@ class Block(nn.Module):
         self.norm = bn(channels)
         w = torch.tensor(-1.3862943611198906)
         self.w = nn.Parameter(w) if plif else None
-        self.fixed_tau = torch.sigmoid(w)
+        self.fixed_tau = torch.tensor(0.2, dtype=torch.float64)
 
     def forward(self, x):
         norm = self.norm
@@ -61,8 +62,8 @@ class Block(nn.Module):
             self.synapse(x), norm.running_mean, norm.running_var, V_TH * norm.weight, norm.bias, self.training
         )
         tau = self.fixed_tau.to(y.dtype) if self.w is None else torch.sigmoid(self.w)
-        first = 2 * V_TH * float(norm.weight.mean())
-        later = first * (1 + float(tau) ** 2) ** 0.5
+        first = 2 * V_TH * float(norm.weight.detach().mean())
+        later = first * (1 + float(tau.detach()) ** 2) ** 0.5
         return LIF.apply(y.view(self.T, -1, *y.shape[1:]), tau, (first, later)).flatten(0, 1)
 
 
@@ -122,18 +123,61 @@ def vgg_snn(T, image_size=48, widths=(64, 128, 256, 512)):
 
 
 def conv_snn(T, channels=(16, 32, 64), image_size=28, in_channels=1):
-    """The demo's network: two convolutions with pools, a hidden linear block, the readout; LIF."""
-    a, b, hidden = channels
-    return Net(
-        T,
-        conv(T, in_channels, a, plif=False),
-        nn.AvgPool2d(2),
-        conv(T, a, b, plif=False),
-        nn.AvgPool2d(2),
-        nn.Flatten(),
-        Block(T, nn.Linear(b * (image_size // 4) ** 2, hidden, bias=False), hidden, plif=False),
-        nn.Linear(hidden, 10),
-    )
+    """The demo's network: convolutions, the first two at stride 2, average pools from the second on; LIF."""
+    layers, size, c_in = [], image_size, in_channels
+    for i, c_out in enumerate(channels):
+        stride = 2 if i < 2 else 1
+        layers.append(conv(T, c_in, c_out, stride, plif=False))
+        size, c_in = (size - 1) // stride + 1, c_out
+        if 0 < i < len(channels) - 1 and size >= 2:
+            layers.append(nn.AvgPool2d(2))
+            size //= 2
+    return Net(T, *layers, nn.Flatten(), nn.Linear(size * size * c_in, 10))
+
+
+def load(net, parameters):
+    """Give the twin agl_ref's weights: {name: array}, channels last, in the order of computation."""
+    arrays = {name: torch.tensor(a) for name, a in parameters.items()}
+    blocks = [m for m in net.modules() if isinstance(m, Block)]
+    names = [name.removesuffix(".gamma") for name in arrays if name.endswith(".gamma")]
+    c_last = 0
+    with torch.no_grad():
+        for name, block in zip(names, blocks, strict=True):
+            weight = arrays[f"{name}.weight"]
+            block.synapse.weight.copy_(weight.permute(3, 2, 0, 1) if weight.ndim == 4 else weight.T)
+            block.norm.weight.copy_(arrays[f"{name}.gamma"])
+            block.norm.bias.copy_(arrays[f"{name}.beta"])
+            if block.w is not None:
+                block.w.copy_(arrays[f"{name}.w"])
+            c_last = weight.shape[-1]
+        readout = net.layers[-1]
+        weight = arrays[
+            "fc.weight"
+        ].T  # (K, H W C) or (K, C): a flattened image has its channels last there, first here
+        readout.weight.copy_(weight.reshape(len(weight), -1, c_last).transpose(1, 2).flatten(1))
+        if readout.bias is not None:
+            readout.bias.copy_(arrays["fc.bias"])
+    return net
+
+
+def gradients(net):
+    """{agl_ref's kind of name: gradient} of each block in order ("0.weight", "0.gamma", ...), and of the readout."""
+    out = {}
+    for i, block in enumerate(m for m in net.modules() if isinstance(m, Block)):
+        weight = block.synapse.weight.grad
+        out[f"{i}.weight"] = weight.permute(2, 3, 1, 0) if weight.ndim == 4 else weight.T
+        out[f"{i}.gamma"], out[f"{i}.beta"] = block.norm.weight.grad, block.norm.bias.grad
+        if block.w is not None:
+            out[f"{i}.w"] = block.w.grad
+    if net.layers[-1].bias is not None:
+        out["fc.bias"] = net.layers[-1].bias.grad
+    return {name: a.numpy() for name, a in out.items()}
+
+
+def prepare(net, x):
+    """The net and its input (T, N, C, H, W) in channels-last memory."""
+    net = net.to(memory_format=torch.channels_last)
+    return net, x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
 
 
 def make_step(net, lr=0.1, momentum=0.9, weight_decay=1e-4):
