@@ -9,8 +9,8 @@
 
 Three ways to the same sums. Dense: copy the input patches of some output rows side by side and multiply matrices, since
 BLAS is the fastest way to do many multiplications. Winograd (`agl_ref.winograd`): the same with 2.25 times fewer of them,
-for 3x3 and stride 1. Spike-driven: for each nonzero input add its weight rows to the output rows it touches, since most
-inputs of a spiking layer are 0. Which one runs depends on shapes and data alone.
+for 3x3 and stride 1. Spike-driven (`agl_ref.spike_driven`): for each nonzero input add its weight rows to the output rows
+that it touches, since most inputs of a spiking layer are 0. Which one runs depends on shapes and data alone.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from . import _check, winograd
+from . import _check, spike_driven, winograd
 from ._jit import inner, kernel, one_blas_thread
 
 PATCHES = 256  # output positions whose patches are multiplied in one matrix product
@@ -149,121 +149,6 @@ def _dense_dx_kernel(dy, weight, geometry, dx):
             _scatter_add(patches, geometry, first, last, dx)
 
 
-@inner
-def _add_rows(target, rows, index, factor, n):
-    """target += sum over k < n of factor[k] rows[index[k]]; four at a time, to load and store the target less often."""
-    k = 0
-    while k + 4 <= n:
-        r0, r1, r2, r3 = rows[index[k]], rows[index[k + 1]], rows[index[k + 2]], rows[index[k + 3]]
-        f0, f1, f2, f3 = factor[k], factor[k + 1], factor[k + 2], factor[k + 3]
-        for o in range(target.size):
-            target[o] += (f0 * r0[o] + f1 * r1[o]) + (f2 * r2[o] + f3 * r3[o])
-        k += 4
-    while k < n:
-        r0, f0 = rows[index[k]], factor[k]
-        for o in range(target.size):
-            target[o] += f0 * r0[o]
-        k += 1
-
-
-@inner
-def _list_nonzeros(row, index, value):
-    """The nonzero entries of one pixel's channels: their places and values; returns how many."""
-    n = 0
-    for c in range(row.size):
-        if row[c] != 0:
-            index[n] = c
-            value[n] = row[c]
-            n += 1
-    return n
-
-
-@kernel
-def _spike_forward_kernel(x, weight, geometry, y):
-    """For each nonzero input: y[output row it touches] += x * weight row. y (B, Ho, Wo, C_out) starts at 0.
-
-    Block by block of output rows, tap by tap: so a block of y and one tap's weights stay in the cache.
-    """
-    kh, kw, stride, padding, Ho, Wo = geometry
-    _, H, W, C = x.shape
-    rows = len(x) * Ho
-    step = max(1, PATCHES // Wo)
-    for block in prange((rows + step - 1) // step):
-        first, last = block * step, min((block + 1) * step, rows)
-        index, value = np.empty((W, C), np.int32), np.empty((W, C), x.dtype)
-        count = np.empty(W, np.int64)
-        for p in range(kh):
-            for row in range(first, last):
-                b, i = row // Ho, row % Ho
-                h = i * stride + p - padding
-                if h < 0 or h >= H:
-                    continue
-                for w in range(W):
-                    count[w] = _list_nonzeros(x[b, h, w], index[w], value[w])
-                for q in range(kw):
-                    for j in range(Wo):
-                        w = j * stride + q - padding
-                        if 0 <= w < W and count[w] > 0:
-                            _add_rows(y[b, i, j], weight[p, q], index[w], value[w], count[w])
-
-
-@inner
-def _list_by_channel(x, channels, pixels, place, value, count):
-    """The nonzero entries of pixels a..e-1 of x (P, C), channel by channel: places counted from a, and values."""
-    count[:] = 0
-    for m in range(pixels[0], pixels[1]):
-        for k in range(channels[1] - channels[0]):
-            v = x[m, channels[0] + k]
-            if v != 0:
-                place[k, count[k]] = m - pixels[0]
-                value[k, count[k]] = v
-                count[k] += 1
-
-
-@inner
-def _outputs_of(first, last, tap, geometry, shape, out):
-    """For each pixel of input rows first..last-1 the output it reaches through this tap, counted through, or -1."""
-    _, _, stride, padding, Ho, Wo = geometry
-    H, W = shape
-    for row in range(first, last):
-        b, i = row // H, row % H + padding - tap[0]
-        for w in range(W):
-            j = w + padding - tap[1]
-            inside = i >= 0 and j >= 0 and i % stride == 0 and j % stride == 0
-            inside = inside and i // stride < Ho and j // stride < Wo
-            out[(row - first) * W + w] = (b * Ho + i // stride) * Wo + j // stride if inside else -1
-
-
-@kernel
-def _spike_dweight_kernel(x, dy, geometry, shape, dweight):
-    """For each nonzero input: dweight row += x * dy[output row it touches]. Threads share the input channels out.
-
-    x (B H W, C), dy (B Ho Wo, C_out), shape (H, W). Block by block of input rows, so that a block of dy stays in the cache.
-    """
-    kh, kw = geometry[:2]
-    H, W = shape
-    P, C = x.shape
-    step = max(1, PATCHES // W)
-    group = max(1, min(32, C // 4))
-    for part in prange((C + group - 1) // group):
-        channels = (part * group, min((part + 1) * group, C))
-        places, values = np.empty((group, step * W), np.int32), np.empty((group, step * W), x.dtype)
-        count, out = np.empty(group, np.int64), np.empty(step * W, np.int64)
-        index, factor = np.empty(step * W, np.int64), np.empty(step * W, x.dtype)
-        for first in range(0, P // W, step):
-            last = min(first + step, P // W)
-            _list_by_channel(x, channels, (first * W, last * W), places, values, count)
-            for p in range(kh):
-                for q in range(kw):
-                    _outputs_of(first, last, (p, q), geometry, shape, out)
-                    for k in range(channels[1] - channels[0]):
-                        n = 0
-                        for e in range(count[k]):
-                            index[n], factor[n] = out[places[k, e]], values[k, e]
-                            n += index[n] >= 0
-                        _add_rows(dweight[p, q, channels[0] + k], dy, index, factor, n)
-
-
 def _geometry(x_shape, weight_shape, stride, padding):
     kh, kw = weight_shape[:2]
     Ho = (x_shape[-3] + 2 * padding - kh) // stride + 1
@@ -276,18 +161,12 @@ def _rows(images):
     return images.reshape(*images.shape[:2], -1)
 
 
-def _spikes_pay(x, weight, tiles):
+def _spikes_pay(x, weight):
     """Whether the input is sparse enough for the spike-driven path, measured against the others (see CONTRIBUTING).
 
-    Adding a weight row costs a fixed effort besides its additions: the longer the rows, the more spikes are worth it.
+    Adding a row of weights costs a fixed effort besides its additions: short rows, and so 1x1 kernels, are not worth it.
     """
-    C_out = weight.shape[-1]
-    single = x.dtype == np.float32
-    if tiles:
-        most = 0.15 * (C_out / 128) ** 0.5 if single else 0.20
-    else:
-        most = (0.20 if single else 0.25) * (C_out / 128) ** 0.5
-    return C_out >= 64 and np.count_nonzero(x) <= most * x.size
+    return weight.shape[1] > 1 and weight.shape[3] >= 64 and np.count_nonzero(x) <= 0.25 * x.size
 
 
 def _forward(x, weight, bias, stride, padding, path="auto"):
@@ -298,10 +177,9 @@ def _forward(x, weight, bias, stride, padding, path="auto"):
     images = x.reshape(-1, *x.shape[-3:])
     shape = (len(images), *geometry[4:], weight.shape[3])
     tiles = path == "winograd" or (path == "auto" and winograd.pays(images.shape, weight.shape, stride, padding))
-    spikes = path == "spikes" or (path == "auto" and _spikes_pay(x, weight, tiles))
+    spikes = path == "spikes" or (path == "auto" and _spikes_pay(x, weight))
     if spikes:
-        y = np.zeros(shape, x.dtype)
-        _spike_forward_kernel(images, weight, geometry, y)
+        y = spike_driven.forward(images, weight, geometry)
     elif tiles:
         with one_blas_thread():
             y = winograd.forward(images, winograd.transform(weight), padding)
@@ -325,8 +203,7 @@ def _backward(dy, cache, need_dx=True):
     flat_dy = dy.reshape(-1, weight.shape[3])
     flat_weight = weight.reshape(-1, weight.shape[3])
     if spikes:
-        dweight = np.zeros_like(weight)
-        _spike_dweight_kernel(images.reshape(-1, x.shape[-1]), flat_dy, geometry, x.shape[-3:-1], dweight)
+        dweight = spike_driven.dweight(images, dy.reshape(-1, *dy.shape[-3:]), geometry)
     elif tiles:
         with one_blas_thread():
             dweight = winograd.dweight(images, dy.reshape(-1, *dy.shape[-3:]), padding)

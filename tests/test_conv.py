@@ -255,6 +255,7 @@ def test_auto_takes_the_spike_path_for_few_spikes_and_gives_its_bits(spikes):
         assert 0 < x.sum() < 0.05 * x.size
     y, cache = agl.conv2d_forward(x, weight, bias, 1, 1)
     assert cache.spikes == spikes
+    assert not agl.conv2d_forward(x, weight[1:2, 1:2].copy())[1].spikes  # 1x1: rows too short
     expected, chosen = agl.conv2d_forward(x, weight, bias, 1, 1, "spikes" if spikes else "dense")
     helpers.assert_same_bits(y, expected, "y")
     for received, value in zip(agl.conv2d_backward(dy, cache), agl.conv2d_backward(dy, chosen), strict=True):
