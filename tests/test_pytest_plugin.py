@@ -1,6 +1,7 @@
 """The pytest plugin, run on small projects of its own."""
 
 from fnmatch import fnmatch
+from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
@@ -9,6 +10,10 @@ from agl_ref.oracle import cases, load_case, vectors
 from agl_ref.oracle.pytest_plugin import VectorCase, expected_failures
 
 pytest_plugins = ["pytester"]
+
+# an installed package registers the plugin by itself; a second registration would be an error
+LOADED = any(point.value == "agl_ref.oracle.pytest_plugin" for point in entry_points(group="pytest11"))
+LOAD = () if LOADED else ("-p", "agl_ref.oracle.pytest_plugin")
 
 # an implementation that has no part in agl_ref: one neuron layer with a hard reset and an attached, open window
 KERNEL = """
@@ -38,7 +43,7 @@ def run(pytester, source, *args, ini="", expected=None):
         pytester.path.joinpath("expected.txt").write_text(expected, encoding="utf-8")
         ini += "agl_expected_failures = expected.txt\n"
     pytester.makeini(f"[pytest]\naddopts = -p no:cacheprovider --strict-markers\n{ini}")
-    return pytester.runpytest_inprocess("-p", "agl_ref.oracle.pytest_plugin", "-v", *args)
+    return pytester.runpytest_inprocess(*LOAD, "-v", *args)
 
 
 RIGHT = """
