@@ -8,7 +8,12 @@ import pytest
 
 import agl_ref as agl
 from agl_ref import cli
-from agl_ref.oracle import compare, load_dump, vectors
+from agl_ref.oracle import (
+    commands_vectors,  # noqa: F401  bound to the real load_case before `case` replaces it
+    compare,
+    load_dump,
+    vectors,
+)
 from agl_ref.oracle.candidate import Candidate
 from agl_ref.oracle.cases import definition
 from agl_ref.oracle.dump import as_numpy, to_reference_layout
