@@ -1,0 +1,60 @@
+"""check: the points of an answer, and what is wrong with it, without giving the right one away."""
+
+import os
+
+from ._exercise import Choice
+
+
+def check(name, answer, student=None):
+    """Try a student's answer on fresh inputs, print what is wrong with it, and return the points it earns.
+
+    Parameters
+    ----------
+    name : str
+        The exercise.
+    answer : callable, or str
+        The function that the student wrote; for a question, the chosen option.
+    student : str or int, optional
+        Whatever names the student: it seeds the inputs. By default the environment variable AGL_STUDENT, else the
+        inputs are the same for everyone and on every run.
+
+    Returns
+    -------
+    int or float
+        Points. An exercise with several results gives each result's share. nbgrader takes the number as the score
+        where the call is the last line of a graded cell.
+
+    Raises
+    ------
+    ValueError
+        For a name that is no exercise's. A wrong, missing or crashing answer raises nothing.
+    """
+    from .exercises import find
+
+    item = find(name)
+    student = os.environ.get("AGL_STUDENT", "") if student is None else student
+    if isinstance(item, Choice):
+        points, text = _of_choice(item, answer)
+    else:
+        from ._diagnose import judge
+
+        points, text = judge(item, answer, student)
+    points = int(points) if points == int(points) else float(points)
+    print(f"{name}: {points:g} of {item.points:g} point{'s' * (item.points != 1)}. {text}")
+    return points
+
+
+def _plain(text):
+    return " ".join(str(text).lower().split()).rstrip(".")
+
+
+def _of_choice(item, answer):
+    """(points, text) of a chosen option; case and spaces do not matter."""
+    if answer is None or answer is Ellipsis or (isinstance(answer, str) and not answer.strip()):
+        return 0, "Not answered yet: choose one of " + "; ".join(repr(option) for option in item.options) + "."
+    options = {_plain(option): option for option in item.options}
+    if not isinstance(answer, str) or _plain(answer) not in options:
+        choice = "; ".join(repr(option) for option in item.options)
+        return 0, f"That is not one of the options: {choice}."
+    chosen = options[_plain(answer)]
+    return (item.points if chosen == item.answer else 0), item.options[chosen]

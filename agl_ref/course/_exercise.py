@@ -1,0 +1,124 @@
+"""What an exercise is: a function to write, fresh inputs to try it on, a reference, the mistakes that people make.
+
+    @exercise(points=2, outputs="u s", time="u s", draw=_draw, mistakes={
+        "a neuron whose potential is exactly V_th does not fire: is there a > where >= should be?": _strict,
+    })
+    def lif_forward(x, decay, v_th):
+        ...the reference...
+        return u, s
+
+`Choice` is the other kind: a question with a list of answers.
+"""
+
+import hashlib
+import inspect
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+EXERCISES = {}  # name: Exercise or Choice
+
+
+class Edge(NamedTuple):
+    """Inputs on which an answer may be wrong that is right elsewhere, and why they are here ("T = 1")."""
+
+    why: str
+    arguments: tuple
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A function that a student writes.
+
+    Attributes
+    ----------
+    name, points
+        The name is the function's and the grade id's.
+    reference : callable
+        Right answer; its signature is the student's.
+    draw : callable
+        rng -> iterable of argument tuples, or `Edge`. The first is an ordinary one. They must tell the reference from
+        every mistake.
+    mistakes : {sentence: callable}
+        Wrong answers that people give. The sentence ends "Your answer is what you get if ..." (no capital, no full stop).
+    outputs : tuple of str
+        What the function returns, in order.
+    time : tuple of str
+        The outputs whose first axis is time.
+    border : tuple of str
+        The outputs whose axes 1 and 2 are an image's rows and columns.
+    tolerance : float
+        An entry is right if it is off by at most this much of the largest entry of the right answer (float64).
+    """
+
+    name: str
+    points: float
+    reference: callable
+    draw: callable
+    mistakes: dict = field(default_factory=dict)
+    outputs: tuple = ("y",)
+    time: tuple = ()
+    border: tuple = ()
+    tolerance: float = 1e-10
+
+    @property
+    def parameters(self):
+        """Names of the arguments."""
+        return tuple(inspect.signature(self.reference).parameters)
+
+    @property
+    def signature(self):
+        """The head of the function as a student writes it, with what it returns."""
+        return f"{self.name}({', '.join(self.parameters)}) -> {', '.join(self.outputs)}"
+
+    def inputs(self, student):
+        """The samples for a student: list of (why or None, arguments). The same student gets the same."""
+        drawn = self.draw(np.random.default_rng(seed_of(self.name, student)))
+        return [tuple(item) if isinstance(item, Edge) else (None, tuple(item)) for item in drawn]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question with a list of answers.
+
+    Attributes
+    ----------
+    name, points
+    answer : str
+        The right one of the options.
+    options : {option: sentence}
+        Why it is not the one, said to who chose it; the right one's sentence says why it is. None gives it away.
+    """
+
+    name: str
+    points: float
+    answer: str
+    options: dict
+
+
+def exercise(points, draw, outputs, mistakes=None, time="", border="", tolerance=1e-10):
+    """Decorator: the function is an exercise's reference, its name the exercise's. `outputs`, ... are names with spaces."""
+
+    def register(reference):
+        add(Exercise(reference.__name__, points, reference, draw, mistakes or {}, tuple(outputs.split()),
+                     tuple(time.split()), tuple(border.split()), tolerance))  # fmt: skip
+        return reference
+
+    return register
+
+
+def add(item):
+    """Put an Exercise or a Choice into the registry; ValueError if another has its name."""
+    taken = EXERCISES.get(item.name)
+    where = getattr(getattr(item, "reference", None), "__module__", None)
+    if taken is not None and getattr(getattr(taken, "reference", None), "__module__", None) != where:
+        raise ValueError(f"{item.name}: expected a new name of an exercise, received one that exists; rename it")
+    EXERCISES[item.name] = item
+    return item
+
+
+def seed_of(name, student):
+    """A seed from an exercise's name and whatever names a student."""
+    digest = hashlib.sha256(f"{name}\n{student}".encode()).digest()
+    return int.from_bytes(digest[:8], "little")
