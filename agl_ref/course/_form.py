@@ -56,7 +56,7 @@ def form_problem(exercise, name, value, expected):
         return f"{name} is of dtype {array.dtype}; expected float64."
     if array.dtype.kind in "iu" and array.ndim:
         return (f"{name} is of dtype {array.dtype}; expected float64. An array of integers cuts off what is behind the "
-                "decimal point: make it with np.zeros(shape), or np.zeros_like of an array of floats.")  # fmt: skip
+                "decimal point: make it with np.zeros(shape), or use .astype(float).")  # fmt: skip
     bad = ~np.isfinite(array)
     if bad.any():
         return (f"{name} is not finite in {bad.sum()} of {array.size} places (NaN or infinite): is there a division by zero, "
