@@ -11,7 +11,9 @@ def until(good, make):
         made = make()
         if good(*made):
             return made
-    raise RuntimeError(f"{make.__qualname__}: expected inputs that fit within {TRIES} tries, found none; widen the draw")
+    raise RuntimeError(
+        f"{make.__qualname__}: expected inputs that fit within {TRIES} tries, found none; widen the draw"
+    )
 
 
 def lif(x, decay, v_th):

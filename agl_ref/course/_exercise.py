@@ -109,7 +109,10 @@ def exercise(points, draw, outputs, mistakes=None, time="", border="", tolerance
 
     def register(reference):
         names = (tuple(text.split()) for text in (outputs, time, border))
-        _add(Exercise(reference.__name__, points, reference, draw, mistakes or {}, *names, tolerance), reference.__module__)
+        _add(
+            Exercise(reference.__name__, points, reference, draw, mistakes or {}, *names, tolerance),
+            reference.__module__,
+        )
         return reference
 
     return register

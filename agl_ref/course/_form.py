@@ -49,7 +49,8 @@ def form_problem(exercise, name, value, expected):
             f"{name} is {describe(value)}{' of objects' if array.ndim else ''}; expected {_kind(expected)} of float64."
         )
     if array.shape != expected.shape:
-        return f"{name} has shape {array.shape}; expected {expected.shape or 'a single number'}.{_shape_hint(exercise, name, array.shape, expected.shape)}"
+        hint = _shape_hint(exercise, name, array.shape, expected.shape)
+        return f"{name} has shape {array.shape}; expected {expected.shape or 'a single number'}.{hint}"
     if array.dtype.kind == "b":
         return f"{name} holds True and False; expected numbers, 0.0 and 1.0: .astype(float) turns one into the other."
     if array.dtype.kind == "c" or array.dtype == np.float16:

@@ -1,7 +1,7 @@
 """The students' notebooks from the solved ones: solutions become stubs, outputs go.
 
-    python -m agl_ref.course.release tutorials/solutions tutorials            # write them
-    python -m agl_ref.course.release tutorials/solutions tutorials --check    # exit code 1 if they are not up to date
+python -m agl_ref.course.release tutorials/solutions tutorials            # write them
+python -m agl_ref.course.release tutorials/solutions tutorials --check    # exit code 1 if they are not up to date
 """
 
 import argparse
@@ -103,7 +103,9 @@ def read_notebook(path):
         raise ReleaseError(f"{path}: expected a notebook, received: {error.strerror}; name another file") from None
     except Exception as error:  # nbformat raises several kinds
         what = " ".join(str(error).split())[:120]
-        raise ReleaseError(f"{path}: expected a notebook, received something else ({what}); name another file") from None
+        raise ReleaseError(
+            f"{path}: expected a notebook, received something else ({what}); name another file"
+        ) from None
 
 
 def _version_of(path):

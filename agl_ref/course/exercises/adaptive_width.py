@@ -45,10 +45,13 @@ def _spread(spread):
         _spread(lambda decay, t: math.sqrt(sum(decay ** (2 * j) for j in range(t)))),
     "tau is not squared: sqrt(1 + tau)": _spread(lambda decay, t: 1.0 if t == 1 else math.sqrt(1 + decay)),
     "the square root is missing: 1 + tau^2": _spread(lambda decay, t: 1.0 if t == 1 else 1 + decay**2),
-    "the first timestep has the wider window and the later ones the narrow one": _spread(lambda decay, t: _later(decay, t) if t == 1 else 1.0),
+    "the first timestep has the wider window and the later ones the narrow one":
+        _spread(lambda decay, t: _later(decay, t) if t == 1 else 1.0),
     "gamma is summed over the channels and not averaged": lambda gamma, *a: len(gamma) * _rule(gamma, *a, _paper),
-    "only the first channel's gamma is used: it is the mean over channels": lambda gamma, *a: _rule(gamma[:1], *a, _paper),
-    "the largest gamma is used: it is the mean over channels": lambda gamma, *a: _rule(gamma.max(keepdims=True), *a, _paper),
+    "only the first channel's gamma is used: it is the mean over channels":
+        lambda gamma, *a: _rule(gamma[:1], *a, _paper),
+    "the largest gamma is used: it is the mean over channels":
+        lambda gamma, *a: _rule(gamma.max(keepdims=True), *a, _paper),
     "V_th is forgotten": lambda gamma, v_th, decay, T: _rule(gamma, 1.0, decay, T, _paper),
     "the factor 2 is missing: one standard deviation to EACH side": lambda *a: _rule(*a, _paper) / 2,
 })  # fmt: skip
@@ -75,15 +78,21 @@ def _draw_coverage(rng):
 
 
 @exercise(points=2, draw=_draw_coverage, outputs="share", mistakes={
-    "the window reaches kappa to each side and not kappa/2": lambda mu, std, v_th, k: _between(mu, std, v_th - k, v_th + k),
+    "the window reaches kappa to each side and not kappa/2":
+        lambda mu, std, v_th, k: _between(mu, std, v_th - k, v_th + k),
     "V_th is forgotten: the window sits around 0": lambda mu, std, v_th, k: _between(mu, std, -k / 2, k / 2),
-    "mu is forgotten: the potential is centred at 0": lambda mu, std, v_th, k: _between(0, std, v_th - k / 2, v_th + k / 2),
+    "mu is forgotten: the potential is centred at 0":
+        lambda mu, std, v_th, k: _between(0, std, v_th - k / 2, v_th + k / 2),
     "the window sits around mu and not around V_th": lambda mu, std, v_th, k: _between(mu, std, mu - k / 2, mu + k / 2),
     "the distances are not divided by std": lambda mu, std, v_th, k: _between(mu, 1.0, v_th - k / 2, v_th + k / 2),
-    "the variance stands where the standard deviation belongs": lambda mu, std, v_th, k: _between(mu, std**2, v_th - k / 2, v_th + k / 2),
-    "the square root of 2 is missing from erf's argument": lambda mu, std, v_th, k: _between(mu, std / math.sqrt(2), v_th - k / 2, v_th + k / 2),
-    "only the half of the window above the threshold is counted": lambda mu, std, v_th, k: _between(mu, std, v_th, v_th + k / 2),
-    "only the half of the window below the threshold is counted": lambda mu, std, v_th, k: _between(mu, std, v_th - k / 2, v_th),
+    "the variance stands where the standard deviation belongs":
+        lambda mu, std, v_th, k: _between(mu, std**2, v_th - k / 2, v_th + k / 2),
+    "the square root of 2 is missing from erf's argument":
+        lambda mu, std, v_th, k: _between(mu, std / math.sqrt(2), v_th - k / 2, v_th + k / 2),
+    "only the half of the window above the threshold is counted":
+        lambda mu, std, v_th, k: _between(mu, std, v_th, v_th + k / 2),
+    "only the half of the window below the threshold is counted":
+        lambda mu, std, v_th, k: _between(mu, std, v_th - k / 2, v_th),
     "everything below the window's upper edge is counted": lambda mu, std, v_th, k: _phi((v_th + k / 2 - mu) / std),
     "the density times the width is taken; it is the area under the density":
         lambda mu, std, v_th, k: k * math.exp(-(((v_th - mu) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi)),
@@ -119,7 +128,8 @@ def _centred(mu, std, v_th, share):
     "mu is forgotten: the potential is centred at 0": lambda mu, std, v_th, share: _solve(0.0, std, v_th, share),
     "V_th is forgotten: the window sits around 0": lambda mu, std, v_th, share: _solve(mu, std, 0.0, share),
     "the share is the one that is to lie outside": lambda mu, std, v_th, share: _solve(mu, std, v_th, 1 - share),
-    "the variance stands where the standard deviation belongs": lambda mu, std, v_th, share: _solve(mu, std**2, v_th, share),
+    "the variance stands where the standard deviation belongs":
+        lambda mu, std, v_th, share: _solve(mu, std**2, v_th, share),
     "the standard deviation is left out": lambda mu, std, v_th, share: _solve(mu, 1.0, v_th, share),
 })  # fmt: skip
 def width_for_coverage(mu, std, v_th, share):

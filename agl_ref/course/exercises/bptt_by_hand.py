@@ -21,12 +21,15 @@ def _draw_reset(rng):
 
 
 @exercise(points=2, draw=_draw_reset, outputs="ds_total du_direct", mistakes={
-    "the term through the reset is added; v = u (1 - s) makes it negative": lambda ds, dv, u, s: (ds + u * dv, dv * (1 - s)),
-    "the term through the reset is missing from ds_total: that is the detached gradient": lambda ds, dv, u, s: (ds, dv * (1 - s)),
+    "the term through the reset is added; v = u (1 - s) makes it negative":
+        lambda ds, dv, u, s: (ds + u * dv, dv * (1 - s)),
+    "the term through the reset is missing from ds_total: that is the detached gradient":
+        lambda ds, dv, u, s: (ds, dv * (1 - s)),
     "u is missing from the term through the reset": lambda ds, dv, u, s: (ds - dv, dv * (1 - s)),
     "the term through the reset has s in place of u": lambda ds, dv, u, s: (ds - s * dv, dv * (1 - s)),
     "the reset does not stop the direct path: 1 - s is missing from du_direct": lambda ds, dv, u, s: (ds - u * dv, dv),
-    "the direct path is open where the neuron fired and closed where it did not": lambda ds, dv, u, s: (ds - u * dv, dv * s),
+    "the direct path is open where the neuron fired and closed where it did not":
+        lambda ds, dv, u, s: (ds - u * dv, dv * s),
     "ds is left out of ds_total": lambda ds, dv, u, s: (-u * dv, dv * (1 - s)),
     "the two results are returned in the other order": lambda ds, dv, u, s: (dv * (1 - s), ds - u * dv),
 })  # fmt: skip
@@ -103,7 +106,8 @@ _WIDTHS = {
     "the term through the reset has a plus sign": _wrong(through=lambda u, s: -u),
     "u is missing from the term through the reset": _wrong(through=lambda u, s: 1.0),
     "the term through the reset has s in place of u": _wrong(through=lambda u, s: s),
-    "the term through the reset has v, the potential after the reset, in place of u": _wrong(through=lambda u, s: u * (1 - s)),
+    "the term through the reset has v, the potential after the reset, in place of u":
+        _wrong(through=lambda u, s: u * (1 - s)),
     "the direct path through v = u (1 - s) is missing": _wrong(keep=lambda s: 0 * s),
     "the reset is treated as a soft one, with V_th in place of u":
         lambda ds, u, s, decay, v_th, width: _bptt(ds, u, s, decay, v_th, width, through=lambda u, s: v_th),
@@ -121,7 +125,8 @@ def _wrong_detached(**options):
 
 @exercise(points=3, draw=_draw_backward, outputs="dx", time="dx", mistakes={
     "the reset is attached: detached means that ds_total is ds alone": lif_backward,
-    "the term through the reset is there with a plus sign; detached means that it is left out": _wrong(through=lambda u, s: -u),
+    "the term through the reset is there with a plus sign; detached means that it is left out":
+        _wrong(through=lambda u, s: -u),
     **{text: _wrong_detached(**options) for text, options in _COMMON.items()},
     **{text: lambda *a, c=choose: lif_backward_detached(*a[:-1], c(a[-1])) for text, choose in _WIDTHS.items()},
 })  # fmt: skip
@@ -136,7 +141,9 @@ def _draw_decay_gradient(rng):
         yield rng.normal(0, 1, (T, N)), u, s
     yield Edge("T = 1, where nothing has leaked yet", (rng.normal(0, 1, (1, 4)), np.array([[0.2, 0.6, 0.9, -1.0]]),
                                                        np.array([[0.0, 1.0, 1.0, 0.0]])))  # fmt: skip
-    yield Edge("one neuron", (rng.normal(0, 1, (3, 1)), np.array([[0.4], [0.6], [0.3]]), np.array([[0.0], [1.0], [0.0]])))
+    yield Edge(
+        "one neuron", (rng.normal(0, 1, (3, 1)), np.array([[0.4], [0.6], [0.3]]), np.array([[0.0], [1.0], [0.0]]))
+    )
 
 
 @exercise(points=2, draw=_draw_decay_gradient, outputs="ddecay", mistakes={
@@ -193,8 +200,10 @@ def _difference(f, x, h, up=1.0, down=1.0, restore=True, each=True):
 
 
 @exercise(points=3, draw=_draw_central, outputs="gradient", tolerance=1e-7, mistakes={
-    "the difference is taken forwards, f(x + h) - f(x): a central one goes h to each side": lambda f, x, h: _difference(f, x, h, down=0.0),
-    "the difference is taken backwards, f(x) - f(x - h): a central one goes h to each side": lambda f, x, h: _difference(f, x, h, up=0.0),
+    "the difference is taken forwards, f(x + h) - f(x): a central one goes h to each side":
+        lambda f, x, h: _difference(f, x, h, down=0.0),
+    "the difference is taken backwards, f(x) - f(x - h): a central one goes h to each side":
+        lambda f, x, h: _difference(f, x, h, up=0.0),
     "the division is by h: the two points are 2 h apart": lambda f, x, h: 2 * _difference(f, x, h),
     "the division by 2 h is missing": lambda f, x, h: 2 * h * _difference(f, x, h),
     "all entries move at once: each needs a difference of its own": lambda f, x, h: _difference(f, x, h, each=False),
@@ -221,8 +230,10 @@ def _draw_plif(rng):
     "the factor 1 - tau is missing from the sigmoid's derivative": lambda ddecay, w: ddecay * _sigmoid(w),
     "the factor tau is missing from the sigmoid's derivative": lambda ddecay, w: ddecay * (1 - _sigmoid(w)),
     "the sigmoid's derivative is missing: dw is not ddecay": lambda ddecay, w: ddecay,
-    "w (1 - w) is used: the sigmoid's derivative is tau (1 - tau) with tau = sigmoid(w)": lambda ddecay, w: ddecay * w * (1 - w),
-    "1 - tau is taken for sigmoid(w), which makes the gradient negative": lambda ddecay, w: -ddecay * _sigmoid(w) * (1 - _sigmoid(w)),
+    "w (1 - w) is used: the sigmoid's derivative is tau (1 - tau) with tau = sigmoid(w)":
+        lambda ddecay, w: ddecay * w * (1 - w),
+    "1 - tau is taken for sigmoid(w), which makes the gradient negative":
+        lambda ddecay, w: -ddecay * _sigmoid(w) * (1 - _sigmoid(w)),
     "ddecay is left out": lambda ddecay, w: _sigmoid(w) * (1 - _sigmoid(w)),
     "the square of tau is used in place of tau (1 - tau)": lambda ddecay, w: ddecay * _sigmoid(w) ** 2,
     "ddecay is divided by tau (1 - tau) and not multiplied": lambda ddecay, w: ddecay / (_sigmoid(w) * (1 - _sigmoid(w))),

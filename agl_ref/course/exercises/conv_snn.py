@@ -37,10 +37,13 @@ def _draw_forward(rng):
     "rows and columns of the kernel are exchanged": lambda x, w: _correlate(x, w.swapaxes(0, 1)),
     "the kernel's rows are flipped": lambda x, w: _correlate(x, w[::-1]),
     "the kernel's columns are flipped": lambda x, w: _correlate(x, w[:, ::-1]),
-    "all padding is on the wrong side, in front of the image: one goes on each side": lambda x, w: _correlate(x, w, before=2, after=0),
-    "all padding is on the wrong side, behind the image: one goes on each side": lambda x, w: _correlate(x, w, before=0, after=2),
+    "all padding is on the wrong side, in front of the image: one goes on each side":
+        lambda x, w: _correlate(x, w, before=2, after=0),
+    "all padding is on the wrong side, behind the image: one goes on each side":
+        lambda x, w: _correlate(x, w, before=0, after=2),
     "the border repeats the image's edge; padding is with zeros": lambda x, w: _correlate(x, w, mode="edge"),
-    "the image wraps around at the border (np.roll does that); padding is with zeros": lambda x, w: _correlate(x, w, mode="wrap"),
+    "the image wraps around at the border (np.roll does that); padding is with zeros":
+        lambda x, w: _correlate(x, w, mode="wrap"),
     "only the kernel's middle tap is used": lambda x, w: x @ w[1, 1],
     "only the first input channel is used: the sum runs over all": lambda x, w: _correlate(x[..., :1], w[:, :, :1]),
     "it is the mean over the nine taps; it is their sum": lambda x, w: _correlate(x, w) / 9,
@@ -65,16 +68,21 @@ def _dweight(dy, x, **padding):
 
 
 @exercise(points=4, draw=_draw_backward_weight, outputs="dweight", mistakes={
-    "tap (i, j) has the gradient of tap (2 - i, 2 - j): the kernel's gradient is flipped, as if dy were shifted in place of x": lambda dy, x: _flipped(_dweight(dy, x)),
+    "the kernel's gradient is flipped: tap (i, j) has that of (2 - i, 2 - j), as if dy were shifted in place of x":
+        lambda dy, x: _flipped(_dweight(dy, x)),
     "rows and columns of the kernel are exchanged": lambda dy, x: _dweight(dy, x).swapaxes(0, 1),
     "the kernel's rows are flipped": lambda dy, x: _dweight(dy, x)[::-1],
     "the kernel's columns are flipped": lambda dy, x: _dweight(dy, x)[:, ::-1],
-    "it is the mean over the images; all images share the kernel, so it is their sum": lambda dy, x: _dweight(dy, x) / len(x),
+    "it is the mean over the images; all images share the kernel, so it is their sum":
+        lambda dy, x: _dweight(dy, x) / len(x),
     "it is the mean over pixels and images; it is their sum": lambda dy, x: _dweight(dy, x) / (x.size / x.shape[-1]),
     "only the first image counts": lambda dy, x: _dweight(dy[:1], x[:1]),
-    "only the last image counts: each one overwrites the one before, = where += belongs": lambda dy, x: _dweight(dy[-1:], x[-1:]),
-    "all padding is on the wrong side, in front of the image: one goes on each side": lambda dy, x: _dweight(dy, x, before=2, after=0),
-    "all padding is on the wrong side, behind the image: one goes on each side": lambda dy, x: _dweight(dy, x, before=0, after=2),
+    "only the last image counts: each one overwrites the one before, = where += belongs":
+        lambda dy, x: _dweight(dy[-1:], x[-1:]),
+    "all padding is on the wrong side, in front of the image: one goes on each side":
+        lambda dy, x: _dweight(dy, x, before=2, after=0),
+    "all padding is on the wrong side, behind the image: one goes on each side":
+        lambda dy, x: _dweight(dy, x, before=0, after=2),
     "the border repeats the image's edge; padding is with zeros": lambda dy, x: _dweight(dy, x, mode="edge"),
     "the image wraps around at the border; padding is with zeros": lambda dy, x: _dweight(dy, x, mode="wrap"),
 })  # fmt: skip
@@ -103,8 +111,10 @@ def _back(weight):
     "rows and columns of the kernel are exchanged": lambda dy, w: _correlate(dy, _back(w).swapaxes(0, 1)),
     "the border repeats dy's edge; padding is with zeros": lambda dy, w: _correlate(dy, _back(w), mode="edge"),
     "dy wraps around at the border; padding is with zeros": lambda dy, w: _correlate(dy, _back(w), mode="wrap"),
-    "all padding is on the wrong side, in front of the image: one goes on each side": lambda dy, w: _correlate(dy, _back(w), before=2, after=0),
-    "all padding is on the wrong side, behind the image: one goes on each side": lambda dy, w: _correlate(dy, _back(w), before=0, after=2),
+    "all padding is on the wrong side, in front of the image: one goes on each side":
+        lambda dy, w: _correlate(dy, _back(w), before=2, after=0),
+    "all padding is on the wrong side, behind the image: one goes on each side":
+        lambda dy, w: _correlate(dy, _back(w), before=0, after=2),
     "only the kernel's middle tap is used": lambda dy, w: dy @ w[1, 1].T,
 })  # fmt: skip
 def conv2d_backward_input(dy, weight):
@@ -135,13 +145,16 @@ def _cross_entropy(z, labels):
     "the logits are summed over time and not averaged": lambda z, labels: _cross_entropy(z.sum(0), labels).mean(),
     "only the last timestep's logits are used": lambda z, labels: _cross_entropy(z[-1], labels).mean(),
     "only the first timestep's logits are used": lambda z, labels: _cross_entropy(z[0], labels).mean(),
-    "the losses of the samples are summed: the mean over N is forgotten": lambda z, labels: _cross_entropy(z.mean(0), labels).sum(),
+    "the losses of the samples are summed: the mean over N is forgotten":
+        lambda z, labels: _cross_entropy(z.mean(0), labels).sum(),
     "the sign is wrong: the loss is MINUS the logarithm": lambda z, labels: -_cross_entropy(z.mean(0), labels).mean(),
     "the logarithm is missing": lambda z, labels: -_softmax(z.mean(0))[np.arange(len(labels)), labels].mean(),
     "the softmax is averaged over time; here the logits are": lambda z, labels:
         -np.log(_softmax(z).mean(0)[np.arange(len(labels)), labels]).mean(),
-    "the softmax is missing: that is minus the mean logit of the label": lambda z, labels: -z.mean(0)[np.arange(len(labels)), labels].mean(),
-    "the loss is divided by the number of classes too": lambda z, labels: _cross_entropy(z.mean(0), labels).mean() / z.shape[2],
+    "the softmax is missing: that is minus the mean logit of the label":
+        lambda z, labels: -z.mean(0)[np.arange(len(labels)), labels].mean(),
+    "the loss is divided by the number of classes too":
+        lambda z, labels: _cross_entropy(z.mean(0), labels).mean() / z.shape[2],
     "the logarithm is to the base 2": lambda z, labels: _cross_entropy(z.mean(0), labels).mean() / np.log(2),
 })  # fmt: skip
 def cross_entropy_of_mean(logits, labels):
@@ -168,9 +181,12 @@ def _last_only(logits, labels):
     "1/(T N) is missing": lambda *a: _dlogits(*a, over_T=False, over_N=False),
     "the one-hot label is not subtracted from the softmax": lambda *a: _dlogits(*a, hot=0.0),
     "the one-hot label is added to the softmax and not subtracted": lambda *a: _dlogits(*a, hot=-1.0),
-    "the softmax is taken of each timestep's own logits; it is that of their mean over time": lambda z, labels: _dlogits(z, labels, z=z),
-    "the softmax is taken of the sum over time; it is that of the mean": lambda z, labels: _dlogits(z, labels, z=z.sum(0)),
-    "the softmax is taken of the last timestep's logits; it is that of the mean": lambda z, labels: _dlogits(z, labels, z=z[-1]),
+    "the softmax is taken of each timestep's own logits; it is that of their mean over time":
+        lambda z, labels: _dlogits(z, labels, z=z),
+    "the softmax is taken of the sum over time; it is that of the mean":
+        lambda z, labels: _dlogits(z, labels, z=z.sum(0)),
+    "the softmax is taken of the last timestep's logits; it is that of the mean":
+        lambda z, labels: _dlogits(z, labels, z=z[-1]),
     "only the last timestep gets a gradient": _last_only,
     "the gradient is divided by the number of classes too": lambda z, labels: _dlogits(z, labels) / z.shape[2],
     "the logits stand where their softmax belongs": lambda z, labels:
@@ -206,7 +222,8 @@ def _velocity(g, v, lr, m):
         _moved(lambda g, v, lr, m: lr * g - m * v, lambda g, v, lr, m: m * v - lr * g),
     "the parameter moves by the old velocity: update the velocity first":
         _moved(lambda g, v, lr, m: lr * v, _velocity),
-    "the parameter moves by Nesterov's rule": _moved(lambda g, v, lr, m: lr * (g + m * _velocity(g, v, lr, m)), _velocity),
+    "the parameter moves by Nesterov's rule":
+        _moved(lambda g, v, lr, m: lr * (g + m * _velocity(g, v, lr, m)), _velocity),
     "the parameter moves by the gradient alone; it moves by the velocity": _moved(lambda g, v, lr, m: lr * g, _velocity),
     "momentum is missing: the velocity is v + g": _moved(lambda g, v, lr, m: lr * (v + g), lambda g, v, lr, m: v + g),
     "the velocity is the gradient alone, without memory": _moved(lambda g, v, lr, m: lr * g, lambda g, v, lr, m: g),

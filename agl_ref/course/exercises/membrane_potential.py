@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 
-from .._drawing import until
 from .._exercise import Edge, exercise
 
 EPS = 1e-5
@@ -148,16 +147,24 @@ def _draw_std(rng):
 
 
 @exercise(points=2, draw=_draw_std, outputs="std", mistakes={
-    "it is the variance: the square root is missing": lambda sigma, decay, t: sigma**2 * sum(decay ** (2 * j) for j in range(t)),
-    "the square root is missing from the sum, though not from sigma": lambda sigma, decay, t: sigma * sum(decay ** (2 * j) for j in range(t)),
-    "the leak factors are not squared: variances add up, with decay^2": lambda sigma, decay, t: sigma * math.sqrt(sum(decay**j for j in range(t))),
-    "standard deviations are added; it is variances that add up": lambda sigma, decay, t: sigma * sum(decay**j for j in range(t)),
+    "it is the variance: the square root is missing":
+        lambda sigma, decay, t: sigma**2 * sum(decay ** (2 * j) for j in range(t)),
+    "the square root is missing from the sum, though not from sigma":
+        lambda sigma, decay, t: sigma * sum(decay ** (2 * j) for j in range(t)),
+    "the leak factors are not squared: variances add up, with decay^2":
+        lambda sigma, decay, t: sigma * math.sqrt(sum(decay**j for j in range(t))),
+    "standard deviations are added; it is variances that add up":
+        lambda sigma, decay, t: sigma * sum(decay**j for j in range(t)),
     "it is the value that is reached after many timesteps": lambda sigma, decay, t: sigma / math.sqrt(1 - decay**2),
-    "it is the paper's sqrt(1 + tau^2), which stops the sum at t = 2": lambda sigma, decay, t: sigma * math.sqrt(1 + (t > 1) * decay**2),
-    "the sum has one term too few, t - 1 of them": lambda sigma, decay, t: sigma * math.sqrt(sum(decay ** (2 * j) for j in range(t - 1))),
-    "the sum has one term too many, t + 1 of them": lambda sigma, decay, t: sigma * math.sqrt(sum(decay ** (2 * j) for j in range(t + 1))),
+    "it is the paper's sqrt(1 + tau^2), which stops the sum at t = 2":
+        lambda sigma, decay, t: sigma * math.sqrt(1 + (t > 1) * decay**2),
+    "the sum has one term too few, t - 1 of them":
+        lambda sigma, decay, t: sigma * math.sqrt(sum(decay ** (2 * j) for j in range(t - 1))),
+    "the sum has one term too many, t + 1 of them":
+        lambda sigma, decay, t: sigma * math.sqrt(sum(decay ** (2 * j) for j in range(t + 1))),
     "sigma is left out": lambda sigma, decay, t: math.sqrt(sum(decay ** (2 * j) for j in range(t))),
-    "sigma is inside the square root without its square": lambda sigma, decay, t: math.sqrt(sigma * sum(decay ** (2 * j) for j in range(t))),
+    "sigma is inside the square root without its square":
+        lambda sigma, decay, t: math.sqrt(sigma * sum(decay ** (2 * j) for j in range(t))),
 })  # fmt: skip
 def no_reset_std(sigma, decay, t):
     """sigma sqrt(1 + tau^2 + ... + tau^(2 (t - 1)))."""

@@ -34,7 +34,8 @@ _BOXES = {
 
 @exercise(points=2, draw=_draw_window, outputs="derivative", mistakes={
     **{text: lambda z, width, o=options: _box(z, width, **o) for text, options in _BOXES.items()},
-    "the height is 1, and 1/kappa is missing: the area under the window should be 1": lambda z, width: 1.0 * (np.abs(z) < width / 2),
+    "the height is 1, and 1/kappa is missing: the area under the window should be 1":
+        lambda z, width: 1.0 * (np.abs(z) < width / 2),
     "the height is kappa and not 1/kappa": lambda z, width: width * (np.abs(z) < width / 2),
     "the height is 1/(2 kappa)": lambda z, width: _box(z, width, height=0.5),
     "the window reaches kappa to each side and 1/kappa is missing": lambda z, width: 1.0 * (np.abs(z) < width),
@@ -49,7 +50,8 @@ def rectangular(z, width):
 
 @exercise(points=2, draw=_draw_window, outputs="derivative", mistakes={
     "1/kappa is missing: the area under the triangle should be 1": lambda z, k: np.maximum(0, 1 - np.abs(z) / k),
-    "the base is kappa wide; kappa is half the base, from the peak to each foot": lambda z, k: 2 / k * np.maximum(0, 1 - 2 * np.abs(z) / k),
+    "the base is kappa wide; kappa is half the base, from the peak to each foot":
+        lambda z, k: 2 / k * np.maximum(0, 1 - 2 * np.abs(z) / k),
     "the feet are at kappa/2 and not at kappa": lambda z, k: 1 / k * np.maximum(0, 1 - 2 * np.abs(z) / k),
     "the triangle is not cut off at 0: outside the window it goes negative": lambda z, k: (1 - np.abs(z) / k) / k,
     "z enters without its absolute value": lambda z, k: np.maximum(0, 1 - z / k) / k,
@@ -89,7 +91,9 @@ def _draw_one_step(rng):
 
     for N in (12, 16):
         yield until(good, lambda N=N: make(N))
-    yield Edge("a potential exactly at the window's edge", (np.array([1.0, 2.0, -1.0]), np.array([0.0, 1.0, 0.5]), 0.5, 1.0))
+    yield Edge(
+        "a potential exactly at the window's edge", (np.array([1.0, 2.0, -1.0]), np.array([0.0, 1.0, 0.5]), 0.5, 1.0)
+    )
     yield Edge("one neuron", (np.array([3.0]), np.array([0.75]), 0.5, 2.0))
 
 
