@@ -161,7 +161,9 @@ def depth_figure(name, experiment, records, statistic):
         ax.tick_params(labelsize=11)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel(label, fontsize=12)
-    axes[-1].legend(title="width", fontsize=10, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    named = {line.get_label(): line for ax in axes for line in ax.get_lines()}
+    if named:  # runs may be missing in some arms while the plan is unfinished
+        figure.legend(named.values(), named, title="width", fontsize=10, loc="outside right upper", frameon=False)
     figure.suptitle(f"{name}: last epoch, mean over timesteps and seeds", x=0.01, ha="left", fontsize=13)
     return figure
 
