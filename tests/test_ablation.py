@@ -147,7 +147,11 @@ def test_a_killed_command_goes_on(experiments, data, tmp_path):
     command += ["--widths", "1", "--seeds", "1", "--jobs", "1", "--json", "--out", str(folder)]
     big = np.load(data)
     np.savez(data, x=np.kron(big["x"], np.ones((1, 2, 2, 1), np.uint8)), y=big["y"])  # vgg_snn needs 16 pixels
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {
+        **os.environ,
+        "NUMBA_DISABLE_JIT": "0",
+    }  # nothing is measured here, and eight layers are slow without
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     path, patience = folder / "results.jsonl", time.monotonic() + 300
     while (not path.exists() or not path.read_text().endswith("\n")) and time.monotonic() < patience:
         time.sleep(0.02)
@@ -155,7 +159,7 @@ def test_a_killed_command_goes_on(experiments, data, tmp_path):
     process.wait()
     before = path.read_text().splitlines()
     assert before
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=environment)
     summary = json.loads(done.stdout)["summary"]
     assert [(row["arm"], row["width"], row["seeds"]) for row in summary] == [
         (arm, width, 1) for arm in ("plif", "lif") for width in ("1.0", "adaptive")
