@@ -33,6 +33,8 @@ def add_parsers(commands):
     parser.add_argument("--dask", metavar="ADDRESS", help="spread the runs over this Dask cluster instead, e.g. "
                         "tcp://host:8786; its workers need this package and the data")  # fmt: skip
     parser.add_argument("--list", action="store_true", help="only print what would be trained, one command a line")
+    parser.add_argument("--report", action="store_true", help="train nothing; write the tables and figures of the results "
+                        "that are there")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.set_defaults(run=_ablation, width_of=_width)
 
@@ -88,11 +90,17 @@ def _ablation(args):
             print(command_of(config))
         return 0
     try:
-        records = run(experiments, folder, args.jobs, args.dask, progress=not args.json)
+        records = (
+            read_results(folder / "results.jsonl")
+            if args.report
+            else run(experiments, folder, args.jobs, args.dask, progress=not args.json)
+        )
     except TerminatedWorkerError as error:
         print(f"agl-ref: a worker process was killed ({str(error).splitlines()[0]}); what was finished is kept, give the "
               "same command again", file=sys.stderr)  # fmt: skip
         return FAILED
+    if not records:
+        raise ValueError(f"--out: expected a folder with results.jsonl, received {str(folder)!r} without; train first")
     paths = report.write(experiments, records, folder)
     if args.json:
         print(json.dumps({"folder": str(folder), "summary": list(report.summary_rows(experiments, records))}))

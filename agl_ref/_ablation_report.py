@@ -16,7 +16,7 @@ BY_DEPTH = ("coverage", "gradient_norm")
 
 
 def write(experiments, records, folder):
-    """Write runs.csv, summary.csv, depth.csv and the figures of each experiment that has trained runs; return the paths."""
+    """Write the CSV files, tables.md, and the figures of experiments that have trained runs; return the paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables = {
@@ -31,6 +31,8 @@ def write(experiments, records, folder):
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows(experiments, records))
+    paths.append(folder / "tables.md")
+    paths[-1].write_text(markdown(experiments, records), encoding="utf-8")
     for name, experiment in experiments.items():
         if any(key_of(config) in records for _, _, config in experiment.runs()):
             paths.append(plots.save(accuracy_figure(name, experiment, records), folder / f"{name}-accuracy.png"))
@@ -85,6 +87,15 @@ def text_table(experiments, records):
             lines.append(f"  {row['arm']:<12}{row['width']:<11}{row['seeds']:>5}  {accuracy:<16}{difference:<28}{p}")
         lines.append("")
     return "\n".join(lines)
+
+
+def markdown(experiments, records):
+    """`markdown_table` of every arm, under its experiment's question."""
+    parts = []
+    for name, experiment in experiments.items():
+        parts.append(f"# {name}: {experiment.question}")
+        parts += [f"{arm}\n\n{markdown_table(experiment, records, arm)}" for arm in experiment.arms]
+    return "\n\n".join(parts) + "\n"
 
 
 def markdown_table(experiment, records, arm):

@@ -228,7 +228,8 @@ def test_depth_and_figures_of_real_runs(experiments, tmp_path):
     assert np.allclose(profile["adaptive"], by_hand) and 0 < by_hand[0] < 1
     paths = report.write(experiments, records, tmp_path)
     assert {path.name for path in paths} == {
-        "runs.csv", "summary.csv", "depth.csv", "small-accuracy.png", "small-coverage.png", "small-gradient-norm.png"
+        "runs.csv", "summary.csv", "depth.csv", "tables.md",
+        "small-accuracy.png", "small-coverage.png", "small-gradient-norm.png",
     }  # fmt: skip
     figure = report.depth_figure("small", experiment, records, "coverage")
     drawn = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
@@ -269,10 +270,16 @@ def test_command_lists_and_trains(data, tmp_path, capsys, monkeypatch):
     options += ["--out", str(tmp_path / "out")]
     code, out, _ = run_command(capsys, *options, "--list")
     assert code == 0 and len(out.splitlines()) == 6 and all(f"--data {data}" in line for line in out.splitlines())
+    code, out, err = run_command(capsys, *options, "--report")
+    assert code == 3 and "train first" in err and err.count("\n") == 1
     code, out, err = run_command(capsys, *options)
     assert code == 0 and out.startswith("depth: Depth?") and "2.5" in out and "exact" in out and "6 of 6 runs" in err
     code, out, _ = run_command(capsys, *options, "--list")
     assert code == 0 and not out
+    with monkeypatch.context() as stop:
+        stop.setattr(ablation, "train_one", None)
+        code, out, err = run_command(capsys, *options, "--report")
+    assert code == 0 and "depth: Depth?" in out and "| exact | 2 |" in (tmp_path / "out" / "tables.md").read_text()
     code, out, err = run_command(capsys, *options, "--json")
     assert (
         code == 0 and [row["width"] for row in json.loads(out)["summary"]] == ["2.5", "exact", "adaptive"] and not err
