@@ -325,6 +325,66 @@ def test_relations_between_the_wrong_and_the_right_values(name, change, words):
     assert words in related(name, change)
 
 
+def test_results_that_are_nearly_right():
+    for change in (lambda a: a + 3e-10, lambda a: a.astype(np.float32).astype(np.float64), lambda a: a + 1e-7):
+        assert "right to five digits" in related("leak", change)
+    assert related("leak", lambda a: a + 1e-13) == "Right."
+
+
+@pytest.mark.parametrize(("name", "change", "words"), [
+    ("hard_reset", lambda v: np.where(v == 0, 7.0, v), "All of that is where the neuron fires."),
+    ("hard_reset", lambda v: np.where(v == 0, v, v + 7), "All of that is where the neuron does not fire."),
+    ("relaxed_spike", lambda S: np.where(S > 0.5, S + 1, S), "All of that is where z > 0."),
+    ("rectangular", lambda h: np.where(h > 0, h + 1 + np.arange(len(h)), h), "All of that is where |z| < width/2."),
+    ("lif_forward", lambda u: np.where(u < 0, u - 1, u), "where the potential is negative"),
+])  # fmt: skip
+def test_the_place_of_wrong_values_is_named(name, change, words):
+    assert words in related(name, change)
+
+
+def test_the_place_where_a_wrong_gradient_begins_is_named():
+    right = ANSWERS["lif_backward"][0]
+
+    def answer(ds, u, s, decay, v_th, width):
+        return right(ds, u, s, decay, v_th, width) + (s == 1) * np.arange(1, 1 + len(u))[:, None]
+
+    points, text = verdict("lif_backward", answer)
+    assert points == 0 and text.endswith("It begins where the neuron fires.")
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_no_way_of_being_wrong_makes_the_diagnosis_fail(name):
+    """Results that are spoilt at random: noise of any size, parts zeroed, axes flipped or rolled, single precision."""
+    rng, item = np.random.default_rng(0), ALL[name]
+
+    def spoil(a, kind, size, axis):
+        a = np.array(a, float)
+        if kind == "noise":
+            return a + size * rng.normal(0, 1, a.shape)
+        if kind == "precision":
+            return a.astype(np.float32) * np.float32(1 + size)
+        if a.ndim == 0:
+            return a * (1 + size)
+        axis = axis % a.ndim
+        if kind == "part":
+            part = np.moveaxis(a, axis, 0)
+            part[: 1 + len(part) // 2] *= size
+            return a
+        return np.flip(a, axis) if kind == "flip" else np.roll(a, 1, axis)
+
+    for _ in range(20):
+        kind = rng.choice(["noise", "precision", "part", "flip", "roll"])
+        size, axis = float(rng.choice([0.0, 1e-12, 1e-9, 1e-7, 1e-6, 1e-4, 0.1, -2.0])), int(rng.integers(4))
+
+        def answer(*arguments, kind=kind, size=size, axis=axis):
+            result = item.reference(*arguments)
+            return tuple(spoil(r, kind, size, axis) for r in result) if isinstance(result, tuple) else spoil(
+                result, kind, size, axis)  # fmt: skip
+
+        points, text = judge(item, answer, "")
+        assert 0 <= points <= item.points and text
+
+
 def test_a_factor_is_named_after_the_argument_that_explains_it():
     right = ANSWERS["soft_reset"][0]
     assert "v_th times the right result" in verdict("soft_reset", lambda u, s, v_th: v_th * right(u, s, v_th))[1]

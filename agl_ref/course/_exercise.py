@@ -55,6 +55,11 @@ class Exercise:
         The outputs whose first axis is time.
     border : tuple of str
         The outputs whose axes 1 and 2 are an image's rows and columns.
+    places : {text: callable}
+        Where entries lie ("where the neuron fires"), as a mask from the arguments, in the shape of the results: said if all
+        wrong entries lie there.
+    backwards : bool
+        The loop runs against time, so that what is wrong first is at the last t.
     tolerance : float
         An entry is right if it is off by at most this much of the largest entry of the right answer (float64).
     """
@@ -68,6 +73,8 @@ class Exercise:
     time: tuple = ()
     border: tuple = ()
     tolerance: float = 1e-10
+    places: dict = field(default_factory=dict)
+    backwards: bool = False
 
     @property
     def parameters(self):
@@ -104,15 +111,13 @@ class Choice:
     options: dict
 
 
-def exercise(points, draw, outputs, mistakes=None, time="", border="", tolerance=1e-10):
+def exercise(points, draw, outputs, mistakes=None, time="", border="", tolerance=1e-10, places=None, backwards=False):
     """Decorator: the function is an exercise's reference, its name the exercise's. `outputs`, ... are names with spaces."""
 
     def register(reference):
         names = (tuple(text.split()) for text in (outputs, time, border))
-        _add(
-            Exercise(reference.__name__, points, reference, draw, mistakes or {}, *names, tolerance),
-            reference.__module__,
-        )
+        more = (tolerance, places or {}, backwards)
+        _add(Exercise(reference.__name__, points, reference, draw, mistakes or {}, *names, *more), reference.__module__)
         return reference
 
     return register

@@ -20,7 +20,10 @@ def _draw_reset(rng):
     yield Edge("no neuron fired", (*rng.normal(0, 1, (2, 3)), -rng.random(3), np.zeros(3)))
 
 
-@exercise(points=2, draw=_draw_reset, outputs="ds_total du_direct", mistakes={
+@exercise(points=2, draw=_draw_reset, outputs="ds_total du_direct", places={
+    "where the neuron fires": lambda ds, dv, u, s: s == 1,
+    "where the neuron does not fire": lambda ds, dv, u, s: s == 0,
+}, mistakes={
     "the term through the reset is added; v = u (1 - s) makes it negative":
         lambda ds, dv, u, s: (ds + u * dv, dv * (1 - s)),
     "the term through the reset is missing from ds_total: that is the detached gradient":
@@ -82,6 +85,15 @@ def _draw_backward(rng):
     yield Edge("one neuron", (ds[:, :1], u[:, :1], s[:, :1], 0.5, 0.5, np.array([0.75, 1.25, 1.5])))
 
 
+_WHERE = {
+    "where the neuron fires, inside the window":
+        lambda ds, u, s, decay, v_th, width: (s == 1) & (np.abs(u - v_th) < width[:, None] / 2),
+    "inside the window": lambda ds, u, s, decay, v_th, width: np.abs(u - v_th) < width[:, None] / 2,
+    "outside the window": lambda ds, u, s, decay, v_th, width: np.abs(u - v_th) >= width[:, None] / 2,
+    "where the neuron fires": lambda ds, u, s, *_: s == 1,
+    "where the neuron does not fire": lambda ds, u, s, *_: s == 0,
+}  # fmt: skip
+
 _COMMON = {
     "time runs forwards in the backward pass": {"forwards": True},
     "the carry is not multiplied by decay": {"leak": 1.0},
@@ -101,7 +113,7 @@ _WIDTHS = {
 }
 
 
-@exercise(points=5, draw=_draw_backward, outputs="dx", time="dx", mistakes={
+@exercise(points=5, draw=_draw_backward, outputs="dx", time="dx", places=_WHERE, backwards=True, mistakes={
     "the reset is detached: the term - u dv is missing from ds_total": _wrong(through=lambda u, s: 0.0),
     "the term through the reset has a plus sign": _wrong(through=lambda u, s: -u),
     "u is missing from the term through the reset": _wrong(through=lambda u, s: 1.0),
@@ -123,7 +135,7 @@ def _wrong_detached(**options):
     return _wrong(**{"through": lambda u, s: 0.0, **options})
 
 
-@exercise(points=3, draw=_draw_backward, outputs="dx", time="dx", mistakes={
+@exercise(points=3, draw=_draw_backward, outputs="dx", time="dx", places=_WHERE, backwards=True, mistakes={
     "the reset is attached: detached means that ds_total is ds alone": lif_backward,
     "the term through the reset is there with a plus sign; detached means that it is left out":
         _wrong(through=lambda u, s: -u),

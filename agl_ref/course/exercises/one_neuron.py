@@ -65,7 +65,10 @@ def _draw_hard_reset(rng):
     yield Edge("no neuron fired", (-rng.random(3), np.zeros(3)))
 
 
-@exercise(points=1, draw=_draw_hard_reset, outputs="v", mistakes={
+_WHERE = {"where the neuron fires": lambda u, s, *_: s == 1, "where the neuron does not fire": lambda u, s, *_: s == 0}
+
+
+@exercise(points=1, draw=_draw_hard_reset, outputs="v", places=_WHERE, mistakes={
     "the neurons that fired keep their potential and the others lose it": lambda u, s: u * s,
     "the spike is subtracted from the potential: a hard reset sets it to 0": lambda u, s: u - s,
     "every potential becomes 0, also where there was no spike": lambda u, s: 0 * u,
@@ -84,7 +87,7 @@ def _draw_soft_reset(rng):
     yield Edge("no neuron fired", (-rng.random(3), np.zeros(3), 0.5))
 
 
-@exercise(points=1, draw=_draw_soft_reset, outputs="v", mistakes={
+@exercise(points=1, draw=_draw_soft_reset, outputs="v", places=_WHERE, mistakes={
     "the reset is hard, to 0; a soft one subtracts the threshold": lambda u, s, v_th: u * (1 - s),
     "1 is subtracted at a spike, V_th forgotten": lambda u, s, v_th: u - s,
     "the threshold is subtracted from every neuron, also where there was no spike": lambda u, s, v_th: u - v_th,
@@ -131,7 +134,17 @@ def _fires_after_reset(x, decay, v_th):
     return u, (u >= v_th).astype(float)
 
 
-@exercise(points=3, draw=_draw_lif_forward, outputs="u s", time="u s", mistakes={
+def _fired_before(x, decay, v_th):
+    s = lif(x, decay, v_th)[1]
+    return np.concatenate([np.zeros((1, x.shape[1])), s[:-1]]) == 1
+
+
+@exercise(points=3, draw=_draw_lif_forward, outputs="u s", time="u s", places={
+    "where the neuron fired one timestep before": _fired_before,
+    "where the neuron fires": lambda x, decay, v_th: lif(x, decay, v_th)[1] == 1,
+    "where the potential is negative": lambda x, decay, v_th: lif(x, decay, v_th)[0] < 0,
+    "where the neuron does not fire": lambda x, decay, v_th: lif(x, decay, v_th)[1] == 0,
+}, mistakes={
     "the test is > and not >=: a potential exactly at the threshold should fire": lambda *a: _neuron(*a, fire=np.greater),
     "nothing is reset after a spike": lambda *a: _neuron(*a, reset="none"),
     "the reset is soft, it subtracts the threshold; here it is hard, to 0": lambda *a: _neuron(*a, reset="soft"),

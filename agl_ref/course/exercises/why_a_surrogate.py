@@ -25,6 +25,14 @@ def _box(z, width, half=0.5, height=1.0, closed=False):
     return height / width * inside
 
 
+_WHERE = {
+    "where |z| < width/2": lambda z, width: np.abs(z) < width / 2,
+    "where |z| > width": lambda z, width: np.abs(z) > width,
+    "where |z| > width/2": lambda z, width: np.abs(z) > width / 2,
+    "where z < 0": lambda z, width: z < 0,
+    "where z > 0": lambda z, width: z > 0,
+}
+
 _BOXES = {
     "the window reaches kappa to each side; it is kappa wide, so kappa/2 to each side": {"half": 1.0},
     "the edge belongs to the window, <= and not <": {"closed": True},
@@ -32,7 +40,7 @@ _BOXES = {
 }
 
 
-@exercise(points=2, draw=_draw_window, outputs="derivative", mistakes={
+@exercise(points=2, draw=_draw_window, outputs="derivative", places=_WHERE, mistakes={
     **{text: lambda z, width, o=options: _box(z, width, **o) for text, options in _BOXES.items()},
     "the height is 1, and 1/kappa is missing: the area under the window should be 1":
         lambda z, width: 1.0 * (np.abs(z) < width / 2),
@@ -48,7 +56,7 @@ def rectangular(z, width):
     return _box(z, width)
 
 
-@exercise(points=2, draw=_draw_window, outputs="derivative", mistakes={
+@exercise(points=2, draw=_draw_window, outputs="derivative", places=_WHERE, mistakes={
     "1/kappa is missing: the area under the triangle should be 1": lambda z, k: np.maximum(0, 1 - np.abs(z) / k),
     "the base is kappa wide; kappa is half the base, from the peak to each foot":
         lambda z, k: 2 / k * np.maximum(0, 1 - 2 * np.abs(z) / k),
@@ -64,7 +72,7 @@ def triangular(z, width):
     return np.maximum(0, 1 - np.abs(z) / width) / width
 
 
-@exercise(points=2, draw=_draw_window, outputs="S", mistakes={
+@exercise(points=2, draw=_draw_window, outputs="S", places=_WHERE, mistakes={
     "it is not held between 0 and 1": lambda z, k: z / k + 0.5,
     "1/2 is missing: at the threshold the step is half way up": lambda z, k: np.clip(z / k, 0, 1),
     "the slope is 1/(2 kappa) and not 1/kappa": lambda z, k: np.clip(z / (2 * k) + 0.5, 0, 1),
@@ -97,7 +105,11 @@ def _draw_one_step(rng):
     yield Edge("one neuron", (np.array([3.0]), np.array([0.75]), 0.5, 2.0))
 
 
-@exercise(points=2, draw=_draw_one_step, outputs="du", mistakes={
+@exercise(points=2, draw=_draw_one_step, outputs="du", places={
+    "inside the window": lambda ds, u, v_th, width: np.abs(u - v_th) < width / 2,
+    "outside the window": lambda ds, u, v_th, width: np.abs(u - v_th) > width / 2,
+    "where the neuron fires": lambda ds, u, v_th, width: u >= v_th,
+}, mistakes={
     **{text: lambda ds, u, v_th, width, o=options: ds * _box(u - v_th, width, **o) for text, options in _BOXES.items()},
     "V_th is forgotten: the window sits around 0 and not around the threshold": lambda ds, u, v_th, k: ds * _box(u, k),
     "the window sits around -V_th": lambda ds, u, v_th, k: ds * _box(u + v_th, k),
