@@ -4,6 +4,7 @@ import builtins
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import types
@@ -142,9 +143,14 @@ def test_the_command_refuses_an_unknown_figure(line, tmp_path, capsys):
 
 
 @pytest.mark.skipif(not figures.modules(), reason="no figures yet")
-def test_every_figure_is_complete_by_itself():
+@pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="some figures train networks")
+def test_every_figure_is_complete_by_itself_and_readable():
+    from matplotlib.text import Text
+
     for name in figures.names():
-        assert isinstance(getattr(figures, name)(), Figure), name
+        drawn = getattr(figures, name)()
+        texts = [text for text in drawn.findobj(Text) if text.get_visible() and text.get_text().strip()]
+        assert min(text.get_fontsize() for text in texts) >= 12, name
 
 
 # --- sliders --------------------------------------------------------------------------------------
@@ -287,6 +293,30 @@ def test_the_committed_student_s_notebook_is_the_released_one(path):
     assert (ROOT / "tutorials" / path.name).read_text(encoding="utf-8") == student_version(read_notebook(path))
 
 
+@pytest.mark.skipif(not SOLUTIONS, reason="no notebooks in tutorials/solutions")
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_a_solved_notebook_asks_for_its_exercises_and_earns_all_points(path):
+    """Graded cells are check(NAME, NAME), worth what the exercise is, and their stored result is all points."""
+    from agl_ref.course._exercise import NOTEBOOK_OF
+    from agl_ref.course.exercises import load
+
+    exercises, asked = load(), []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        settings = cell["metadata"].get("nbgrader", {})
+        if not settings.get("grade"):
+            continue
+        name = settings["grade_id"].removeprefix("check-")
+        asked.append(name)
+        assert "".join(cell["source"]).splitlines()[-1] == f'check("{name}", {name})'
+        assert settings["points"] == exercises[name].points
+        results = [
+            output["data"]["text/plain"] for output in cell["outputs"] if output["output_type"] == "execute_result"
+        ]
+        assert [float("".join(result)) for result in results] == [exercises[name].points]
+    of_this_notebook = {name for name, module in NOTEBOOK_OF.items() if module.endswith("." + path.stem[3:])}
+    assert len(asked) == len(set(asked)) > 0 and set(asked) >= of_this_notebook
+
+
 # --- report ---------------------------------------------------------------------------------------
 
 
@@ -403,8 +433,6 @@ def test_the_command_prints_csv_or_json(handed_in, monkeypatch, capsys):
 
 def test_a_real_kernel_survives_a_loop_without_end_and_a_killed_process(handed_in):
     """The one test that starts kernels: an endless loop costs one exercise, a dead kernel the rest of the notebook."""
-    import os
-
     import nbformat
     from helpers_course import hand_in
 

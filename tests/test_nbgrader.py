@@ -104,3 +104,22 @@ def test_the_tutorials_are_an_nbgrader_assignment(tmp_path):
                  for cell in notebook.grade_cells}  # fmt: skip
     exercises = load()
     assert cells and cells == {name: exercises[name].points for name in cells}
+
+
+@pytest.mark.skipif(not REAL, reason="no notebooks in tutorials/solutions")
+@pytest.mark.filterwarnings("ignore")
+def test_the_first_tutorial_graded_with_its_solutions_and_without(tmp_path):
+    source = nbformat.read(REAL[0], as_version=4)
+    solutions = {
+        c.metadata.nbgrader.grade_id: c.source for c in source.cells if c.metadata.get("nbgrader", {}).get("solution")
+    }
+    given_out = course(tmp_path, {REAL[0].name: source}) / REAL[0].name
+    for student, answers in (("ada", solutions), ("zoe", {})):
+        place = tmp_path / "submitted" / student / "ps1"
+        place.mkdir(parents=True)
+        nbformat.write(hand_in(nbformat.read(given_out, as_version=4), answers), place / REAL[0].name)
+    run(tmp_path, "autograde", "ps1", "--create")
+    ada, zoe = scores(tmp_path, "ada"), scores(tmp_path, "zoe")
+    assert len(ada) == len(zoe) > 3
+    assert all(score == most > 0 for score, most in ada.values()), ada
+    assert all(score == 0 for score, _ in zoe.values()), zoe
