@@ -121,8 +121,9 @@ def plif_backward(ds, u, s, w, v_th, width):
 def _draw_first_wrong(rng):
     for backward in (True, False, True):
         wrong = rng.random((6, 5)) < 0.25
-        wrong[0] = wrong[5] = False
-        wrong[4, [1, 3]] = wrong[1, [0, 2]] = True
+        wrong[[0, 5]] = False
+        wrong[[1, 4]] = [False, True, False, True, False]
+        wrong[2, 0] = True
         yield wrong, backward
     single = np.zeros((4, 3), bool)
     single[2, 1] = True
@@ -140,7 +141,8 @@ def _first(pick):
         _first(lambda at, b: at[0] if b else at[at[:, 0] == at[:, 0].max()][0]),
     "in the backward pass the last wrong neuron of the timestep is taken, not the first":
         _first(lambda at, b: at[-1] if b else at[0]),
-    "neurons are walked through before timesteps": _first(lambda at, b: at[np.lexsort((-at[:, 0] if b else at[:, 0], at[:, 1]))][0]),
+    "neurons are walked through before timesteps":
+        _first(lambda at, b: at[np.lexsort((-at[:, 0] if b else at[:, 0], at[:, 1]))][0]),
 })  # fmt: skip
 def first_wrong(wrong, backward):
     at = np.argwhere(wrong)
@@ -181,7 +183,8 @@ def _above(error, allowed):
     "explained is not looked at": _code(_above, lambda off, explained: 1),
     "one explained element excuses all others": _code(_above, lambda off, explained: 2 if (off & explained).any() else 1),
     "AMBIGUOUS counts as PASS": _code(_above, lambda off, explained: 1 if (off & ~explained).any() else 0),
-    "the codes of FAIL and AMBIGUOUS are exchanged": _code(_above, lambda off, explained: 2 if (off & ~explained).any() else 1),
+    "the codes of FAIL and AMBIGUOUS are exchanged":
+        _code(_above, lambda off, explained: 2 if (off & ~explained).any() else 1),
     "AMBIGUOUS is given although nothing is off": lambda error, allowed, explained: (
         1 if ((error > allowed) & ~explained).any() else 2 if explained.any() else 0),
 })  # fmt: skip
