@@ -143,7 +143,7 @@ def wrong_elements(case=None, theirs=None, names=("u", "s", "du")):
             t, *rest = first["index"]
             i = int(np.ravel_multi_index(rest, case.arrays[name].shape[1:]))
             ax.add_patch(_frame(i, t))
-            ax.annotate("first divergence", (i + 1, t + 0.5), (min(i + 4, n - 8), t + 0.5), va="center", color=INK,
+            ax.annotate("first divergence", (i + 1, t + 0.5), (min(i + 7, n - 8), t + 0.5), va="center", color=INK,
                         bbox={"color": "white", "pad": 1}, arrowprops={"arrowstyle": "->", "color": INK})  # fmt: skip
     ax.set_xlabel("neuron (samples one after the other)")
     return fig
