@@ -137,7 +137,7 @@ def _run(exercise, answer, arguments):
     """(result, what stopped it, what it changed), the last two None where nothing did."""
     given = copy.deepcopy(arguments)
     try:
-        result = copy.deepcopy(_quietly(answer, given))
+        result = _quietly(answer, given)
     except KeyboardInterrupt:
         raise
     except NotImplementedError:
@@ -149,8 +149,8 @@ def _run(exercise, answer, arguments):
         return None, f"It stops with {what}{_place(error)}. Its arguments: {had}.", None
     for name, before, after in zip(exercise.parameters, arguments, given, strict=True):
         if isinstance(before, np.ndarray) and not np.array_equal(before, after):
-            return result, None, (f"It changes its argument {name} in place, so whoever called it has lost the old values: work "
-                                  f"on a new array, for example {name}.copy().")  # fmt: skip
+            return result, None, (f"It changes its argument {name} in place, so whoever called it has lost the old values: "
+                                  f"work on a new array, for example {name}.copy().")  # fmt: skip
     return result, None, None
 
 

@@ -7,17 +7,24 @@
         ...the reference...
         return u, s
 
-`Choice` is the other kind: a question with a list of answers.
+The other kind is a question with a list of answers:
+
+    choice("where", 1, answer="in the reset", options={
+        "in the reset": "Right: ds_total has no term in dv.",
+        "in the leak": "The carry is multiplied by decay there.",
+    })
 """
 
 import hashlib
 import inspect
+import sys
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 EXERCISES = {}  # name: Exercise or Choice
+NOTEBOOK_OF = {}  # name: the module it is in
 
 
 class Edge(NamedTuple):
@@ -101,20 +108,27 @@ def exercise(points, draw, outputs, mistakes=None, time="", border="", tolerance
     """Decorator: the function is an exercise's reference, its name the exercise's. `outputs`, ... are names with spaces."""
 
     def register(reference):
-        add(Exercise(reference.__name__, points, reference, draw, mistakes or {}, tuple(outputs.split()),
-                     tuple(time.split()), tuple(border.split()), tolerance))  # fmt: skip
+        names = (tuple(text.split()) for text in (outputs, time, border))
+        _add(
+            Exercise(reference.__name__, points, reference, draw, mistakes or {}, *names, tolerance),
+            reference.__module__,
+        )
         return reference
 
     return register
 
 
-def add(item):
-    """Put an Exercise or a Choice into the registry; ValueError if another has its name."""
-    taken = EXERCISES.get(item.name)
-    where = getattr(getattr(item, "reference", None), "__module__", None)
-    if taken is not None and getattr(getattr(taken, "reference", None), "__module__", None) != where:
-        raise ValueError(f"{item.name}: expected a new name of an exercise, received one that exists; rename it")
-    EXERCISES[item.name] = item
+def choice(name, points, answer, options):
+    """Register a `Choice`; ValueError if the answer is not one of the options."""
+    if answer not in options:
+        raise ValueError(f"{name}: expected an answer among {list(options)}, received {answer!r}; correct it")
+    return _add(Choice(name, points, answer, options), sys._getframe(1).f_globals["__name__"])
+
+
+def _add(item, module):
+    if NOTEBOOK_OF.get(item.name, module) != module:
+        raise ValueError(f"{item.name}: expected a new name, received one that {NOTEBOOK_OF[item.name]} has; rename it")
+    EXERCISES[item.name], NOTEBOOK_OF[item.name] = item, module
     return item
 
 

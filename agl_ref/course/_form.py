@@ -49,14 +49,15 @@ def form_problem(exercise, name, value, expected):
             f"{name} is {describe(value)}{' of objects' if array.ndim else ''}; expected {_kind(expected)} of float64."
         )
     if array.shape != expected.shape:
-        return f"{name} has shape {array.shape}; expected {expected.shape or 'a single number'}.{_shape_hint(exercise, name, array.shape, expected.shape)}"
+        hint = _shape_hint(exercise, name, array.shape, expected.shape)
+        return f"{name} has shape {array.shape}; expected {expected.shape or 'a single number'}.{hint}"
     if array.dtype.kind == "b":
         return f"{name} holds True and False; expected numbers, 0.0 and 1.0: .astype(float) turns one into the other."
     if array.dtype.kind == "c" or array.dtype == np.float16:
         return f"{name} is of dtype {array.dtype}; expected float64."
     if array.dtype.kind in "iu" and array.ndim:
         return (f"{name} is of dtype {array.dtype}; expected float64. An array of integers cuts off what is behind the "
-                "decimal point: make it with np.zeros(shape), or np.zeros_like of an array of floats.")  # fmt: skip
+                "decimal point: make it with np.zeros(shape), or use .astype(float).")  # fmt: skip
     bad = ~np.isfinite(array)
     if bad.any():
         return (f"{name} is not finite in {bad.sum()} of {array.size} places (NaN or infinite): is there a division by zero, "

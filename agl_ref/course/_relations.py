@@ -60,9 +60,9 @@ def _factor(exercise, samples):
         for sign, word in ((1, ""), (-1, "minus ")):
             if np.allclose(factors, sign * np.array(values), rtol=1e-7, atol=0):
                 return f"is {word}{name} times the right result"
-    if samples[0][2].size == 1:  # two numbers always have a constant ratio
-        return None
-    return "is right but for a constant factor"
+    if samples[0][2].size > 1 or (len(factors) > 1 and np.ptp(factors) < LOOSE * abs(factors[0])):
+        return "is right but for a constant factor"
+    return None  # two numbers always have a ratio
 
 
 def _named_factors(exercise, arguments):

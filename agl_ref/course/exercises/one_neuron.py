@@ -1,26 +1,152 @@
-"""Notebook 1: leak, fire, reset, and the three in a loop over time."""
+"""Notebook 1, one neuron: leak, fire, reset, and the three in a loop over time."""
 
 import numpy as np
 
+from .._drawing import current, lif, lively, until
 from .._exercise import Edge, exercise
 
-V_TH = 0.5
+
+def _number(rng, low, high):
+    return round(float(rng.uniform(low, high)), 3)
 
 
 def _draw_leak(rng):
     for N in (6, 4):
-        yield rng.normal(0, 1, N), rng.normal(0, 1, N), float(rng.uniform(0.1, 0.9))
+        yield rng.normal(0, 1, N), rng.normal(0, 1, N), _number(rng, 0.1, 0.4)
     yield Edge("decay = 0", (rng.normal(0, 1, 3), rng.normal(0, 1, 3), 0.0))
-    yield Edge("one neuron", (rng.normal(0, 1, 1), rng.normal(0, 1, 1), 0.5))
+    yield Edge("one neuron", (rng.normal(0, 1, 1), rng.normal(0, 1, 1), 0.75))
 
 
 @exercise(points=1, draw=_draw_leak, outputs="u", mistakes={
-    "the leak is applied to the input x as well, as in decay * (v + x)": lambda v, x, decay: decay * (v + x),
-    "the leak is applied to the input x instead of the potential v": lambda v, x, decay: v + decay * x,
-    "decay is missing: the potential does not leak": lambda v, x, decay: v + x,
-    "the potential is multiplied by 1 - decay; here decay is the factor that remains": lambda v, x, decay: (1 - decay) * v + x,
-    "the input is scaled by 1 - decay; here it is not": lambda v, x, decay: decay * v + (1 - decay) * x,
-    "the potential of the timestep before is missing": lambda v, x, decay: 0 * v + x,
+    "decay multiplies the input x as well, as in decay * (v + x)": lambda v, x, decay: decay * (v + x),
+    "decay multiplies the input x instead of the potential v": lambda v, x, decay: v + decay * x,
+    "the potential does not leak, decay is missing": lambda v, x, decay: v + x,
+    "v is multiplied by 1 - decay (decay is the factor that remains)": lambda v, x, decay: (1 - decay) * v + x,
+    "the input is scaled by 1 - decay, which other libraries do": lambda v, x, decay: decay * v + (1 - decay) * x,
+    "the potential v from the timestep before is left out": lambda v, x, decay: 0 * v + x,
+    "decay is subtracted, where v is to be multiplied by it": lambda v, x, decay: v - decay + x,
 })  # fmt: skip
 def leak(v, x, decay):
+    """u = tau v + x."""
     return decay * v + x
+
+
+def _draw_fires(rng):
+    for N in (8, 12):
+        v_th = _number(rng, 0.4, 1.5)
+        yield until(lambda u, v_th: 0.2 < (u >= v_th).mean() < 0.8 and ((u > 0) & (u < v_th)).any(),
+                    lambda v_th=v_th, N=N: (rng.normal(v_th, v_th, N), v_th))  # fmt: skip
+    yield Edge("a potential exactly at the threshold", (np.array([0.5, 0.499, 0.501, -0.5]), 0.5))
+    yield Edge("nobody fires", (-np.abs(rng.normal(0, 1, 3)), 0.5))
+
+
+@exercise(points=1, draw=_draw_fires, outputs="s", mistakes={
+    "the test is > and not >=: a potential exactly at the threshold fires": lambda u, v_th: 1.0 * (u > v_th),
+    "neurons below the threshold fire, and those above it do not": lambda u, v_th: 1.0 * (u < v_th),
+    "the potential is compared with 0, V_th forgotten": lambda u, v_th: 1.0 * (u >= 0),
+    "the potential itself is returned where the neuron fires, and not 1": lambda u, v_th: u * (u >= v_th),
+    "the size of u is tested: a strongly negative potential does not fire": lambda u, v_th: 1.0 * (np.abs(u) >= v_th),
+})  # fmt: skip
+def fires(u, v_th):
+    """s = [u >= V_th]."""
+    return (u >= v_th).astype(float)
+
+
+def _fired(rng, N):
+    """(u, s) of neurons of which some fired."""
+    return until(lambda u, s: 0.2 < s.mean() < 0.8 and (u < 0).any(),
+                 lambda: ((u := rng.normal(0.5, 1, N)), (u >= 0.5).astype(float)))  # fmt: skip
+
+
+def _draw_hard_reset(rng):
+    yield _fired(rng, 8)
+    yield _fired(rng, 12)
+    yield Edge("every neuron fired", (1 + rng.random(3), np.ones(3)))
+    yield Edge("no neuron fired", (-rng.random(3), np.zeros(3)))
+
+
+@exercise(points=1, draw=_draw_hard_reset, outputs="v", mistakes={
+    "the neurons that fired keep their potential and the others lose it": lambda u, s: u * s,
+    "the spike is subtracted from the potential: a hard reset sets it to 0": lambda u, s: u - s,
+    "every potential becomes 0, also where there was no spike": lambda u, s: 0 * u,
+    "the potential is left out of the product": lambda u, s: 1 - s,
+    "nothing is reset": lambda u, s: u,
+    "the reset goes to 1 and not to 0": lambda u, s: u * (1 - s) + s,
+})  # fmt: skip
+def hard_reset(u, s):
+    """v = u (1 - s)."""
+    return u * (1 - s)
+
+
+def _draw_soft_reset(rng):
+    yield *_fired(rng, 8), _number(rng, 0.3, 0.45)
+    yield *_fired(rng, 12), _number(rng, 0.55, 0.8)
+    yield Edge("no neuron fired", (-rng.random(3), np.zeros(3), 0.5))
+
+
+@exercise(points=1, draw=_draw_soft_reset, outputs="v", mistakes={
+    "the reset is hard, to 0; a soft one subtracts the threshold": lambda u, s, v_th: u * (1 - s),
+    "1 is subtracted at a spike, V_th forgotten": lambda u, s, v_th: u - s,
+    "the threshold is subtracted from every neuron, also where there was no spike": lambda u, s, v_th: u - v_th,
+    "neurons without a spike are set to 0": lambda u, s, v_th: (u - v_th) * s,
+    "the potential goes to -V_th at a spike": lambda u, s, v_th: u * (1 - s) - v_th * s,
+    "the threshold is added at a spike and not subtracted": lambda u, s, v_th: u + v_th * s,
+    "nothing is reset": lambda u, s, v_th: u,
+})  # fmt: skip
+def soft_reset(u, s, v_th):
+    """v = u - V_th s."""
+    return u - v_th * s
+
+
+def _draw_lif_forward(rng):
+    for T, N in ((5, 6), (7, 4)):
+        decay, v_th = _number(rng, 0.3, 0.8), _number(rng, 0.6, 1.4)
+        yield until(lambda x, decay, v_th: lively(lif(x, decay, v_th)[1]) and not (x[0] >= v_th).all(),
+                    lambda T=T, N=N, decay=decay, v_th=v_th: (current(rng, T, N, v_th), decay, v_th))  # fmt: skip
+    yield Edge("a potential exactly at the threshold", (np.array([[0.5, 0.25], [0.25, 0.375], [0.5, 0.5]]), 0.5, 0.5))
+    yield Edge("T = 1", (rng.normal(0.5, 1, (1, 4)), 0.5, 0.5))
+    yield Edge("one neuron", (np.array([[0.4], [0.4], [0.6], [0.1]]), 0.5, 0.5))
+
+
+def _neuron(x, decay, v_th, leak=None, fire=np.greater_equal, reset="hard", returned="u", late=False, start=0.0):
+    """lif_forward with parts exchanged, to make mistakes of."""
+    u, s, v, before = np.zeros(x.shape), np.zeros(x.shape), np.full(x.shape[1:], start), np.zeros(x.shape[1:])
+    for t in range(len(x)):
+        u[t] = decay * v + x[t] if leak is None else leak(v, x[t], decay)
+        s[t] = fire(u[t], v_th)
+        spikes = before if late else s[t]
+        v = {"hard": u[t] * (1 - spikes), "soft": u[t] - v_th * spikes, "none": u[t] + 0, "one": u[t] - spikes}[reset]
+        before = s[t]
+        if returned == "v":
+            u[t] = v
+    return u, s
+
+
+def _without_memory(x, decay, v_th):
+    return x, (x >= v_th).astype(float)
+
+
+def _fires_after_reset(x, decay, v_th):
+    u, _ = _neuron(x, decay, v_th, returned="v")
+    return u, (u >= v_th).astype(float)
+
+
+@exercise(points=3, draw=_draw_lif_forward, outputs="u s", time="u s", mistakes={
+    "the test is > and not >=: a potential exactly at the threshold fires": lambda *a: _neuron(*a, fire=np.greater),
+    "nothing is reset after a spike": lambda *a: _neuron(*a, reset="none"),
+    "the reset is soft, it subtracts the threshold; here it is hard, to 0": lambda *a: _neuron(*a, reset="soft"),
+    "1 is subtracted at a spike; here the potential is set to 0": lambda *a: _neuron(*a, reset="one"),
+    "u is returned after the reset; u is the potential before it": lambda *a: _neuron(*a, returned="v"),
+    "the reset happens before the spike is read, so no potential above the threshold is ever seen": _fires_after_reset,
+    "the reset uses the spikes of the timestep before": lambda *a: _neuron(*a, late=True),
+    "decay multiplies the input too": lambda *a: _neuron(*a, leak=lambda v, x, decay: decay * (v + x)),
+    "decay multiplies the input instead of the potential": lambda *a: _neuron(*a, leak=lambda v, x, decay: v + decay * x),
+    "the potential does not leak, decay is missing": lambda *a: _neuron(*a, leak=lambda v, x, decay: v + x),
+    "the input is scaled by 1 - decay": lambda *a: _neuron(*a, leak=lambda v, x, decay: decay * v + (1 - decay) * x),
+    "v is multiplied by 1 - decay": lambda *a: _neuron(*a, leak=lambda v, x, decay: (1 - decay) * v + x),
+    "nothing is carried from one timestep to the next": _without_memory,
+    "the neuron starts at 1; v_0 is 0": lambda *a: _neuron(*a, start=1.0),
+})  # fmt: skip
+def lif_forward(x, decay, v_th):
+    """u_t = tau v_{t-1} + x_t; s_t = [u_t >= V_th]; v_t = u_t (1 - s_t)."""
+    return lif(x, decay, v_th)

@@ -1,0 +1,243 @@
+"""Notebook 3, backpropagation through time by hand: the reset, the loop backwards, the leak's gradient, and its proof."""
+
+import numpy as np
+
+from .._drawing import current, lif, lively, until, window
+from .._exercise import Edge, exercise
+
+
+def _number(rng, low, high):
+    return round(float(rng.uniform(low, high)), 3)
+
+
+def _draw_reset(rng):
+    def make(N):
+        u = rng.normal(0.5, 1, N)
+        return rng.normal(0, 1, N), rng.normal(0, 1, N), u, (u >= 0.5).astype(float)
+
+    for N in (8, 12):
+        yield until(lambda ds, dv, u, s: 0.2 < s.mean() < 0.8, lambda N=N: make(N))
+    yield Edge("no neuron fired", (*rng.normal(0, 1, (2, 3)), -rng.random(3), np.zeros(3)))
+
+
+@exercise(points=2, draw=_draw_reset, outputs="ds_total du_direct", mistakes={
+    "the term through the reset is added; v = u (1 - s) makes it negative":
+        lambda ds, dv, u, s: (ds + u * dv, dv * (1 - s)),
+    "the term through the reset is missing from ds_total: that is the detached gradient":
+        lambda ds, dv, u, s: (ds, dv * (1 - s)),
+    "u is missing from the term through the reset": lambda ds, dv, u, s: (ds - dv, dv * (1 - s)),
+    "the term through the reset has s in place of u": lambda ds, dv, u, s: (ds - s * dv, dv * (1 - s)),
+    "the reset does not stop the direct path: 1 - s is missing from du_direct": lambda ds, dv, u, s: (ds - u * dv, dv),
+    "the direct path is open where the neuron fired and closed where it did not":
+        lambda ds, dv, u, s: (ds - u * dv, dv * s),
+    "ds is left out of ds_total": lambda ds, dv, u, s: (-u * dv, dv * (1 - s)),
+    "the two results are returned in the other order": lambda ds, dv, u, s: (dv * (1 - s), ds - u * dv),
+})  # fmt: skip
+def reset_backward(ds, dv, u, s):
+    """v = u (1 - s): ds_total = ds - u dv, du_direct = dv (1 - s)."""
+    return ds - u * dv, dv * (1 - s)
+
+
+def _bptt(ds, u, s, decay, v_th, width, through=lambda u, s: u, keep=lambda s: 1 - s, leak=None, half=0.5, height=None,
+          closed=False, centre=None, forwards=False, carry="du"):  # fmt: skip
+    """BPTT of the hard reset with parts exchanged. through(u, s): what multiplies dv in ds_total, 0 if detached."""
+    T, dv = len(u), np.zeros(u.shape[1:])
+    dx = np.zeros(u.shape)
+    for t in range(T) if forwards else reversed(range(T)):
+        z = np.abs(u[t] - (v_th if centre is None else centre))
+        inside = z <= half * width[t] if closed else z < half * width[t]
+        slope = inside * (1 / width[t] if height is None else height)
+        ds_total = ds[t] - through(u[t], s[t]) * dv
+        dx[t] = dv * keep(s[t]) + ds_total * slope
+        carried = {"du": dx[t], "ds": ds_total * slope, "none": 0 * dv}[carry]
+        dv = (decay if leak is None else leak) * carried
+    return dx
+
+
+def _wrong(**options):
+    return lambda ds, u, s, decay, v_th, width: _bptt(ds, u, s, decay, v_th, width, **options)
+
+
+def _wrong_width(choose):
+    return lambda ds, u, s, decay, v_th, width: _bptt(ds, u, s, decay, v_th, choose(width))
+
+
+def _draw_backward(rng):
+    def make(T, N):
+        decay, v_th = _number(rng, 0.4, 0.8), _number(rng, 0.6, 1.4)
+        u, s = lif(current(rng, T, N, v_th), decay, v_th)
+        return rng.normal(0, 1, (T, N)), u, s, decay, v_th, rng.uniform(0.8, 1.8, T) * v_th
+
+    def good(ds, u, s, decay, v_th, width):
+        z = np.abs(u - v_th) < width[:, None] / 2
+        return lively(s) and window(u, v_th, width) and (z & (s == 0)).any() and (z & (s == 1)).any() and z[:-1].any()
+
+    for T, N in ((5, 8), (4, 6)):
+        yield until(good, lambda T=T, N=N: make(T, N))
+    u, s = lif(np.array([[0.25, 0.5], [0.875, 0.125], [0.5, 1.0]]), 0.5, 0.5)  # u_2 = 1 in the first, u_3 = 1.0625 ...
+    ds = np.array([[1.0, -2.0], [0.5, 3.0], [-1.0, 2.0]])
+    yield Edge("a potential exactly at the window's edge", (ds, u, s, 0.5, 0.5, np.array([0.5, 1.0, 1.0])))
+    yield Edge("T = 1", (rng.normal(0, 1, (1, 4)), np.array([[0.2, 0.6, 0.9, -1.0]]), np.array([[0.0, 1.0, 1.0, 0.0]]), 0.5,
+                         0.5, np.array([1.25])))  # fmt: skip
+    yield Edge("one neuron", (ds[:, :1], u[:, :1], s[:, :1], 0.5, 0.5, np.array([0.75, 1.25, 1.5])))
+
+
+_COMMON = {
+    "time runs forwards in the backward pass": {"forwards": True},
+    "the carry is not multiplied by decay": {"leak": 1.0},
+    "nothing is carried from t to t - 1": {"carry": "none"},
+    "only the part through the spike is carried; dv is decay times all of du": {"carry": "ds"},
+    "the reset does not stop the direct path: 1 - s is missing": {"keep": lambda s: 1.0},
+    "the direct path is open where the neuron fired and closed where it did not": {"keep": lambda s: s},
+    "the window reaches kappa to each side and not kappa/2": {"half": 1.0},
+    "1/kappa is missing from the window": {"height": 1.0},
+    "the edge belongs to the window, <= and not <": {"closed": True},
+    "V_th is forgotten: the window sits around 0": {"centre": 0.0},
+}
+_WIDTHS = {
+    "the width of the first timestep is used at every t": lambda width: np.full_like(width, width[0]),
+    "the width of the last timestep is used at every t": lambda width: np.full_like(width, width[-1]),
+    "the widths run against time: t uses the width of T - t + 1": lambda width: width[::-1],
+}
+
+
+@exercise(points=5, draw=_draw_backward, outputs="dx", time="dx", mistakes={
+    "the reset is detached: the term - u dv is missing from ds_total": _wrong(through=lambda u, s: 0.0),
+    "the term through the reset has a plus sign": _wrong(through=lambda u, s: -u),
+    "u is missing from the term through the reset": _wrong(through=lambda u, s: 1.0),
+    "the term through the reset has s in place of u": _wrong(through=lambda u, s: s),
+    "the term through the reset has v, the potential after the reset, in place of u":
+        _wrong(through=lambda u, s: u * (1 - s)),
+    "the direct path through v = u (1 - s) is missing": _wrong(keep=lambda s: 0 * s),
+    "the reset is treated as a soft one, with V_th in place of u":
+        lambda ds, u, s, decay, v_th, width: _bptt(ds, u, s, decay, v_th, width, through=lambda u, s: v_th),
+    **{text: _wrong(**options) for text, options in _COMMON.items()},
+    **{text: _wrong_width(choose) for text, choose in _WIDTHS.items()},
+})  # fmt: skip
+def lif_backward(ds, u, s, decay, v_th, width):
+    """Attached: ds_total = ds - u dv; du = dv (1 - s) + ds_total h(u); dv_{t-1} = tau du."""
+    return _bptt(ds, u, s, decay, v_th, width)
+
+
+def _wrong_detached(**options):
+    return _wrong(**{"through": lambda u, s: 0.0, **options})
+
+
+@exercise(points=3, draw=_draw_backward, outputs="dx", time="dx", mistakes={
+    "the reset is attached: detached means that ds_total is ds alone": lif_backward,
+    "the term through the reset is there with a plus sign; detached means that it is left out":
+        _wrong(through=lambda u, s: -u),
+    **{text: _wrong_detached(**options) for text, options in _COMMON.items()},
+    **{text: lambda *a, c=choose: lif_backward_detached(*a[:-1], c(a[-1])) for text, choose in _WIDTHS.items()},
+})  # fmt: skip
+def lif_backward_detached(ds, u, s, decay, v_th, width):
+    """Detached: ds_total = ds, all else as in lif_backward."""
+    return _bptt(ds, u, s, decay, v_th, width, through=lambda u, s: 0.0)
+
+
+def _draw_decay_gradient(rng):
+    for T, N in ((5, 6), (4, 5)):
+        u, s = until(lambda u, s: lively(s), lambda T=T, N=N: lif(current(rng, T, N, 1.0), 0.6, 1.0))
+        yield rng.normal(0, 1, (T, N)), u, s
+    yield Edge("T = 1, where nothing has leaked yet", (rng.normal(0, 1, (1, 4)), np.array([[0.2, 0.6, 0.9, -1.0]]),
+                                                       np.array([[0.0, 1.0, 1.0, 0.0]])))  # fmt: skip
+    yield Edge(
+        "one neuron", (rng.normal(0, 1, (3, 1)), np.array([[0.4], [0.6], [0.3]]), np.array([[0.0], [1.0], [0.0]]))
+    )
+
+
+@exercise(points=2, draw=_draw_decay_gradient, outputs="ddecay", mistakes={
+    "v_t is used: the leak multiplies v_{t-1}": lambda du, u, s: (du * u * (1 - s)).sum(),
+    "u_{t-1} is used: the leak multiplies the potential after the reset": lambda du, u, s: (du[1:] * u[:-1]).sum(),
+    "u_t is used: the leak multiplies v_{t-1}": lambda du, u, s: (du * u).sum(),
+    "v is shifted the wrong way, to v_{t+1}": lambda du, u, s: (du[:-1] * (u * (1 - s))[1:]).sum(),
+    "s_{t-1} is used in place of v_{t-1}": lambda du, u, s: (du[1:] * s[:-1]).sum(),
+    "the mean is taken over all entries; the gradient of one shared number is a sum":
+        lambda du, u, s: (du[1:] * (u * (1 - s))[:-1]).sum() / du.size,
+    "the mean is taken over the neurons; the gradient of one shared number is a sum":
+        lambda du, u, s: (du[1:] * (u * (1 - s))[:-1]).sum() / du.shape[1],
+    "v wraps around: at t = 1 it is v_T, where v_0 = 0 belongs (np.roll does that)":
+        lambda du, u, s: (du * np.roll(u * (1 - s), 1, axis=0)).sum(),
+    "v_{t-1} alone is summed, du is missing": lambda du, u, s: (u * (1 - s))[:-1].sum(),
+    "v is taken where the neuron fired, u s in place of u (1 - s)": lambda du, u, s: (du[1:] * (u * s)[:-1]).sum(),
+})  # fmt: skip
+def decay_gradient(du, u, s):
+    """sum_t du_t v_{t-1}, v = u (1 - s), v_0 = 0."""
+    return float((du[1:] * (u * (1 - s))[:-1]).sum())
+
+
+def _smooth(rng, shape):
+    """A smooth scalar function of an array, all of whose entries play together."""
+    a, b = rng.normal(0, 1, (2, *shape))
+
+    def f(x):
+        if np.shape(x) != shape:
+            raise ValueError(f"f: expected an array of shape {shape}, received {np.shape(x)}")
+        return float((a * np.sin(x)).sum() + (b * x).sum() ** 2 + np.exp(0.3 * x).sum())
+
+    return f
+
+
+def _draw_central(rng):
+    for shape in ((4,), (3,)):
+        yield _smooth(rng, shape), rng.normal(0, 1, shape), _number(rng, 0.005, 0.02)
+    yield Edge("an x with two axes", (_smooth(rng, (2, 3)), rng.normal(0, 1, (2, 3)), 0.01))
+    yield Edge("an x of one entry", (_smooth(rng, (1,)), rng.normal(0, 1, 1), 0.01))
+
+
+def _difference(f, x, h, up=1.0, down=1.0, restore=True, each=True):
+    """(f(x + up h e_i) - f(x - down h e_i)) / ((up + down) h), with parts exchanged."""
+    gradient, moved = np.zeros(x.shape), x.copy()
+    for i in np.ndindex(x.shape):
+        place = i if each else ...
+        if restore:
+            moved = x.copy()
+        moved[place] += up * h
+        above = f(moved)
+        moved[place] -= (up + down) * h
+        gradient[i] = (above - f(moved)) / ((up + down) * h)
+    return gradient
+
+
+@exercise(points=3, draw=_draw_central, outputs="gradient", tolerance=1e-7, mistakes={
+    "the difference is taken forwards, f(x + h) - f(x): a central one goes h to each side":
+        lambda f, x, h: _difference(f, x, h, down=0.0),
+    "the difference is taken backwards, f(x) - f(x - h): a central one goes h to each side":
+        lambda f, x, h: _difference(f, x, h, up=0.0),
+    "the division is by h: the two points are 2 h apart": lambda f, x, h: 2 * _difference(f, x, h),
+    "the division by 2 h is missing": lambda f, x, h: 2 * h * _difference(f, x, h),
+    "all entries move at once: each needs a difference of its own": lambda f, x, h: _difference(f, x, h, each=False),
+    "an entry is not put back before the next one is moved": lambda f, x, h: _difference(f, x, h, restore=False),
+    "each point is only h/2 away": lambda f, x, h: _difference(f, x, h / 2),
+    "the difference is taken forwards and divided by 2 h": lambda f, x, h: _difference(f, x, h, down=0.0) / 2,
+})  # fmt: skip
+def central_difference(f, x, h):
+    """(f(x + h e_i) - f(x - h e_i)) / (2 h) for every entry i."""
+    return _difference(f, x, h)
+
+
+def _sigmoid(w):
+    return 1 / (1 + np.exp(-w))
+
+
+def _draw_plif(rng):
+    for low in (-2.5, 0.6):
+        yield _number(rng, 0.5, 3.0), _number(rng, low, low + 1.5)
+    yield Edge("w = 0, where tau is 1/2", (-1.5, 0.0))
+
+
+@exercise(points=1, draw=_draw_plif, outputs="dw", mistakes={
+    "the factor 1 - tau is missing from the sigmoid's derivative": lambda ddecay, w: ddecay * _sigmoid(w),
+    "the factor tau is missing from the sigmoid's derivative": lambda ddecay, w: ddecay * (1 - _sigmoid(w)),
+    "the sigmoid's derivative is missing: dw is not ddecay": lambda ddecay, w: ddecay,
+    "w (1 - w) is used: the sigmoid's derivative is tau (1 - tau) with tau = sigmoid(w)":
+        lambda ddecay, w: ddecay * w * (1 - w),
+    "1 - tau is taken for sigmoid(w), which makes the gradient negative":
+        lambda ddecay, w: -ddecay * _sigmoid(w) * (1 - _sigmoid(w)),
+    "ddecay is left out": lambda ddecay, w: _sigmoid(w) * (1 - _sigmoid(w)),
+    "the square of tau is used in place of tau (1 - tau)": lambda ddecay, w: ddecay * _sigmoid(w) ** 2,
+    "ddecay is divided by tau (1 - tau) and not multiplied": lambda ddecay, w: ddecay / (_sigmoid(w) * (1 - _sigmoid(w))),
+})  # fmt: skip
+def plif_gradient(ddecay, w):
+    """dw = ddecay tau (1 - tau), tau = sigmoid(w)."""
+    return float(ddecay * _sigmoid(w) * (1 - _sigmoid(w)))

@@ -1,0 +1,137 @@
+"""The students' notebooks from the solved ones: solutions become stubs, outputs go.
+
+python -m agl_ref.course.release tutorials/solutions tutorials            # write them
+python -m agl_ref.course.release tutorials/solutions tutorials --check    # exit code 1 if they are not up to date
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+FAILED, BAD_INPUT = 1, 3
+INSTALL = "pip install 'agl-ref[course]'"
+
+
+class ReleaseError(Exception):
+    """What stands in the way, in one line."""
+
+
+def student_version(notebook):
+    """The text of a student's notebook, from a solved one.
+
+    nbgrader's ClearSolutions puts a stub in place of what is between BEGIN SOLUTION and END SOLUTION, nbconvert's
+    ClearOutputPreprocessor takes away outputs and execution counts.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        Changed in place.
+
+    Raises
+    ------
+    ReleaseError
+        If nbgrader is missing, or a solution is not marked as nbgrader wants it.
+    """
+    try:
+        import nbformat
+        from nbconvert.preprocessors import ClearOutputPreprocessor
+        from nbgrader.preprocessors import ClearSolutions
+    except ModuleNotFoundError as error:
+        raise ReleaseError(f"expected nbgrader, found no module {error.name!r}; {INSTALL}") from None
+    clear = ClearSolutions()
+    clear.log.disabled = True  # it repeats the whole cell; the error says which rule it breaks
+    try:
+        notebook, _ = clear.preprocess(notebook, {})
+    except RuntimeError as error:
+        raise ReleaseError(f"expected solutions that nbgrader accepts, received: {error}") from None
+    finally:
+        clear.log.disabled = False
+    notebook, _ = ClearOutputPreprocessor().preprocess(notebook, {})
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # when each cell ran
+    return nbformat.writes(notebook) + "\n"
+
+
+def release(solutions, tutorials, check=False):
+    """Write every student's notebook, or with `check` only say which differ.
+
+    Parameters
+    ----------
+    solutions, tutorials : path
+        Folders of NAME.ipynb, solved and for students.
+    check : bool
+
+    Returns
+    -------
+    list of str
+        Names of the notebooks that were written, or that differ, are missing, or have no solved one.
+
+    Raises
+    ------
+    ReleaseError
+        For a folder without notebooks, a file that is no notebook, or what `student_version` refuses.
+    """
+    solutions, tutorials = Path(solutions), Path(tutorials)
+    sources = sorted(solutions.glob("*.ipynb"))
+    if not sources:
+        raise ReleaseError(f"{solutions}: expected a folder of solved notebooks, found none; name another folder")
+    made = {path.name: _version_of(path) for path in sources}
+    changed = []
+    for name, text in made.items():
+        target = tutorials / name
+        if target.is_file() and target.read_text(encoding="utf-8") == text:
+            continue
+        changed.append(name)
+        if not check:
+            tutorials.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+    if check:
+        changed += sorted(path.name for path in tutorials.glob("*.ipynb") if path.name not in made)
+    return changed
+
+
+def read_notebook(path):
+    """A notebook from a file; ReleaseError if it is none."""
+    try:
+        import nbformat
+    except ModuleNotFoundError as error:
+        raise ReleaseError(f"expected Jupyter, found no module {error.name!r}; {INSTALL}") from None
+    try:
+        return nbformat.read(path, as_version=4)
+    except OSError as error:
+        raise ReleaseError(f"{path}: expected a notebook, received: {error.strerror}; name another file") from None
+    except Exception as error:  # nbformat raises several kinds
+        what = " ".join(str(error).split())[:120]
+        raise ReleaseError(
+            f"{path}: expected a notebook, received something else ({what}); name another file"
+        ) from None
+
+
+def _version_of(path):
+    try:
+        return student_version(read_notebook(path))
+    except ReleaseError as error:
+        text = str(error)
+        raise ReleaseError(text if str(path) in text or "no module" in text else f"{path}: {text}") from None
+
+
+def main(argv=None):
+    """Run the command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m agl_ref.course.release", description=__doc__.partition("\n")[0])
+    parser.add_argument("solutions", metavar="SOLUTIONS", help="folder of the solved notebooks")
+    parser.add_argument("tutorials", metavar="TUTORIALS", help="folder of the students' notebooks")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a notebook differs")
+    args = parser.parse_args(argv)
+    try:
+        changed = release(args.solutions, args.tutorials, args.check)
+    except ReleaseError as error:
+        print(f"release: {error}", file=sys.stderr)
+        return BAD_INPUT
+    for name in changed:
+        print(f"{Path(args.tutorials) / name} {'is not what its solution gives' if args.check else 'written'}")
+    return FAILED if args.check and changed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
