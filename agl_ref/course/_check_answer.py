@@ -8,6 +8,8 @@ from ._exercise import Choice
 def check(name, answer, student=None):
     """Try a student's answer on fresh inputs, print what is wrong with it, and return the points it earns.
 
+    The right values are never printed, nor is anything that the answer itself prints.
+
     Parameters
     ----------
     name : str
@@ -21,8 +23,10 @@ def check(name, answer, student=None):
     Returns
     -------
     int or float
-        Points. An exercise with several results gives each result's share. nbgrader takes the number as the score
-        where the call is the last line of a graded cell.
+        Points: all for an answer that is right on every input, half for one that is wrong on edge cases alone (T = 1, a
+        potential exactly at the threshold) or that changes its arguments, and of an exercise with several results
+        the share of those that are right, in steps of 1/2. nbgrader takes the number as the score where the call is the
+        last line of a graded cell.
 
     Raises
     ------

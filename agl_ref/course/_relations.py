@@ -33,7 +33,7 @@ def relation(exercise, name, samples):
     good = close(got, expected, LOOSE)
     for found in (_time(exercise, name, good), _first_only(exercise, name, pairs), _border(exercise, name, good)):
         if found:
-            return f"{name} is {found}."
+            return f"{name} is {found}{'' if found.endswith('?') else '.'}"
     return f"{name} is {_where(good)}"
 
 

@@ -104,8 +104,11 @@ def coverage(mu, std, v_th, width):
 
 
 def _draw_share(rng):
+    def off_centre(mu, std, v_th, share):
+        return abs(_centred(mu, std, v_th, share) / _solve(mu, std, v_th, share) - 1) > 0.05
+
     for sign in (-1, 1):
-        yield until(lambda mu, std, v_th, share: abs(_centred(mu, std, v_th, share) / _solve(mu, std, v_th, share) - 1) > 0.05,
+        yield until(off_centre,
                     lambda sign=sign: (sign * _number(rng, 0.2, 0.5), _number(rng, 0.5, 0.8), _number(rng, 0.9, 1.4),
                                        _number(rng, 0.3, 0.8)))  # fmt: skip
     yield Edge("mu = V_th", (0.5, 0.75, 0.5, 0.5))

@@ -41,7 +41,7 @@ def _draw_fires(rng):
 
 
 @exercise(points=1, draw=_draw_fires, outputs="s", mistakes={
-    "the test is > and not >=: a potential exactly at the threshold fires": lambda u, v_th: 1.0 * (u > v_th),
+    "the test is > and not >=: a potential exactly at the threshold should fire": lambda u, v_th: 1.0 * (u > v_th),
     "neurons below the threshold fire, and those above it do not": lambda u, v_th: 1.0 * (u < v_th),
     "the potential is compared with 0, V_th forgotten": lambda u, v_th: 1.0 * (u >= 0),
     "the potential itself is returned where the neuron fires, and not 1": lambda u, v_th: u * (u >= v_th),
@@ -132,7 +132,7 @@ def _fires_after_reset(x, decay, v_th):
 
 
 @exercise(points=3, draw=_draw_lif_forward, outputs="u s", time="u s", mistakes={
-    "the test is > and not >=: a potential exactly at the threshold fires": lambda *a: _neuron(*a, fire=np.greater),
+    "the test is > and not >=: a potential exactly at the threshold should fire": lambda *a: _neuron(*a, fire=np.greater),
     "nothing is reset after a spike": lambda *a: _neuron(*a, reset="none"),
     "the reset is soft, it subtracts the threshold; here it is hard, to 0": lambda *a: _neuron(*a, reset="soft"),
     "1 is subtracted at a spike; here the potential is set to 0": lambda *a: _neuron(*a, reset="one"),
