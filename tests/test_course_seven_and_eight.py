@@ -69,6 +69,8 @@ def test_a_question_without_an_answer_earns_nothing(capsys):
 
     assert check("half_at_fault", stub) == 0
     assert "Not answered yet" in capsys.readouterr().out
+    assert check("half_at_fault", lambda: {}["no"]) == 0
+    assert "It stops with KeyError" in capsys.readouterr().out
 
 
 def test_a_sum_without_the_last_block_is_right_where_all_are_full(capsys):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._exercise import Choice, Edge, add, exercise
+from .._exercise import Edge, choice, exercise
 
 # --- how far is wrong: units in the last place
 
@@ -120,10 +120,9 @@ def plif_backward(ds, u, s, w, v_th, width):
 
 def _draw_first_wrong(rng):
     for backward in (True, False, True):
-        wrong = rng.random((6, 5)) < 0.25
-        wrong[[0, 5]] = False
-        wrong[[1, 4]] = [False, True, False, True, False]
-        wrong[2, 0] = True
+        wrong = rng.random((8, 9)) < 0.25
+        wrong[[0, 1, 6, 7]] = False
+        wrong[1, [3, 5]] = wrong[6, [2, 7]] = wrong[3, 0] = True
         yield wrong, backward
     single = np.zeros((4, 3), bool)
     single[2, 1] = True
@@ -154,14 +153,16 @@ def first_wrong(wrong, backward):
 
 
 def _draw_exit_code(rng):
-    allowed = np.array([0.0, 1e-6, 2e-6, 0.0])
-    none = np.zeros(4, bool)
-    yield np.array([0.0, 5e-7, 3e-6, 1.0]), allowed, np.array([False, False, True, True])
-    yield np.array([0.0, 5e-7, 3e-6, 1.0]), allowed, np.array([False, False, True, False])
-    yield np.array([0.0, 9e-7, 1e-6, 0.0]), allowed, none
-    yield np.array([0.0, 9e-7, 3e-6, 0.0]), allowed, none
+    allowed = np.array([0.0, 1.0, 2.0, 0.0]) * rng.uniform(1e-7, 1e-5)
+    none, two, three = np.zeros(4, bool), np.array([False, False, True, True]), np.array([False, False, True, False])
+    inside, outside = rng.uniform(0.2, 0.9) * allowed, rng.uniform(1.5, 3) * allowed
+    flip = np.array([0.0, inside[1], outside[2], 1.0])
+    yield flip, allowed, two
+    yield flip, allowed, three
+    yield inside, allowed, none
+    yield np.array([0.0, inside[1], outside[2], 0.0]), allowed, none
     yield Edge("an error of 0 where 0 is allowed, and one that is exactly at the bound, are right", (
-        np.array([0.0, 1e-6, 2e-6, 0.0]), allowed, none))  # fmt: skip
+        np.array([0.0, allowed[1], allowed[2], 0.0]), allowed, none))  # fmt: skip
     yield Edge("a flip could have explained something, but nothing is off", (np.zeros(4), allowed, ~none))
 
 
@@ -197,7 +198,7 @@ def exit_code(error, allowed, explained):
 
 # --- questions
 
-add(Choice("what_pass_proves", 1, "nothing: no potential of this case is exactly 0.5", {
+choice("what_pass_proves", 1, "nothing: no potential of this case is exactly 0.5", {
     "that it tests u >= V_th":
         "With u > V_th the same arrays come out: no potential of this case is exactly V_th, so both tests agree on it.",
     "that it tests u > V_th":
@@ -206,9 +207,9 @@ add(Choice("what_pass_proves", 1, "nothing: no potential of this case is exactly
         "Right. A case proves only what it exercises; lif-on-threshold and lif-grid put neurons on the threshold.",
     "nothing: the spikes were not compared":
         "They were: s stands in the line that begins with checked.",
-}))  # fmt: skip
+})  # fmt: skip
 
-add(Choice("half_at_fault", 1, "both passes", {
+choice("half_at_fault", 1, "both passes", {
     "the forward pass":
         "Its spikes are wrong, true. But forced to start from those very spikes, the backward pass is still wrong.",
     "the backward pass":
@@ -216,4 +217,4 @@ add(Choice("half_at_fault", 1, "both passes", {
     "both passes":
         "Right. The spikes differ, and given the same spikes and potentials the gradients differ too: two mistakes.",
     "neither": "Both reports say FAIL; an unlucky flip would have made them AMBIGUOUS.",
-}))  # fmt: skip
+})  # fmt: skip

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import broken_kernels
-from .._exercise import Choice, Edge, add, exercise
+from .._exercise import Edge, choice, exercise
 
 # --- the suspects: what each mistake would look like, said to whoever accuses it wrongly
 
@@ -38,7 +38,7 @@ _RIGHT = {
 }
 
 for _kernel, (_bug, _why) in _RIGHT.items():
-    add(Choice(f"bug_of_kernel_{_kernel}", 1, _bug, {**SUSPECTS, _bug: _why}))
+    choice(f"bug_of_kernel_{_kernel}", 1, _bug, {**SUSPECTS, _bug: _why})
 
 
 # --- mending a: a sum over blocks
