@@ -41,8 +41,8 @@ def sums_in_any_order(n=4096, orders=2000):
     ax.axvline(likely, color=ORANGE)
     ax.axvline(worst, color=VERMILION)
     ax.text(likely / 1.2, top * 0.97, r"$3\sqrt{n-1}\,\sum|x_i|$", color=INK, ha="right", va="top")
-    ax.text(worst / 1.2, top * 0.8, r"$(n-1)\,\sum|x_i|$", color=INK, ha="right", va="top")
-    ax.set(xlabel="|error| of the sum, in units of $u = 2^{-24}$", ylabel="orders",
+    ax.text(worst * 1.2, top * 0.97, r"$(n-1)\,\sum|x_i|$", color=INK, ha="left", va="top")
+    ax.set(xlim=(1, 200 * worst), xlabel="|error| of the sum, in units of $u = 2^{-24}$", ylabel="orders",
            title=f"one sum of {n} terms, {orders} orders, all of them right")  # fmt: skip
     return fig
 
