@@ -1,5 +1,6 @@
 """A course with nbgrader's own commands: give out, hand in, grade, and read the gradebook."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -81,9 +82,8 @@ def test_a_course_from_the_source_to_the_gradebook(tmp_path):
         found = scores(tmp_path, student)
         assert found == {name: (expected[name], POINTS[name]) for name in POINTS}, student
     run(tmp_path, "export")
-    table = (tmp_path / "grades.csv").read_text().splitlines()
-    column = table[0].split(",").index("score")
-    by_student = {row.split(",")[table[0].split(",").index("student_id")]: float(row.split(",")[column]) for row in table[1:]}
+    with open(tmp_path / "grades.csv") as table:
+        by_student = {row["student_id"]: float(row["score"]) for row in csv.DictReader(table)}
     assert by_student == {student: sum(expected.values()) for student, (_, expected) in SUBMISSIONS.items()}
 
 
