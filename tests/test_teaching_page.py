@@ -8,7 +8,7 @@ import pytest
 from scipy.special import ndtr
 
 import agl_ref as agl
-from agl_ref.course import check
+from agl_ref.course import check, figures
 from agl_ref.course._exercise import EXERCISES, NOTEBOOK_OF, Choice
 from agl_ref.course.exercises import find, load
 
@@ -172,3 +172,10 @@ def test_an_exercise_of_one_s_own_works_as_the_page_says(capsys):
     finally:
         EXERCISES.pop("firing_rate", None)
         NOTEBOOK_OF.pop("firing_rate", None)
+
+
+@pytest.mark.skipif(len(figures.modules()) < len(NOTEBOOKS), reason="a notebook's figures are missing")
+def test_every_figure_that_the_page_names_is_there():
+    lecture = TEXT.partition("### One lecture")[2].partition("### One lab")[0]
+    named = set(re.findall(r"`(\w+)`", lecture)) | set(re.findall(r"figures\.(\w+)[(]", TEXT))
+    assert len(named) > 8 and named <= set(figures.names())
