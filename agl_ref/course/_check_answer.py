@@ -53,7 +53,14 @@ def _plain(text):
 
 
 def _of_choice(item, answer):
-    """(points, text) of a chosen option; case and spaces do not matter."""
+    """(points, text) of a chosen option, or of a function that returns it; case and spaces do not matter."""
+    if callable(answer):
+        try:
+            answer = answer()
+        except NotImplementedError:
+            answer = None
+        except Exception as error:
+            return 0, f"It stops with {type(error).__name__}: {error}."
     if answer is None or answer is Ellipsis or (isinstance(answer, str) and not answer.strip()):
         return 0, "Not answered yet: choose one of " + "; ".join(repr(option) for option in item.options) + "."
     options = {_plain(option): option for option in item.options}

@@ -1,0 +1,197 @@
+"""Notebook 8: which mistake is it, and the mended pieces of the five kernels."""
+
+import numpy as np
+
+from .. import broken_kernels
+from .._exercise import Edge, choice, exercise
+
+# --- the suspects: what each mistake would look like, said to whoever accuses it wrongly
+
+SUSPECTS = {
+    "one block": "Then all would be right up to 1024 neurons, and beyond them only the sum for the decay too short.",
+    "before reset": "Then du would be right everywhere, and grad_decay wrong as soon as a neuron fired before the last "
+    "timestep, with one block of neurons as with many.",
+    "same step": "Then du would be right everywhere, and grad_decay wrong even for neurons that never fire.",
+    "wide window": "Then du would be wrong at the last timestep already, for neurons between kappa/2 and kappa from the "
+    "threshold, and for no others.",
+    "spike test": "Then s would be the first wrong array, for neurons exactly on the threshold.",
+    "detached": "Then du would be wrong where ds_total is used: only inside the window, whether the neuron fired or not.",
+    "no cut": "Then du would be wrong only for neurons that fired at that very timestep, whatever they did at the next.",
+    "late cut": "Then du would be right at the last timestep, and wrong before it where a neuron fired in one of two "
+    "neighbouring timesteps but not in both.",
+    "stale buffer": "Then the first call would be right, and the same call made again would give another result.",
+    "last step lost": "Then du would be 0 at the last timestep.",
+}
+
+_RIGHT = {
+    "a": ("one block", "Right. The second stage adds up the threads of one block; the other blocks' sums are dropped."),
+    "b": ("before reset", "Right. It kept u and s, and took u of the timestep before where v = u (1 - s) belongs."),
+    "c": (
+        "wide window",
+        "Right. |z| / kappa < 1 reaches kappa to each side; the window is kappa wide, kappa/2 to each side.",
+    ),
+    "d": ("stale buffer", "Right. The carry starts from what the last call of that shape left behind, not from 0."),
+    "e": (
+        "late cut",
+        "Right. The spikes are loaded one timestep ahead in a loop that runs backwards: s of t + 1 cuts the carry.",
+    ),
+}
+
+for _kernel, (_bug, _why) in _RIGHT.items():
+    choice(f"bug_of_kernel_{_kernel}", 1, _bug, {**SUSPECTS, _bug: _why})
+
+
+# --- mending a: a sum over blocks
+
+
+def _draw_blocks(rng):
+    for n, threads in ((16, 4), (9, 3)):
+        yield rng.normal(0.5, 1, n), threads
+    yield Edge("the last block is not full", (rng.normal(0.5, 1, 11), 4))
+    yield Edge("fewer neurons than threads in a block", (rng.normal(0.5, 1, 3), 8))
+
+
+def _in_blocks(terms, threads):
+    blocks = -(-len(terms) // threads)
+    return np.pad(terms, (0, blocks * threads - len(terms))).reshape(blocks, threads)
+
+
+def _partials(terms, threads):
+    return _in_blocks(terms, threads).sum(axis=1)
+
+
+def _per_thread(terms, threads):
+    partial = _in_blocks(terms, threads).sum(axis=0)
+    return partial, partial.sum()
+
+
+@exercise(points=2, draw=_draw_blocks, outputs="partial total", mistakes={
+    "the total is the first block's alone": lambda terms, threads: (_partials(terms, threads), _partials(terms, threads)[0]),
+    "the total is the last block's alone: each block overwrites the one before":
+        lambda terms, threads: (_partials(terms, threads), _partials(terms, threads)[-1]),
+    "the sums run over the blocks for each thread, not over the threads of each block": _per_thread,
+    "the total is the mean over the blocks":
+        lambda terms, threads: (_partials(terms, threads), _partials(terms, threads).mean()),
+})  # fmt: skip
+def sum_over_blocks(terms, threads):
+    partial = _partials(terms, threads)
+    return partial, partial.sum()
+
+
+# --- mending b: the potential that leaked
+
+
+def _draw_previous(rng):
+    for T, N in ((5, 6), (4, 7)):
+        u = rng.normal(0.5, 0.8, (T, N))
+        yield u, (u >= 0.5) * 1.0
+    u = rng.normal(0.5, 0.8, (1, 4))
+    yield Edge("T = 1: nothing has leaked yet", (u, (u >= 0.5) * 1.0))
+
+
+def _later(a):
+    return np.concatenate([np.zeros_like(a[:1]), a[:-1]])
+
+
+@exercise(points=2, draw=_draw_previous, outputs="v_before", time="v_before", mistakes={
+    "it is the potential before the reset: the factor 1 - s is missing": lambda u, s: _later(u),
+    "it is the potential after the reset of the same timestep, not of the one before": lambda u, s: u * (1 - s),
+    "the last timestep comes round to the first: before the first timestep the potential is 0":
+        lambda u, s: np.roll(u * (1 - s), 1, axis=0),
+    "it is the potential of the timestep after": lambda u, s: np.concatenate([(u * (1 - s))[1:], np.zeros_like(u[:1])]),
+    "the spike of the timestep itself is taken with the potential of the one before": lambda u, s: _later(u) * (1 - s),
+    "the neurons that fired keep their potential and the others lose it": lambda u, s: _later(u * s),
+})  # fmt: skip
+def previous_potential(u, s):
+    return _later(u * (1 - s))
+
+
+# --- mending c: the window
+
+
+def _draw_window(rng):
+    for T, N in ((4, 30), (3, 40)):
+        yield rng.normal(0.5, 0.6, (T, N)), 0.5, rng.uniform(0.5, 1.5, T)
+    yield Edge("|u - V_th| exactly kappa / 2 is outside", (
+        np.array([[0.0, 0.25, 1.0, 0.5], [0.25, 0.0, 0.75, 0.5]]), 0.5, np.array([1.0, 0.5])))  # fmt: skip
+
+
+def _window(reach=2, height=lambda k: 1 / k, inside=np.less, distance=np.abs):
+    def window(u, v_th, width):
+        k = width[:, None]
+        return inside(distance(u - v_th), k / reach) * height(k)
+
+    return window
+
+
+@exercise(points=2, draw=_draw_window, outputs="derivative", time="derivative", mistakes={
+    "the window reaches kappa to each side of the threshold": _window(reach=1),
+    "the window reaches kappa / 4 to each side of the threshold": _window(reach=4),
+    "the window's edge is inside": _window(inside=np.less_equal),
+    "the height is 1: divide by kappa, so that the area is 1": _window(height=lambda k: 1.0),
+    "the height is 1 / (2 kappa)": _window(height=lambda k: 0.5 / k),
+    "the window has no lower edge: take |u - V_th|": _window(distance=lambda z: z),
+    "the first timestep's kappa is used at all timesteps": lambda u, v_th, width: _window()(u, v_th, 0 * width + width[0]),
+})  # fmt: skip
+def window(u, v_th, width):
+    return _window()(u, v_th, width)
+
+
+# --- the whole kernel
+
+
+def _draw_kernel(rng):
+    for T, N in ((5, 9), (4, 12)):
+        yield rng.normal(0.3, 0.7, (T, N)), rng.normal(0, 1, (T, N)), 0.5, 0.5, rng.uniform(0.5, 1.5, T)
+    x = rng.integers(-8, 13, (4, 40)) / 8.0
+    yield Edge("potentials exactly on the threshold and on the window's edge", (
+        x, rng.integers(-4, 5, x.shape) / 4.0, 0.5, 0.5, np.array([1.0, 0.5, 1.0, 2.0])))  # fmt: skip
+    x = rng.normal(0.3, 0.7, (2, 1500))
+    yield Edge(
+        "1500 neurons: two blocks of 1024 threads", (x, rng.normal(0, 1, x.shape), 0.5, 0.5, np.array([1.0, 1.2]))
+    )
+    x = rng.normal(0.3, 0.7, (1, 5))
+    yield Edge("T = 1", (x, rng.normal(0, 1, x.shape), 0.5, 0.5, np.array([1.0])))
+
+
+def _as_tuple(kernel):
+    def answer(x, ds, decay, v_th, width):
+        arrays = kernel(x, ds, decay, v_th, width)
+        return tuple(arrays[name] for name in ("u", "s", "du", "grad_decay"))
+
+    return answer
+
+
+def _kernel(x, ds, decay, v_th, width, fires=np.greater_equal, edge=np.less, attached=True, gate=True, same=False):
+    u, s, v_before = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    v = np.zeros_like(x[0])
+    for t in range(len(x)):
+        v_before[t] = v
+        u[t] = decay * v + x[t]
+        s[t] = fires(u[t], v_th)
+        v = u[t] * (1 - s[t])
+    du, dv = np.zeros_like(x), np.zeros_like(x[0])
+    for t in reversed(range(len(x))):
+        ds_total = ds[t] - u[t] * dv if attached else ds[t]
+        du[t] = dv * (1 - s[t] if gate else 1.0) + ds_total * edge(np.abs(u[t] - v_th), width[t] / 2) / width[t]
+        dv = decay * du[t]
+    return u, s, du, (du * (u * (1 - s) if same else v_before)).sum()
+
+
+def _kernel_with(**changes):
+    return lambda x, ds, decay, v_th, width: _kernel(x, ds, decay, v_th, width, **changes)
+
+
+@exercise(points=5, draw=_draw_kernel, outputs="u s du ddecay", time="u s du", mistakes={
+    "your kernel makes kernel a's mistake": _as_tuple(broken_kernels.kernel_a),
+    "your kernel makes kernel b's mistake": _as_tuple(broken_kernels.kernel_b),
+    "your kernel makes kernel c's mistake": _as_tuple(broken_kernels.kernel_c),
+    "your kernel makes kernel e's mistake": _as_tuple(broken_kernels.kernel_e),
+    "a neuron whose potential is exactly V_th does not fire": _kernel_with(fires=np.greater),
+    "the window's edge is inside": _kernel_with(edge=np.less_equal),
+    "no gradient flows through the reset": _kernel_with(attached=False),
+    "the carry is not cut where the neuron fired": _kernel_with(gate=False),
+    "the decay's gradient pairs du with v of the same timestep": _kernel_with(same=True),
+})  # fmt: skip
+def mended_kernel(x, ds, decay, v_th, width):
+    return _kernel(x, ds, decay, v_th, width)
