@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 _CHOICES = {
     "spike_test": (">=", ">"),
-    "reset": ("hard", "soft", "none"),
+    "reset": ("hard", "soft", "none", "soft late"),
     "reset_gradient": ("attached", "detached"),
     "window_edge": ("<", "<="),
     "surrogate_scale": ("1/kappa", "1", "1/(2 kappa)"),
@@ -34,8 +34,9 @@ class Conventions:
     ----------
     spike_test : {">=", ">"}
         s_t = [u_t >= V_th] or [u_t > V_th].
-    reset : {"hard", "soft", "none"}
-        v_t = u_t (1 - s_t), v_t = u_t - V_th s_t, or v_t = u_t.
+    reset : {"hard", "soft", "none", "soft late"}
+        v_t = u_t (1 - s_t), v_t = u_t - V_th s_t, or v_t = u_t. "soft late" subtracts one step later, after the leak:
+        u_{t+1} = tau u_t + x_{t+1} - V_th s_t (snnTorch).
     reset_gradient : {"attached", "detached"}
         Whether the gradient also flows through the s_t of the reset.
     window_edge : {"<", "<="}

@@ -105,7 +105,7 @@ def width_error(width, p, norm, conventions, e_tau, dtype):
 def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
     """Carry the current's error through the leak, and measure the distances. Returns Margins."""
     scaled = p.conventions.input_scale == "1 - tau"
-    soft = p.conventions.reset == "soft"
+    soft, late = p.conventions.reset == "soft", p.conventions.reset == "soft late"
     e_tau, e_threshold = leak_error(p, dtype), float(input_error(np.array(p.v_th), dtype))
     gain = 1 - p.decay if scaled else 1.0
     e_x = np.broadcast_to(np.asarray(e_x, np.float64), x.shape)
@@ -115,7 +115,8 @@ def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
         e_kept = p.decay * carried + e_tau * np.abs(v)
         rounding = ops._potential_size(p.decay * v, gain * x[t], v, x[t], scaled, BITS[dtype])()
         current = gain * e_x[t] + ((e_tau + 2) * np.abs(x[t]) if scaled else 0.0)
-        e_u[t] = SECOND_ORDER * (e_kept + current + rounding)
+        e_late = (e_threshold + np.abs(u[t])) * s[t - 1] if late and t > 0 else 0.0
+        e_u[t] = SECOND_ORDER * (e_kept + current + rounding + e_late)
         v = ops.after_reset(u[t], s[t], p)
         if p.conventions.reset == "hard":
             carried = e_u[t] * (1 - s[t])
