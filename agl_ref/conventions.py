@@ -23,8 +23,8 @@ _CHOICES = {
 }
 
 
-# What the oracle's search leaves out: width rules that no other implementation has, and a reset that its cases lack.
-NOT_SEARCHED = ("exact", "empirical", "soft late")
+OWN_WIDTHS = ("exact", "empirical")  # width rules that no other implementation has; the oracle leaves them out
+NOT_SEARCHED = (*OWN_WIDTHS, "soft late")  # what its search and zoo leave out: also a reset that its cases lack
 
 
 @dataclass(frozen=True)

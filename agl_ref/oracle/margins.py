@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..blocks import PLIF, AvgPool, Flatten, GlobalAvgPool, Readout, Residual
+from ..blocks import PLIF, AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SumPool
 from . import replay as ops
 from .tolerance import (
     BITS,
@@ -157,8 +157,9 @@ class NetworkMargins:
 
     def _layer(self, layer, x, e):
         if isinstance(layer, AvgPool):
+            times = 4.0 if isinstance(layer, SumPool) else 1.0
             e = ops.pool_forward(self.exact, e) + self._rounding(x, 4)
-            return ops.pool_forward(self.exact, x), e
+            return times * ops.pool_forward(self.exact, x), times * e
         if isinstance(layer, GlobalAvgPool):
             area = x.shape[-3] * x.shape[-2]
             divided = 0.0 if is_power_of_two(np.array(area)) else np.abs(x.mean(axis=(-3, -2)))
