@@ -23,7 +23,7 @@ from agl_ref.interop import from_nir, grads_to_torch, to_layout  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore:nirtorch.extract_nir_graph is being deprecated:DeprecationWarning")
 
 T, N, KAPPA = 6, 3, 0.8
-ROUNDING = 1e-12
+ROUNDING = 1e-13
 
 
 def spike(z, *_):

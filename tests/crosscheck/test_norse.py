@@ -25,7 +25,7 @@ import torch_twin as twin  # noqa: E402
 
 import agl_ref as agl  # noqa: E402
 
-ROUNDING = 2e-13
+ROUNDING = 1e-14
 RESETS = {"hard": reset_value, "soft": reset_subtract}
 
 

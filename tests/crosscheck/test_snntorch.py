@@ -19,7 +19,7 @@ from snntorch import surrogate  # noqa: E402
 
 import agl_ref as agl  # noqa: E402
 
-ROUNDING = 2e-13
+ROUNDING = 1e-14
 FLOAT32 = 2e-6
 # Leaky's arguments, and the preset that says the same.
 MECHANISMS = {

@@ -19,7 +19,7 @@ from spikingjelly.activation_based import neuron, surrogate  # noqa: E402
 
 import agl_ref as agl  # noqa: E402
 
-ROUNDING = 2e-13
+ROUNDING = 1e-14
 V_RESETS = {"hard": 0.0, "hard, to -1/2": -0.5, "soft": None}
 VARIANTS = list(itertools.product([True, False], V_RESETS, [True, False]))
 each_variant = pytest.mark.parametrize(("decay_input", "v_reset", "detach"), VARIANTS)
