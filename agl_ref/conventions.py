@@ -24,7 +24,6 @@ _CHOICES = {
 
 
 OWN_WIDTHS = ("exact", "empirical")  # width rules that no other implementation has; the oracle leaves them out
-NOT_SEARCHED = (*OWN_WIDTHS, "soft late")  # what its search and zoo leave out: also a reset that its cases lack
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,8 @@ class Conventions:
 
     @staticmethod
     def known_choices():
-        """The choices that the oracle's search and zoo try: without `NOT_SEARCHED`."""
-        return {name: tuple(v for v in allowed if v not in NOT_SEARCHED) for name, allowed in _CHOICES.items()}
+        """The choices that other implementations are known to make: without the width rules of this package alone."""
+        return {name: tuple(v for v in allowed if v not in OWN_WIDTHS) for name, allowed in _CHOICES.items()}
 
     def differences(self, other):
         """The fields in which two conventions differ: {field: (own value, other's value)}."""

@@ -47,7 +47,7 @@ def test_differences_name_the_fields():
 def test_the_choices_that_the_search_leaves_out_are_allowed_all_the_same():
     known, allowed = agl.Conventions.known_choices(), agl.Conventions.choices()
     left_out = {(field, value) for field in allowed for value in set(allowed[field]) - set(known[field])}
-    assert left_out == {("width", "exact"), ("width", "empirical"), ("reset", "soft late")}
+    assert left_out == {("width", "exact"), ("width", "empirical")}
 
 
 def test_the_page_about_frameworks_names_every_preset_and_no_other():
