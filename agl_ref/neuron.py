@@ -105,7 +105,6 @@ def _lif_backward_kernel(ds, forward, neuron, width, height, codes, dx, sums):
         b = min(a + CHUNK, n)
         dv = np.zeros(b - a, u.dtype)  # gradient of v_t, carried from t + 1
         du = np.zeros(b - a if reset == SOFT_LATE else 0, u.dtype)  # of u_{t+1}: what "soft late" subtracts from
-        dsoft = du if reset == SOFT_LATE else dv  # of whatever a soft reset subtracts V_th s_t from
         h = np.empty(b - a, u.dtype)  # surrogate'(u_t)
         ddecay = np.zeros(b - a)
         for k in range(T):
@@ -115,25 +114,29 @@ def _lif_backward_kernel(ds, forward, neuron, width, height, codes, dx, sums):
             if flows and width[t] > zero:
                 dwidth = np.float64(0.0)
                 for i in range(b - a):
-                    through_reset = ut[i] * dv[i] if reset == HARD else zero
-                    if reset == SOFT or reset == SOFT_LATE:
-                        through_reset = v_th * dsoft[i]
+                    if reset == SOFT_LATE:
+                        through_reset = v_th * du[i]
+                    else:
+                        through_reset = (ut[i] if reset == HARD else (v_th if reset == SOFT else zero)) * dv[i]
                     ds_total = dst[i] - (through_reset if attached else zero)
                     dwidth -= ds_total * h[i] * ((ut[i] - v_th) / width[t])
                 sums[chunk, 1 + t] = dwidth
-            for i in range(b - a):
-                if reset == HARD:
-                    ds_total = dst[i] - ut[i] * dv[i] if attached else dst[i]
-                    dxt[i] = dv[i] * (one - st[i]) + ds_total * h[i]
-                elif reset == SOFT or reset == SOFT_LATE:
-                    ds_total = dst[i] - v_th * dsoft[i] if attached else dst[i]
-                    dxt[i] = dv[i] + ds_total * h[i]
-                else:
-                    dxt[i] = dv[i] + dst[i] * h[i]
-                dv[i] = tau * dxt[i]  # dv_{t-1} = tau du_t
-            if reset == SOFT_LATE:
+            if reset == SOFT_LATE:  # a loop of its own: in the next one it makes all resets about 40 % slower
                 for i in range(b - a):
-                    du[i] = dxt[i]
+                    ds_total = dst[i] - v_th * du[i] if attached else dst[i]
+                    du[i] = dxt[i] = dv[i] + ds_total * h[i]
+                    dv[i] = tau * dxt[i]
+            else:
+                for i in range(b - a):
+                    if reset == HARD:
+                        ds_total = dst[i] - ut[i] * dv[i] if attached else dst[i]
+                        dxt[i] = dv[i] * (one - st[i]) + ds_total * h[i]
+                    elif reset == SOFT:
+                        ds_total = dst[i] - v_th * dv[i] if attached else dst[i]
+                        dxt[i] = dv[i] + ds_total * h[i]
+                    else:
+                        dxt[i] = dv[i] + dst[i] * h[i]
+                    dv[i] = tau * dxt[i]  # dv_{t-1} = tau du_t
             if t > 0:
                 u_prev, s_prev = u[t - 1, a:b], s[t - 1, a:b]
                 for i in range(b - a):

@@ -367,8 +367,8 @@ def law_of_layer(gamma, beta, v_th, decay, T, conventions=MPD_AGL, alpha=1.0, la
     v_th, decay, T
         As for `theorem1`.
     conventions : Conventions
-        Reads `reset` (which exact law), `input_scale` (mu and sigma are times 1 - tau) and `norm_scale` (under "1",
-        sigma = |gamma_bar|).
+        Reads `reset` (which exact law; "soft late" has none), `input_scale` (mu and sigma are times 1 - tau) and
+        `norm_scale` (under "1", sigma = |gamma_bar|).
     alpha : float
     law : {"exact", "theorem1"}
 

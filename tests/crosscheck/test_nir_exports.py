@@ -157,6 +157,51 @@ def test_an_export_in_float32_with_snntorchs_own_surrogate(tmp_path):
     assert assert_same(net, x, out, spikes, module, dlogits, tolerance=2e-5) == 6
 
 
+# --- SpikingJelly -------------------------------------------------------------------------------------------------------
+
+
+class Window(torch.nn.Module):
+    """The project's rectangular surrogate, with the test u >= V_th, as a SpikingJelly surrogate function."""
+
+    spiking = True
+
+    def forward(self, z):
+        return twin.Spike.apply(z, torch.tensor(KAPPA, dtype=z.dtype), 0.0, "rectangular", twin.DEFAULTS)
+
+
+@pytest.mark.parametrize("v_reset", [0.0, -0.5])
+@pytest.mark.parametrize("decay_input", [True, False])
+def test_an_export_of_spikingjelly_is_its_network(decay_input, v_reset):
+    sj = pytest.importorskip("spikingjelly.activation_based")
+    exchange = pytest.importorskip("spikingjelly.activation_based.nir_exchange")
+
+    def lif(tau):
+        return sj.neuron.LIFNode(tau, decay_input, 0.6, v_reset, Window(), step_mode="m")
+
+    torch.manual_seed(3)
+    conv = sj.layer.Conv2d(2, 4, 3, padding=1, step_mode="m")
+    flatten, fc = sj.layer.Flatten(step_mode="m"), sj.layer.Linear(48, 5, step_mode="m")
+    pool = sj.layer.AvgPool2d(2, 2, step_mode="m")
+    module = torch.nn.Sequential(
+        conv, lif(2.5), pool, flatten, fc, lif(4.0), sj.layer.Linear(5, 3, step_mode="m")
+    ).double()
+    with torch.no_grad():
+        for p in module.parameters():
+            p.mul_(3.0)
+    x, dlogits = batch((2, 6, 8), 9), np.random.default_rng(10).normal(size=(T, N, 3))
+    graph = exchange.export_to_nir(module, x, dt=1e-3)
+    sj.functional.reset_net(module)
+    y, spikes = x, {}
+    for i, layer in enumerate(module):
+        y = layer(y)
+        if i in (1, 5):
+            spikes[i] = y.detach().numpy()
+    (y * torch.tensor(dlogits)).sum().backward()
+    c = replace(agl.PRESETS["spikingjelly" if decay_input else "spikingjelly-no-decay-input"], fixed_width=KAPPA)
+    net = from_nir(graph, dt=1e-3, conventions=c, surrogate="rectangular")
+    assert assert_same(net, x, y.detach().numpy(), spikes, module, dlogits) == 6
+
+
 # --- Norse --------------------------------------------------------------------------------------------------------------
 
 
