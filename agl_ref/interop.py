@@ -294,11 +294,11 @@ def from_nir(graph, *, dt, conventions, surrogate, dtype=np.float64):
     graph : nir.NIRGraph, or path of a .nir file
         Needs the package nir if it is a path.
     dt : float
-        Length of a timestep, in the unit of the graph's tau. snnTorch 1.0 exports with 1e-4; Norse 1.1 exports
-        dt / tau_mem_inv for tau, so that the square of its dt is what gives the same neuron.
+        Length of a timestep, in the unit of the graph's tau. snnTorch 1.0 exports with 1e-4, SpikingJelly 2.0 with its
+        argument dt; Norse 1.1 exports dt / tau_mem_inv for tau, so that the square of its dt gives the same neuron.
     conventions : Conventions
         `spike_test` (NIR's text says ">"), `reset`, `reset_gradient`, `input_scale` and the window; without tdBN kappa is
-        1 unless `width` is "fixed". `PRESETS["snntorch"]` and `PRESETS["norse"]` are those of their exports.
+        1 unless `width` is "fixed". agl_ref/oracle/FRAMEWORKS.md has the presets of each exporter.
     surrogate : str
         Member of the surrogate family.
     dtype : float32 or float64

@@ -51,6 +51,7 @@ def assert_same(net, x, out, spikes, module, dlogits, tolerance=ROUNDING):
         assert cache.s.any() and not cache.s.all()
     frameworks.assert_agrees(trace.logits, out, tolerance, "logits")
     grads = grads_to_torch(net, net.backward(trace, dlogits), names="native")
+    grads = {name.removeprefix("_"): grad for name, grad in grads.items()}  # nirtorch's newer exports call layer 0 "_0"
     compared = 0
     for name, parameter in module.named_parameters():
         if name in grads:
@@ -187,7 +188,7 @@ def test_an_export_of_spikingjelly_is_its_network(decay_input, v_reset):
     ).double()
     with torch.no_grad():
         for p in module.parameters():
-            p.mul_(3.0)
+            p.mul_(9.0 if decay_input else 4.0)
     x, dlogits = batch((2, 6, 8), 9), np.random.default_rng(10).normal(size=(T, N, 3))
     graph = exchange.export_to_nir(module, x, dt=1e-3)
     sj.functional.reset_net(module)
