@@ -49,6 +49,7 @@ _HOME = {
     "SpikingBlock": "blocks",
     "Residual": "blocks",
     "AvgPool": "blocks",
+    "SumPool": "blocks",
     "GlobalAvgPool": "blocks",
     "Flatten": "blocks",
     "Readout": "blocks",

@@ -370,6 +370,18 @@ class AvgPool(_Plain):
         return conv._avg_pool_backward(dy, cache), {}
 
 
+class SumPool(AvgPool):
+    """2x2 sum pooling: four times the mean, which is exact in binary floating point."""
+
+    def forward(self, x, mode):
+        y, cache = super().forward(x, mode)
+        return y.dtype.type(4) * y, cache
+
+    def backward(self, dy, cache, record=None, need_dx=True):
+        dx, grads = super().backward(dy, cache, record, need_dx)
+        return dx.dtype.type(4) * dx, grads
+
+
 class GlobalAvgPool(_Plain):
     """Mean over height and width."""
 

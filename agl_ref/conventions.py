@@ -4,11 +4,11 @@ The default is MPD-AGL (Jiang et al., IJCAI 2025, doi 10.24963/ijcai.2025/464). 
 disagree usually differ in one field of this class, not in a bug.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 _CHOICES = {
     "spike_test": (">=", ">"),
-    "reset": ("hard", "soft", "none"),
+    "reset": ("hard", "soft", "none", "soft late"),
     "reset_gradient": ("attached", "detached"),
     "window_edge": ("<", "<="),
     "surrogate_scale": ("1/kappa", "1", "1/(2 kappa)"),
@@ -34,8 +34,9 @@ class Conventions:
     ----------
     spike_test : {">=", ">"}
         s_t = [u_t >= V_th] or [u_t > V_th].
-    reset : {"hard", "soft", "none"}
-        v_t = u_t (1 - s_t), v_t = u_t - V_th s_t, or v_t = u_t.
+    reset : {"hard", "soft", "none", "soft late"}
+        v_t = u_t (1 - s_t), v_t = u_t - V_th s_t, or v_t = u_t. "soft late" subtracts one step later, after the leak:
+        u_{t+1} = tau u_t + x_{t+1} - V_th s_t (snnTorch).
     reset_gradient : {"attached", "detached"}
         Whether the gradient also flows through the s_t of the reset.
     window_edge : {"<", "<="}
@@ -121,11 +122,25 @@ class Conventions:
 
 MPD_AGL = Conventions()
 
-# Each preset states how the neuron of another framework relates to ours; its surrogate is chosen separately.
+_SNNTORCH = Conventions(spike_test=">", reset="soft late", reset_gradient="detached", width="fixed", axis_order="TNC..")
+
+# Each preset states how the neuron of another framework relates to ours; its surrogate is chosen separately. What was
+# measured against the frameworks themselves stands in agl_ref/oracle/FRAMEWORKS.md.
 PRESETS = {
     "mpd-agl": MPD_AGL,
-    # LIFNode(tau=a, decay_input=True, v_reset=0): u = v + (x - v) / a, so decay = 1 - 1/a and the input is scaled.
+    # SpikingJelly 2.0. LIFNode(tau=a, decay_input=True, v_reset=0): u = v + (x - v) / a, so decay = 1 - 1/a and the input
+    # is scaled.
     "spikingjelly": Conventions(input_scale="1 - tau", plif="1 - tau", width="fixed", axis_order="TNC.."),
     # The same with decay_input=False: u = v - v / a + x.
     "spikingjelly-no-decay-input": Conventions(plif="1 - tau", width="fixed", axis_order="TNC.."),
+    # snnTorch 1.0. Leaky(beta): u_t = beta u_{t-1} + x_t - V_th s_{t-1}, the s of the reset detached.
+    "snntorch": _SNNTORCH,
+    # reset_mechanism="zero": u_t = beta (1 - s_{t-1}) u_{t-1} + x_t; "none" has no such factor.
+    "snntorch-zero": replace(_SNNTORCH, reset="hard"),
+    "snntorch-none": replace(_SNNTORCH, reset="none"),
+    # reset_delay=False resets at once and lets the gradient through.
+    "snntorch-no-delay": replace(_SNNTORCH, reset="soft", reset_gradient="attached"),
+    "snntorch-zero-no-delay": replace(_SNNTORCH, reset="hard", reset_gradient="attached"),
+    # Norse 1.1. LIFBoxCell(p, dt): u = v + dt tau_mem_inv (x - v), so decay = 1 - dt tau_mem_inv and the input is scaled.
+    "norse": Conventions(spike_test=">", input_scale="1 - tau", width="fixed", axis_order="TNC.."),
 }

@@ -1,4 +1,4 @@
-"""The border to other frameworks: array layouts, PyTorch state dicts and gradients. The engine itself is always "TN..C".
+"""The border to other frameworks: array layouts, PyTorch state dicts and gradients, NIR. The engine itself is always "TN..C".
 
 "TN..C"  (T, N, H, W, C) or (T, N, F)   agl_ref
 "NTC.."  (N, T, C, H, W) or (N, T, F)   the official implementation
@@ -275,3 +275,53 @@ def load_safetensors(net, path):
 def save_safetensors(net, path, names=None):
     """`state_dict_to_torch` as a .safetensors file. Needs the package safetensors; ImportError without it."""
     _safetensors().numpy.save_file(state_dict_to_torch(net, names), path)
+
+
+# --- NIR graphs -----------------------------------------------------------------------------------------------------
+
+
+def from_nir(graph, *, dt, conventions, surrogate, dtype=np.float64):
+    """A reference network of a NIR graph: a chain of Conv2d, Affine, Linear, LIF, Flatten, SumPool2d, AvgPool2d.
+
+    NIR writes a neuron as tau dv/dt = v_leak - v + r I with a spike where v > v_threshold, and leaves open how time is
+    cut into steps, how a reset acts and what stands in for the spike's derivative. All of that is said here, without a
+    default. One Euler step of length dt, with the potential counted from v_leak, is our neuron with
+
+        decay = 1 - dt / tau;   V_th = v_threshold - v_leak;   input gain = r dt / tau
+
+    Parameters
+    ----------
+    graph : nir.NIRGraph, or path of a .nir file
+        Needs the package nir if it is a path.
+    dt : float
+        Length of a timestep, in the unit of the graph's tau. snnTorch 1.0 exports with 1e-4, SpikingJelly 2.0 with its
+        argument dt; Norse 1.1 exports dt / tau_mem_inv for tau, so that the square of its dt gives the same neuron.
+    conventions : Conventions
+        `spike_test` (NIR's text says ">"), `reset`, `reset_gradient`, `input_scale` and the window; without tdBN kappa is
+        1 unless `width` is "fixed". agl_ref/oracle/FRAMEWORKS.md has the presets of each exporter.
+    surrogate : str
+        Member of the surrogate family.
+    dtype : float32 or float64
+        Of the network; weights are widened where needed, never rounded.
+
+    Returns
+    -------
+    Network
+        Each synapse and the LIF behind it is one block with the synapse's name. An Affine or Linear at the end is the
+        readout; if the end is a LIF, a readout "readout" with the identity for weight makes its spikes the logits.
+        `grads_to_torch(net, grads, names="native")` has gradients in NIR's layout.
+
+    Raises
+    ------
+    ValueError
+        One message with everything that the engine cannot express: nodes of other types, branches and loops, parameters
+        that differ within a layer, an input gain that is neither 1 nor dt / tau or not the one of `input_scale`, a hard
+        reset to another potential than v_leak, a soft one with a v_leak that is not 0, pools other than 2x2, ...
+    TypeError
+        For something that is no graph.
+    ImportError
+        For a path without the package nir.
+    """
+    from . import _nir  # here, so that the layouts above need NumPy alone
+
+    return _nir.network_of(graph, dt, conventions, surrogate, dtype)

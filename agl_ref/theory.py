@@ -367,8 +367,8 @@ def law_of_layer(gamma, beta, v_th, decay, T, conventions=MPD_AGL, alpha=1.0, la
     v_th, decay, T
         As for `theorem1`.
     conventions : Conventions
-        Reads `reset` (which exact law), `input_scale` (mu and sigma are times 1 - tau) and `norm_scale` (under "1",
-        sigma = |gamma_bar|).
+        Reads `reset` (which exact law; "soft late" has none), `input_scale` (mu and sigma are times 1 - tau) and
+        `norm_scale` (under "1", sigma = |gamma_bar|).
     alpha : float
     law : {"exact", "theorem1"}
 
@@ -390,5 +390,11 @@ def law_of_layer(gamma, beta, v_th, decay, T, conventions=MPD_AGL, alpha=1.0, la
     gain = 1.0 if conventions.input_scale == "1" else 1.0 - decay
     mu = gain * float(np.mean(beta, dtype=np.float64))
     sigma = gain * scale * abs(float(np.mean(gamma, dtype=np.float64)))
-    exact = {"hard": hard_reset, "soft": soft_reset, "none": no_reset}[conventions.reset]
+    laws = {"hard": hard_reset, "soft": soft_reset, "none": no_reset}
+    if law == "exact" and conventions.reset not in laws:
+        raise ValueError(
+            f"conventions.reset: expected one of {', '.join(map(repr, laws))} for the exact law, received "
+            f"{conventions.reset!r}; use law='theorem1' or another width rule"
+        )
+    exact = laws.get(conventions.reset)
     return (exact if law == "exact" else theorem1)(mu, sigma, decay, v_th, T)

@@ -119,7 +119,8 @@ def lif_forward(x, decay, v_th, c, ledger):
         for t in range(len(x)):
             gain = 1 if c.input_scale == "1" else 1 - decay
             leaked, current = ledger.note(decay * v), ledger.note(gain * x[(t, *i)])
-            ut = ledger.note_sum([leaked, current])
+            late = v_th * s[(t - 1, *i)] if c.reset == "soft late" and t > 0 else Fraction(0)
+            ut = ledger.note_sum([leaked, current, -late])
             st = Fraction(1 if ut > v_th or (ut == v_th and c.spike_test == ">=") else 0)
             v = ledger.note(after_reset(ut, st, v_th, c))
             u[(t, *i)], s[(t, *i)] = ut, st
@@ -133,14 +134,15 @@ def lif_backward(ds, x, u, s, decay, v_th, width, c, ledger, surrogate="rectangu
     dx = zeros(u.shape)
     ddecay, dwidth = [], [[] for _ in range(T)]
     for i in np.ndindex(*u.shape[1:]):
-        dv = Fraction(0)
+        dv = du = Fraction(0)
         for t in reversed(range(T)):
             at = (t, *i)
             z = ledger.note_sum([u[at], -v_th])
             h = surrogate_derivative(z, width[t], surrogate, c, ledger)
             reset = Fraction(0)
             if c.reset_gradient == "attached" and c.reset != "none":
-                reset = ledger.note((u[at] if c.reset == "hard" else v_th) * dv)
+                carried = du if c.reset == "soft late" else dv
+                reset = ledger.note((u[at] if c.reset == "hard" else v_th) * carried)
             total = ledger.note_sum([ds[at], -reset])
             kept = dv * (1 - s[at]) if c.reset == "hard" else dv
             du = ledger.note_sum([kept, ledger.note(total * h)])

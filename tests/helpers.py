@@ -154,15 +154,16 @@ def lif_case(T, shape, seed, c, decay=None, v_th=None, relaxed=None):
     low, high = np.array(ROLES)[role].transpose(2, 0, 1)
     u = v_th + rng.uniform(low, high) * width[:, None]
     x = np.zeros((T, n))
-    v = np.zeros(n)
+    v, late = np.zeros(n), np.zeros(n)
     gain = 1.0 if c.input_scale == "1" else 1 - decay
     for t in range(T):
-        x[t] = (u[t] - decay * v) / gain
+        x[t] = (u[t] + late - decay * v) / gain
         if relaxed is None:
             s = (u[t] >= v_th).astype(float)
         else:
             s = [naive.surrogate_primitive(z, width[t], relaxed, c) for z in u[t] - v_th]
         v = naive.after_reset(u[t], np.asarray(s), v_th, c)
+        late = v_th * np.asarray(s) if c.reset == "soft late" else late
     ds = rng.uniform(0.25, 1, (T, n)) * rng.choice([-1, 1], (T, n))
     full = (T, *shape)
     return LIFCase(x.reshape(full), ds.reshape(full), width, decay, v_th, u.reshape(full))

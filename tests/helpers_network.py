@@ -335,13 +335,14 @@ def relaxed_forward(layers, params, x, name="rectangular", rule=None, widths=Non
         kappa = width_of(layer, gamma, tau, len(x), rule) if widths is None else widths[full]
         scale = {"1/kappa": np.ones(len(x)), "1": kappa, "1/(2 kappa)": np.full(len(x), 0.5)}
         scale = scale[rule["surrogate_scale"]]
-        v = np.zeros(x.shape[1:])
+        v, late = np.zeros(x.shape[1:]), 0.0
         us, ss = [], []
         for t in range(len(x)):
-            u = tau * v + (1 - tau if rule["input_scale"] == "1 - tau" else 1.0) * x[t]
+            u = tau * v + (1 - tau if rule["input_scale"] == "1 - tau" else 1.0) * x[t] - late
             s = scale[t] * smooth_step(u - v_th, kappa[t], name)
             gate = s if gates is None else gates[full][t]
-            v = {"hard": u * (1 - gate), "soft": u - v_th * gate, "none": u}[rule["reset"]]
+            v = {"hard": u * (1 - gate), "soft": u - v_th * gate, "none": u, "soft late": u}[rule["reset"]]
+            late = v_th * gate if rule["reset"] == "soft late" else 0.0
             us.append(u)
             ss.append(s)
         sides = [kink_sides(u - v_th, k, name) for u, k in zip(us, kappa, strict=True)]

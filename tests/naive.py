@@ -80,8 +80,8 @@ def fires(u, v_th, c):
 
 
 def after_reset(u, s, v_th, c):
-    """v_t (convention 2)."""
-    return {"hard": u * (1 - s), "soft": u - v_th * s, "none": u}[c.reset]
+    """v_t (convention 2): what the leak of the next step acts on."""
+    return {"hard": u * (1 - s), "soft": u - v_th * s, "none": u, "soft late": u}[c.reset]
 
 
 def lif_forward(x, decay, v_th, c, surrogate="rectangular", relaxed_width=None, resets=None, factors=None):
@@ -95,6 +95,8 @@ def lif_forward(x, decay, v_th, c, surrogate="rectangular", relaxed_width=None, 
         v = 0.0
         for t in range(T):
             ut = drive(v, flat[t][i], decay, c)
+            if c.reset == "soft late" and t > 0:
+                ut = ut - v_th * (s[t - 1, i] if held is None else held[t - 1][i])
             if relaxed_width is None:
                 st = fires(ut, v_th, c)
             else:
@@ -113,7 +115,7 @@ def lif_backward(ds, x, u, s, decay, v_th, width, c, surrogate="rectangular"):
     ddecay_terms = []
     dwidth_terms = [[] for _ in range(T)]
     for i in range(n):
-        dv = 0.0
+        dv, du = 0.0, 0.0
         for t in range(T - 1, -1, -1):
             ut, st = us[t][i], ss[t][i]
             h = surrogate_derivative(ut - v_th, float(width[t]), surrogate, c)
@@ -122,7 +124,7 @@ def lif_backward(ds, x, u, s, decay, v_th, width, c, surrogate="rectangular"):
             if c.reset == "hard":
                 keep = 1 - st
             if c.reset_gradient == "attached":
-                total -= {"hard": ut, "soft": v_th, "none": 0.0}[c.reset] * dv
+                total -= {"hard": ut * dv, "soft": v_th * dv, "none": 0.0, "soft late": v_th * du}[c.reset]
             du = dv * keep + total * h
             v_prev = after_reset(us[t - 1][i], ss[t - 1][i], v_th, c) if t > 0 else 0.0
             if c.input_scale == "1":

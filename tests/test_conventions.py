@@ -1,10 +1,14 @@
-"""Conventions: defaults, refusals, presets."""
+"""Conventions: defaults, refusals, presets, and the page about other frameworks."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
 import agl_ref as agl
+
+PAGE = (Path(__file__).parent.parent / "agl_ref" / "oracle" / "FRAMEWORKS.md").read_text(encoding="utf-8")
 
 
 def test_the_default_is_mpd_agl_and_the_first_of_each_list():
@@ -38,3 +42,23 @@ def test_conventions_are_frozen_and_compare_by_value():
 def test_differences_name_the_fields():
     assert agl.MPD_AGL.differences(agl.Conventions(reset="soft")) == {"reset": ("hard", "soft")}
     assert agl.PRESETS["spikingjelly"].input_scale == "1 - tau"
+
+
+def test_the_choices_that_the_search_leaves_out_are_allowed_all_the_same():
+    known, allowed = agl.Conventions.known_choices(), agl.Conventions.choices()
+    left_out = {(field, value) for field in allowed for value in set(allowed[field]) - set(known[field])}
+    assert left_out == {("width", "exact"), ("width", "empirical")}
+
+
+def test_the_page_about_frameworks_names_every_preset_and_no_other():
+    rows = [
+        line.split("|")[2] for line in PAGE.splitlines() if re.match(r"\| (SpikingJelly|snnTorch|Norse|\.\.\.) ", line)
+    ]
+    named = {name for cell in rows for name in re.findall(r"`([a-z-]+)`", cell)} & set(agl.PRESETS)
+    assert named == set(agl.PRESETS) - {"mpd-agl"}
+
+
+def test_the_code_of_the_page_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    exec(compile(code, "FRAMEWORKS.md", "exec"), {})
+    assert int(capsys.readouterr().out.split()[0]) > 0

@@ -21,6 +21,9 @@ VARIANTS = {
     "none": {"reset": "none"},
     "detached": {"reset_gradient": "detached"},
     "soft detached": {"reset": "soft", "reset_gradient": "detached"},
+    "soft late": {"reset": "soft late"},
+    "soft late detached": {"reset": "soft late", "reset_gradient": "detached"},
+    "soft late, input 1-tau": {"reset": "soft late", "input_scale": "1 - tau"},
     "edge <=": {"window_edge": "<="},
     "scale 1": {"surrogate_scale": "1"},
     "scale 1/2k": {"surrogate_scale": "1/(2 kappa)"},
@@ -112,6 +115,23 @@ HAND = {
         [0, 1, 1, 0],
         [2.75, 3.5, 3, 0],
         1.25,
+    ),
+    "soft late": (
+        # u_3 = 5/16 + 1/2 - 1/2; du_3 = 3; du_2 = 3/2 + (2 - 1/2 3); du_1 = 1 + (1 - 1/2 2); ddecay = 2 1/4 + 3 5/8
+        {"reset": "soft late"},
+        1.0,
+        [0.25, 0.625, 0.3125, -0.09375],
+        [0, 1, 0, 0],
+        [1, 2, 3, 0],
+        2.375,
+    ),
+    "soft late detached": (
+        {"reset": "soft late", "reset_gradient": "detached"},
+        1.0,
+        [0.25, 0.625, 0.3125, -0.09375],
+        [0, 1, 0, 0],
+        [2.75, 3.5, 3, 0],
+        2.75,
     ),
     "kappa 1/2, strict edge": (
         # |u_1 - V_th| = 1/4 = kappa / 2 exactly
@@ -353,7 +373,7 @@ def test_lif_has_the_bits_of_exact_rationals(c, surrogate, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
+@pytest.mark.parametrize("reset", ["hard", "soft", "none", "soft late"])
 def test_lif_over_several_chunks_has_the_bits_of_exact_rationals(reset, dtype):
     c = agl.Conventions(reset=reset)
     case = dyadic_case(2, CHUNK + 3, 2, seed=7, dtype=dtype)
@@ -435,7 +455,7 @@ def test_relaxed_lif_gradients_are_central_differences(c, surrogate):
 
 
 @each_surrogate
-@pytest.mark.parametrize("variant", ["flows", "soft", "none", "detached", "scale 1", "scale 1/2k"])
+@pytest.mark.parametrize("variant", ["flows", "soft", "soft late", "none", "detached", "scale 1", "scale 1/2k"])
 def test_relaxed_dwidth_is_a_central_difference(variant, surrogate):
     c = replace(CONVENTIONS[variant], width_gradient="flows")
     case, cache, grads = relaxed_case(c, surrogate)
@@ -506,7 +526,7 @@ def test_decay_zero_has_no_memory():
 
 
 def test_v_is_the_membrane_potential_after_reset():
-    for reset in ("hard", "soft", "none"):
+    for reset in ("hard", "soft", "none", "soft late"):
         c = agl.Conventions(reset=reset)
         case = helpers.lif_case(4, (5,), seed=14, c=c)
         _, cache, _ = engine(case, c)

@@ -411,3 +411,12 @@ def test_law_of_layer_refuses():
     helpers.assert_refused(lambda: theory.law_of_layer(good, good, 0.5, 0.2, 3, alpha=0.0), "alpha")
     helpers.assert_refused(lambda: theory.law_of_layer(good, good, 0.5, 0.2, 3, law="theorem2"), "law")
     helpers.assert_refused(lambda: theory.law_of_layer(good, good, 0.5, 0.2, 3, conventions="hard"), "conventions")
+
+
+@pytest.mark.parametrize("call", [agl.exact_width, agl.theory.law_of_layer], ids=["exact_width", "law_of_layer"])
+def test_a_reset_without_an_exact_law_is_refused(call):
+    c = agl.Conventions(reset="soft late")
+    gamma, beta = np.ones(2), np.zeros(2)
+    helpers.assert_refused(lambda: call(gamma, beta, 0.5, 0.5, 3, c), "conventions.reset", "'soft late'", "'hard'")
+    law = agl.theory.law_of_layer(gamma, beta, 0.5, 0.5, 3, c, law="theorem1")
+    helpers.assert_equal(law.std, agl.theory.theorem1(0.0, 0.5, 0.5, 0.5, 3).std)

@@ -100,6 +100,8 @@ class Candidate:
         before = np.zeros(x.shape[1:], self.dtype)
         for t in range(len(x)):
             u[t] = self.charge(before, x, t, tau)
+            if self.conventions.reset == "soft late" and t > 0:
+                u[t] = u[t] - threshold * s[t - 1]
             s[t] = self.fire(u[t], threshold)
             v[t] = before = self.reset(u[t], s[t], threshold)
         return Neurons(x, u, s, v, float(decay), float(v_th))
@@ -193,7 +195,8 @@ class Candidate:
         for t in self.reverse_times(len(ds)):
             kappa = self.kappa_at(width, t)
             h = self.derivative(fwd.u[t], threshold, kappa)
-            ds_total = ds[t] - self.through_reset(fwd, t, dv)
+            late = self.conventions.reset == "soft late" and t + 1 < len(ds)
+            ds_total = ds[t] - self.through_reset(fwd, t, du[t + 1] if late else dv)
             du[t] = self.carry(fwd, t, dv) + ds_total * h
             if self.conventions.width_gradient == "flows" and kappa > 0:
                 dwidth[t] = -self.sum(ds_total * h * ((fwd.u[t] - threshold) / kappa))

@@ -5,7 +5,7 @@ A description is what JSON can hold, one dict per layer:
     {"kind": "block", "name": "conv1", "synapse": "conv" or "linear", "stride": 1, "padding": 1,
      "norm": {"alpha": 1.0, "eps": 1e-5} or None, "neuron": "lif" or "plif", "decay": 0.2, "v_th": 0.5}
     {"kind": "residual", "name": "res1", "body": [blocks], "shortcut": block or None}
-    {"kind": "pool"}, {"kind": "global_pool"}, {"kind": "flatten"}, {"kind": "readout", "name": "fc"}
+    {"kind": "pool"}, {"kind": "sum_pool"}, {"kind": "global_pool"}, {"kind": "flatten"}, {"kind": "readout", "name": "fc"}
 
 Parameters stay outside, in a dict by the network's own names. Every array that is computed is handed to `observe` under
 the oracle's names (conv1.x, conv1.u, ..., logits, dlogits, conv1.ds, ..., grad_conv1.weight), in the order of computation,
@@ -59,7 +59,7 @@ def _describe(layer):
         }
     if kind == "Readout":
         return {"kind": "readout", "name": layer.name}
-    kinds = {"AvgPool": "pool", "GlobalAvgPool": "global_pool", "Flatten": "flatten"}
+    kinds = {"AvgPool": "pool", "SumPool": "sum_pool", "GlobalAvgPool": "global_pool", "Flatten": "flatten"}
     if kind not in kinds:
         raise TypeError(f"net: expected layers of agl_ref.blocks, received {kind}; describe the layer yourself")
     return {"kind": kinds[kind]}
@@ -125,6 +125,8 @@ class CandidateNetwork:
             return ops.add(y, side), Walked(x, inner=tuple(inner))
         if kind == "readout":
             return ops.linear_forward(x, *self._weights(layer["name"])), Walked(x)
+        if kind == "sum_pool":
+            return 4 * ops.pool_forward(x), Walked(x)
         forward = {"pool": ops.pool_forward, "global_pool": ops.global_pool_forward, "flatten": ops.flatten}[kind]
         return forward(x), Walked(x)
 
@@ -187,6 +189,8 @@ class CandidateNetwork:
             return body + side
         if kind == "readout":
             return self._synapse_backward(layer["name"], d, own.x, None)
+        if kind == "sum_pool":
+            return 4 * ops.pool_backward(d, own.x.shape)
         backward = {"pool": ops.pool_backward, "global_pool": ops.global_pool_backward, "flatten": ops.unflatten}[kind]
         return backward(d, own.x.shape)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..blocks import PLIF, AvgPool, Flatten, GlobalAvgPool, Readout, Residual
+from ..blocks import PLIF, AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SumPool
 from . import replay as ops
 from .tolerance import (
     BITS,
@@ -105,7 +105,7 @@ def width_error(width, p, norm, conventions, e_tau, dtype):
 def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
     """Carry the current's error through the leak, and measure the distances. Returns Margins."""
     scaled = p.conventions.input_scale == "1 - tau"
-    soft = p.conventions.reset == "soft"
+    soft, late = p.conventions.reset == "soft", p.conventions.reset == "soft late"
     e_tau, e_threshold = leak_error(p, dtype), float(input_error(np.array(p.v_th), dtype))
     gain = 1 - p.decay if scaled else 1.0
     e_x = np.broadcast_to(np.asarray(e_x, np.float64), x.shape)
@@ -115,7 +115,8 @@ def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
         e_kept = p.decay * carried + e_tau * np.abs(v)
         rounding = ops._potential_size(p.decay * v, gain * x[t], v, x[t], scaled, BITS[dtype])()
         current = gain * e_x[t] + ((e_tau + 2) * np.abs(x[t]) if scaled else 0.0)
-        e_u[t] = SECOND_ORDER * (e_kept + current + rounding)
+        e_late = (e_threshold + np.abs(u[t])) * s[t - 1] if late and t > 0 else 0.0
+        e_u[t] = SECOND_ORDER * (e_kept + current + rounding + e_late)
         v = ops.after_reset(u[t], s[t], p)
         if p.conventions.reset == "hard":
             carried = e_u[t] * (1 - s[t])
@@ -156,8 +157,9 @@ class NetworkMargins:
 
     def _layer(self, layer, x, e):
         if isinstance(layer, AvgPool):
+            times = 4.0 if isinstance(layer, SumPool) else 1.0
             e = ops.pool_forward(self.exact, e) + self._rounding(x, 4)
-            return ops.pool_forward(self.exact, x), e
+            return times * ops.pool_forward(self.exact, x), times * e
         if isinstance(layer, GlobalAvgPool):
             area = x.shape[-3] * x.shape[-2]
             divided = 0.0 if is_power_of_two(np.array(area)) else np.abs(x.mean(axis=(-3, -2)))

@@ -2,11 +2,24 @@
 
 import numpy as np
 
-from ..blocks import LIF, PLIF, AvgPool, Conv2d, Flatten, GlobalAvgPool, Linear, Readout, Residual, SpikingBlock, TdBN
+from ..blocks import (
+    LIF,
+    PLIF,
+    AvgPool,
+    Conv2d,
+    Flatten,
+    GlobalAvgPool,
+    Linear,
+    Readout,
+    Residual,
+    SpikingBlock,
+    SumPool,
+    TdBN,
+)
 from ..conventions import Conventions
 from ..network import Network
 
-_PLAIN = {"pool": AvgPool, "global_pool": GlobalAvgPool, "flatten": Flatten}
+_PLAIN = {"pool": AvgPool, "sum_pool": SumPool, "global_pool": GlobalAvgPool, "flatten": Flatten}
 
 
 def network_of(meta, inputs, conventions):

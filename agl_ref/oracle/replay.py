@@ -195,6 +195,9 @@ def neuron_forward(r, x, p, tau):
     for t in range(len(x)):
         kept, current = tau * last, gain * x[t]
         u[t] = r(kept + current, _potential_size(kept, current, last, x[t], scaled, r.bits))
+        if p.conventions.reset == "soft late" and t > 0:
+            late = u[t] - p.v_th * p.s[t - 1]
+            u[t] = r(late, lambda late=late, s=p.s[t - 1]: np.abs(late) * s)
         free = after_reset(u[t], p.s[t], p)
         soft = p.conventions.reset == "soft"
         last = v[t] = r(free, (lambda free=free, s=p.s[t]: np.abs(free) * s) if soft else (lambda: 0.0))
@@ -256,11 +259,12 @@ def neuron_backward(r, ds, x, u, v, width, p, tau):
     c = p.conventions
     T = len(u)
     h = slopes(r, u, width, p)
-    through = u if c.reset == "hard" else np.full_like(u, p.v_th if c.reset == "soft" else 0.0)
+    through = u if c.reset == "hard" else np.full_like(u, 0.0 if c.reset == "none" else p.v_th)
     du, total = np.empty_like(u), np.empty_like(u)
     dv = np.zeros(u.shape[1:])
     for t in reversed(range(T)):
-        reset = through[t] * dv if c.reset_gradient == "attached" else np.zeros_like(dv)
+        carried = du[t + 1] if c.reset == "soft late" and t + 1 < T else dv
+        reset = through[t] * carried if c.reset_gradient == "attached" else np.zeros_like(dv)
         total[t] = ds[t] - reset
         kept = dv * (1 - p.s[t]) if c.reset == "hard" else dv
         passed = total[t] * h[t]

@@ -6,7 +6,7 @@ name, for `tolerance.spread`.
 
 import numpy as np
 
-from ..blocks import PLIF, AvgPool, Flatten, GlobalAvgPool, Readout, Residual
+from ..blocks import PLIF, AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SumPool
 from ..neuron import dw_from_ddecay
 from ..width import width_gradient
 from . import replay as ops
@@ -125,7 +125,7 @@ class NetworkReplay:
             self.states[layer.name] = ops.Synapse(*(_given(r, layer.params.get(key)) for key in ("weight", "bias")))
             return ops.synapse_forward(r, x, self.states[layer.name])
         if isinstance(layer, AvgPool):
-            return ops.pool_forward(r, x)
+            return ops.pool_forward(r, x) * (4.0 if isinstance(layer, SumPool) else 1.0)
         if isinstance(layer, GlobalAvgPool):
             return ops.global_pool_forward(r, x)
         if isinstance(layer, Flatten):
@@ -180,7 +180,7 @@ class NetworkReplay:
         if isinstance(layer, Readout):
             return self._synapse_backward(r, layer.name, d, x, self.states[layer.name])
         if isinstance(layer, AvgPool):
-            return ops.pool_backward(r, d, x.shape)
+            return ops.pool_backward(r, d, x.shape) * (4.0 if isinstance(layer, SumPool) else 1.0)
         if isinstance(layer, GlobalAvgPool):
             return ops.global_pool_backward(r, d, x.shape)
         if isinstance(layer, Flatten):

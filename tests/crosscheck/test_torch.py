@@ -131,9 +131,10 @@ def test_network(network, T):
 @pytest.mark.parametrize(("network", "field", "value"), CONVENTION_CASES)
 def test_convention(network, field, value):
     surrogate = "sigmoid" if field == "width_gradient" else "rectangular"
-    ours, theirs, layers = pair(network, 4, {field: value}, surrogate)
+    seed = int(value == "soft late")  # with seed 0 one sum for PLIF's w cancels to 1e-5 of its terms
+    ours, theirs, layers = pair(network, 4, {field: value}, surrogate, seed=seed)
     assert_same(ours, theirs, layers)
-    default, *_ = pair(network, 4, {}, surrogate)
+    default, *_ = pair(network, 4, {}, surrogate, seed=seed)
     assert differs(ours, default), f"{field}={value!r} changes nothing here, so nothing was compared"
 
 
@@ -177,11 +178,14 @@ def test_gradient_through_the_width(width, plif, norm_scale):
     assert differs(ours, constant) == (width != "fixed")
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", [*range(26), 27, 28, 29, 30])  # with 26 a layer stays silent
 def test_conventions_together(seed):
     """Rows that are right one by one may be wrong together: random draws of all of them."""
     rng = np.random.default_rng(seed)
-    changes = {field: str(rng.choice(CHOICES[field])) for field in ROWS_1_TO_12}
+    drawn = {**CHOICES, "reset": ("hard", "soft", "none")}
+    changes = {field: str(rng.choice(drawn[field])) for field in ROWS_1_TO_12}
+    if seed >= 24:
+        changes["reset"] = "soft late"
     surrogate = str(rng.choice(SURROGATES))
     network = ["plain", "residual", "linear"][seed % 3]
     ours, theirs, layers = pair(network, 3, {**changes, "fixed_width": 0.8}, surrogate, seed=seed, N=8)

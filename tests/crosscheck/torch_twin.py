@@ -128,11 +128,11 @@ class Neuron(NamedTuple):
 
 def neuron(x, tau, kappa, v_th, name="rectangular", rule=DEFAULTS):
     """LIF over x (T, ...) with a leak tau (a tensor, learnable or not) and one width for each timestep."""
-    v = torch.zeros_like(x[0])
+    v, late = torch.zeros_like(x[0]), 0
     scale = 1 - tau if rule["input_scale"] == "1 - tau" else 1
     us, ss, vs = [], [], []
     for t in range(x.shape[0]):
-        u = tau * v + scale * x[t]
+        u = tau * v + scale * x[t] - late
         s = Spike.apply(u, kappa[t], v_th, name, rule)
         gate = s.detach() if rule["reset_gradient"] == "detached" else s
         if rule["reset"] == "hard":
@@ -141,6 +141,7 @@ def neuron(x, tau, kappa, v_th, name="rectangular", rule=DEFAULTS):
             v = u - v_th * gate
         else:
             v = u
+            late = v_th * gate if rule["reset"] == "soft late" else 0
         us.append(u)
         ss.append(s)
         vs.append(v)
