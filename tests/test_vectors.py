@@ -11,6 +11,7 @@ from pathlib import Path
 
 import exact
 import exact_vectors
+import jsonschema
 import numpy as np
 import pytest
 
@@ -84,7 +85,6 @@ def test_ops_networks_conventions_and_dtypes_are_all_there():
 
 
 def test_schema_and_size():
-    jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((vectors.FOLDER.parent / "schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
