@@ -85,7 +85,7 @@ def test_the_readme_counts_the_mutants():
         (["identify", "cut.npz", "--case", "lif-grid"], "cut.npz"),
         (["identify", "shape.npz", "--case", "lif-grid"], "(2, 3)"),
         (["identify", "nan.npz", "--case", "lif-grid"], "finite"),
-        (["identify", "name.npz", "--case", "lif-grid"], "unknown array"),
+        (["identify", "name.npz", "--case", "lif-grid"], "unknown name"),
     ],
 )
 def test_bad_input_of_identify_is_one_line_and_code_3(argv, words, tmp_path, monkeypatch, capsys):

@@ -36,7 +36,9 @@ def add_parsers(commands):
 def _identify(args):
     from .dump import load_dump
     from .identify import identify_case
+    from .vectors import load_case
 
+    load_case(args.case)  # refuses a file that is not the published one
     found = identify_case(args.case, load_dump(args.dump), args.dtype, args.seconds)
     print(json.dumps(found.to_json()) if args.json else found)
     return 0 if found.base in found.matches and found.surrogate == found.own_surrogate else 1

@@ -267,7 +267,7 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
     from .reference import reference
 
     problem = NetworkProblem.of_network(net, x, labels, loss, training)
-    dtype = dtype_of(theirs) if dtype is None else dtype
+    dtype = dtype_of(theirs, dtype)
 
     def confirm(conventions, surrogate, arrays):
         other = Network(net.layers, net.input_shape, conventions, surrogate)
@@ -297,7 +297,7 @@ def identify_case(case, theirs, dtype=None, seconds=60.0):
 
     case = definition(case)
     problem = problem_of(case_inputs(case))
-    dtype = dtype_of(theirs) if dtype is None else dtype
+    dtype = dtype_of(theirs, dtype)
 
     def confirm(conventions, surrogate, arrays):
         meta = {**case.meta, "surrogate": surrogate}
