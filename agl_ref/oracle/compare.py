@@ -18,7 +18,7 @@ from .report import Report
 _SMALLEST = {"float64": 2.0**-1022, "float16": 2.0**-14}  # normal numbers; 2^-126 for the others
 
 
-def compare(reference, theirs, dtype=None, force=(), layout="TN..C"):
+def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True):
     """Judge an implementation's arrays against the reference.
 
     Parameters
@@ -34,6 +34,8 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C"):
         Replay the reference's backward pass from these values of `theirs` first (teacher forcing).
     layout : {"TN..C", "NT..C", "TNC..", "NTC.."}
         Of `theirs`; with channels first, weights are (C_out, C_in, kh, kw) and (F_out, F_in).
+    guess : bool
+        Whether a FAIL comes with a guess at the cause, which tries every known wrong rule.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C"):
             raise ValueError(
                 "dump: expected something to judge beside the forced values, received none; dump the gradients"
             )
-    return _Judge(reference, arrays, dtype).report(forced)
+    return _Judge(reference, arrays, dtype).report(forced, guess)
 
 
 def collect(reference, theirs, layout="TN..C"):
@@ -163,7 +165,7 @@ class _Judge:
         excused = self.explained(name, self.seeds)
         return "FAIL" if (off & ~excused).any() else "AMBIGUOUS"
 
-    def report(self, forced=()):
+    def report(self, forced=(), guess=True):
         ref = self.reference
         verdicts = {name: self.verdict(name) for name in self.off}
         found = set(verdicts.values())
@@ -177,7 +179,10 @@ class _Judge:
                    "flips": {name: int(mask.sum()) for name, mask in self.seeds.items()}}  # fmt: skip
         if verdict == "FAIL":
             details["first_failure"] = self.first({name for name, v in verdicts.items() if v == "FAIL"})
-            details["cause"] = guess_cause(ref, self.arrays, self.off, details["first_failure"])
+            rules = None if forced else self.tolerance  # a replayed backward pass is no run of the case
+            first_failure = details["first_failure"]
+            args = (ref, self.arrays, self.off, first_failure, rules, self.unit)
+            details["cause"] = guess_cause(*args) if guess else None
         return Report(ref.id, verdict, verdicts, list(verdicts), missing, self.dtype, first, details)
 
     def _worst(self, name):

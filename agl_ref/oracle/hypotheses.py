@@ -1,0 +1,161 @@
+"""Which single wrong rule gives the arrays that failed: every mutant of the zoo is run on the case and compared. NumPy alone.
+
+A rule is named only if it gives the first array that failed, all elements of it, within rounding. If it gives the later
+arrays too, it is the whole story; if not, there is more than one fault, and it is the first.
+"""
+
+import time
+from functools import cache
+
+import numpy as np
+
+from ..conventions import Conventions
+from .bugs import THREADS
+from .candidate import Candidate
+from .dump import LAYOUTS, fits_layout, to_reference_layout
+from .identification import WHAT
+from .mutants import zoo
+from .problems import problem_of
+
+LARGEST = 2_000_000  # values in a reference; more take too long for a guess
+SECONDS = 5.0
+NAMED = 3  # rules that give the same arrays; more are no answer
+BLOCKS = (32, 64, 128, 256, 512, 2 * THREADS, 4 * THREADS)  # sizes of a thread block, beside that of the zoo's own bugs
+_SLACK = 8  # in units of the reference's bounds, which were derived for the right rule
+_ULPS = 256  # of an array's magnitude, where the reference is exact and the wrong rule is not
+
+
+class _Stop(Exception):
+    """The candidate's array is not the implementation's."""
+
+
+class _Given:
+    """The implementation's arrays, and how near a candidate's must be to count as the same."""
+
+    def __init__(self, reference, arrays, tolerance, unit, first):
+        self.reference, self.arrays, self.first = reference, arrays, first
+        self.tolerance, self.unit = tolerance, unit
+        self.names = [name for name in reference.arrays if name in arrays]
+        self.early = self.names[: self.names.index(first) + 1]
+
+    def agrees(self, name, array):
+        """Whether a candidate's array is the implementation's, and clearly nearer to it than the reference's is."""
+        theirs, ours = self.arrays[name], self.reference.arrays[name]
+        array = np.asarray(array, np.float64)
+        if array.shape != theirs.shape:
+            return False
+        error = np.abs(array - theirs)
+        magnitude = np.max(np.abs(theirs), initial=0.0)
+        if not (error <= _SLACK * self.tolerance[name] + _ULPS * self.unit * magnitude).all():
+            return False
+        off = np.abs(ours - theirs) > self.tolerance[name]
+        return bool((10 * error[off] <= np.abs(ours - theirs)[off]).all())
+
+    def score(self, problem, ops):
+        """How many arrays agree, or None if one up to the first failure does not."""
+        made = {}
+
+        def observe(name, array, magnitude):
+            if name in self.early and not self.agrees(name, array):
+                raise _Stop
+            made[name] = array
+
+        try:
+            with np.errstate(all="ignore"):
+                problem.finish(ops, problem.forward(ops, observe), observe)
+        except _Stop:
+            return None
+        if self.first not in made:
+            return None
+        agreeing = [name for name in self.names if name in made and self.agrees(name, made[name])]
+        return len(agreeing), next((name for name in self.names if name not in agreeing), None)
+
+
+def explain(reference, arrays, tolerance, unit, first):
+    """The wrong rules that give these arrays, as a sentence, or None.
+
+    Parameters
+    ----------
+    reference : Reference
+    arrays, tolerance : {name: ndarray}
+        The implementation's, and what the comparison allowed.
+    unit : float
+        Unit roundoff of the dtype.
+    first : str
+        Name of the first array that failed.
+    """
+    turned = _other_layout(reference, arrays, tolerance)
+    if turned:
+        return turned
+    if sum(a.size for a in reference.arrays.values()) > LARGEST or not reference.inputs:
+        return None
+    given, problem = _Given(reference, arrays, tolerance, unit, first), problem_of(reference)
+    conventions, end = Conventions(**reference.conventions), time.monotonic() + SECONDS
+    found = []
+    for text, build in _hypotheses(problem, conventions, first):
+        if time.monotonic() > end:
+            return None  # what was not tried might explain more
+        ops = build()
+        score = None if ops is None else given.score(problem, ops)
+        if score is not None:
+            found.append((*score, text))
+    if not found:
+        return None
+    most = max(agreeing for agreeing, _, _ in found)
+    texts = [text for agreeing, _, text in found if agreeing == most]
+    if len(texts) > NAMED:
+        return None
+    beyond = next(beyond for agreeing, beyond, _ in found if agreeing == most)
+    more = (
+        f"; that does not give {beyond}: there is more than one fault, or a spike flips in rounding" if beyond else ""
+    )
+    return ", or: ".join(texts) + more
+
+
+def _hypotheses(problem, conventions, first):
+    """(sentence, function that builds the Candidate or gives None); conventions before the bugs that equal them."""
+    surrogate, irrelevant = problem.surrogate, problem.irrelevant()
+    for mutant in sorted(zoo(), key=lambda mutant: mutant.kind == "bug"):
+        if mutant.field == "axis_order" or mutant.field in irrelevant:
+            continue
+        text = _lowered(mutant.effect.rstrip("."))
+        if mutant.kind == "convention":
+            own = getattr(conventions, mutant.field)
+            text = f"conventions.{mutant.field} is {mutant.value!r} where the case has {own!r} ({WHAT[mutant.field]})"
+        yield text, lambda mutant=mutant: mutant.build(np.float64, conventions, surrogate)
+    if first.startswith("grad_"):
+        for size in BLOCKS:
+            text = f"the sum reaches over the first {size} terms only: one thread block"
+            yield text, lambda size=size: _one_block(size)(np.float64, conventions, surrogate)
+
+
+@cache
+def _one_block(size):
+    """A Candidate whose sums over neurons and rows stop after `size` of them."""
+
+    class OneBlock(Candidate):
+        def sum_decay(self, terms):
+            return super().sum_decay(terms.reshape(len(terms), -1)[:, :size])
+
+        def dweight(self, rows, dy):
+            return super().dweight(rows[:size], dy[:size])
+
+    return OneBlock
+
+
+def _other_layout(reference, arrays, tolerance):
+    """All arrays are right in another layout of the same shapes."""
+    shapes = {name: reference.arrays[name].shape for name in arrays}
+    for layout in LAYOUTS[1:]:
+        if not all(fits_layout(name, array, shapes[name], layout) for name, array in arrays.items()):
+            continue
+        turned = {name: to_reference_layout(name, array, shapes[name], layout) for name, array in arrays.items()}
+        if all((np.abs(a - reference.arrays[name]) <= tolerance[name]).all() for name, a in turned.items()):
+            return f"the arrays are in the layout {layout}, in which all of them are right: pass --layout {layout}"
+    return None
+
+
+def _lowered(text):
+    """A sentence's beginning inside another; names keep their capitals."""
+    first = text.split()[0]
+    return text if any(letter.isupper() for letter in first[1:]) else text[0].lower() + text[1:]
