@@ -12,7 +12,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
 coverage: $(VENV)/.installed-test
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --cov --cov-fail-under=95 tests agl_ref --ignore=tests/crosscheck
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n 2 --cov --cov-fail-under=95 tests agl_ref --ignore=tests/crosscheck
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet ruff==0.17.6
