@@ -10,10 +10,11 @@ from agl_ref import Conventions
 from agl_ref.oracle import compare, load_case
 from agl_ref.oracle.bugs import BUGS
 from agl_ref.oracle.candidate import Candidate
-from agl_ref.oracle.hypotheses import _lowered, _one_block, explain
+from agl_ref.oracle.hypotheses import _lowered, explain
 from agl_ref.oracle.mutants import kills, zoo
 from agl_ref.oracle.problems import problem_of
 from agl_ref.oracle.selftest import stored
+from agl_ref.oracle.slips import SLIPS, one_block
 
 RULES = [_lowered(mutant.effect.rstrip(".")) for mutant in zoo() if mutant.kind == "bug"]
 
@@ -107,7 +108,7 @@ def test_a_few_arrays_are_enough():
 @pytest.mark.parametrize("size", [64, 256, 2048])
 def test_other_thread_blocks(size):
     reference = load_case("lif-many-neurons")
-    report = report_on(reference, _one_block(size)(np.float32, own_rules(reference)))
+    report = report_on(reference, one_block(size)(np.float32, own_rules(reference)))
     assert f"over the first {size} terms only: one thread block" in report.details["cause"]
 
 
@@ -158,3 +159,73 @@ def test_time_is_limited(monkeypatch):
     assert explain(reference, arrays, exact, 2.0**-24, "du") is None
     monkeypatch.setattr("agl_ref.oracle.hypotheses.LARGEST", 10)
     assert explain(reference, arrays, exact, 2.0**-24, "du") is None
+
+
+@pytest.mark.parametrize("slip", SLIPS, ids=lambda slip: slip.__name__)
+def test_the_guess_on_a_slip_is_right(slip):
+    """Slips are no mutants of the zoo, but the golden cases kill them too."""
+    words, named = _lowered(" ".join(slip.__doc__.split()).rstrip(".")), 0
+    for case in ("lif-hard-attached", "lif-realistic", "lif-adaptive", "lif-image"):
+        report = report_on(load_case(case), slip(np.float32, own_rules(load_case(case))))
+        if report.verdict == "FAIL":
+            assert words in report.details["cause"], case
+            named += 1
+    assert named
+
+
+def hand_written(case, fault):
+    """A float32 neuron that shares no line with the Candidate, with a fault."""
+    x, ds, width = (case.inputs[name].astype(np.float32) for name in ("x", "ds", "width"))
+    tau, v_th, T = np.float32(case.meta["decay"]), np.float32(case.meta["v_th"]), len(x)
+    u, s, v, du = (np.zeros_like(x) for _ in range(4))
+    for t in range(T):
+        before = v[t - 1] if t else 0 * x[0]
+        u[t] = (tau * tau if fault == "leak twice" else tau) * before + x[t]
+        s[t] = u[t] >= (2 if fault == "threshold 2 V_th" else 1) * v_th
+        if fault == "refractory" and t:
+            s[t] *= 1 - s[t - 1]
+        v[t] = u[t] - s[t] * (u[t] - v_th if fault == "reset to V_th" else u[t])
+    dv = 0 * x[0]
+    for t in range(T)[::-1]:
+        kappa = width[0] if fault == "first width" else width[t]
+        h = (np.abs(u[t] - v_th) * 2 < kappa) / kappa
+        reset = {"detached": 0 * dv, "V_th through the reset": v_th * dv}.get(fault, u[t] * dv)
+        du[t] = (ds[t] - reset) * h + (dv if fault == "carry not cut" else dv * (1 - s[t]))
+        if fault == "clipped":
+            du[t] = du[t].clip(-0.2, 0.2)
+        dv = du[t] if fault == "carry without tau" else tau * du[t]
+    before = x if fault == "decay of x" else np.concatenate([0 * v[:1], v[:-1]])
+    return {"u": u, "s": s, "v": v, "du": du, "grad_x": du, "grad_decay": np.float32((du * before).sum(dtype=float))}
+
+
+@pytest.mark.parametrize("case", ["lif-hard-attached", "lif-image"])
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (None, None),
+        ("detached", "reset_gradient is 'detached'"),
+        ("leak twice", "leaks by tau^2"),
+        ("reset to V_th", "reset to V_th instead of 0"),
+        ("first width", "kappa_1 is used at every timestep"),
+        ("V_th through the reset", "takes V_th for u_t"),
+        ("carry not cut", "the factor 1 - s_t is missing"),
+        ("carry without tau", "not multiplied by tau"),
+        ("decay of x", "pairs du_t with x_t"),
+        ("refractory", ""),  # what nobody knows is given no rule
+        ("threshold 2 V_th", ""),
+        ("clipped", ""),
+    ],
+)
+def test_an_implementation_of_another_hand(case, fault, words):
+    reference = load_case(case)
+    report = compare(reference, hand_written(reference, fault), dtype="float32")
+    if fault is None:
+        assert report.verdict == "PASS"
+        return
+    cause = report.details["cause"]
+    assert report.verdict == "FAIL"
+    if words:
+        assert words in cause
+    else:
+        slips = [_lowered(" ".join(cls.__doc__.split()).rstrip(".")) for cls in SLIPS]
+        assert not any(rule in (cause or "") for rule in [*RULES, *slips, "conventions."])

@@ -5,22 +5,20 @@ arrays too, it is the whole story; if not, there is more than one fault, and it 
 """
 
 import time
-from functools import cache
 
 import numpy as np
 
 from ..conventions import Conventions
-from .bugs import THREADS
-from .candidate import Candidate
 from .dump import LAYOUTS, fits_layout, to_reference_layout
 from .identification import WHAT
 from .mutants import zoo
 from .problems import problem_of
+from .slips import BLOCKS, SLIPS, one_block
 
 LARGEST = 2_000_000  # values in a reference; more take too long for a guess
 SECONDS = 5.0
 NAMED = 3  # rules that give the same arrays; more are no answer
-BLOCKS = (32, 64, 128, 256, 512, 2 * THREADS, 4 * THREADS)  # sizes of a thread block, beside that of the zoo's own bugs
+EVIDENCE = 3  # wrong elements of an activation that a rule must explain; one or two fit too many rules
 _SLACK = 8  # in units of the reference's bounds, which were derived for the right rule
 _ULPS = 256  # of an array's magnitude, where the reference is exact and the wrong rule is not
 
@@ -89,6 +87,9 @@ def explain(reference, arrays, tolerance, unit, first):
         return turned
     if sum(a.size for a in reference.arrays.values()) > LARGEST or not reference.inputs:
         return None
+    wrong = np.abs(arrays[first] - reference.arrays[first]) > tolerance[first]
+    if wrong.ndim > 1 and np.count_nonzero(wrong) < EVIDENCE:
+        return None
     given, problem = _Given(reference, arrays, tolerance, unit, first), problem_of(reference)
     conventions, end = Conventions(**reference.conventions), time.monotonic() + SECONDS
     found = []
@@ -123,24 +124,13 @@ def _hypotheses(problem, conventions, first):
             own = getattr(conventions, mutant.field)
             text = f"conventions.{mutant.field} is {mutant.value!r} where the case has {own!r} ({WHAT[mutant.field]})"
         yield text, lambda mutant=mutant: mutant.build(np.float64, conventions, surrogate)
+    for cls in SLIPS:
+        text = _lowered(" ".join(cls.__doc__.split()).rstrip("."))
+        yield text, lambda cls=cls: cls(np.float64, conventions, surrogate)
     if first.startswith("grad_"):
         for size in BLOCKS:
             text = f"the sum reaches over the first {size} terms only: one thread block"
-            yield text, lambda size=size: _one_block(size)(np.float64, conventions, surrogate)
-
-
-@cache
-def _one_block(size):
-    """A Candidate whose sums over neurons and rows stop after `size` of them."""
-
-    class OneBlock(Candidate):
-        def sum_decay(self, terms):
-            return super().sum_decay(terms.reshape(len(terms), -1)[:, :size])
-
-        def dweight(self, rows, dy):
-            return super().dweight(rows[:size], dy[:size])
-
-    return OneBlock
+            yield text, lambda size=size: one_block(size)(np.float64, conventions, surrogate)
 
 
 def _other_layout(reference, arrays, tolerance):
