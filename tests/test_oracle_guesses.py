@@ -119,6 +119,8 @@ def test_a_layout_that_no_shape_shows():
     report = compare(reference, turned, dtype="float32")
     assert report.verdict == "FAIL" and "--layout NT..C" in report.details["cause"]
     assert compare(reference, turned, dtype="float32", layout="NT..C").verdict == "PASS"
+    report = compare(reference, reference.arrays, dtype="float32", layout="NT..C")  # the layout that was said is wrong
+    assert report.verdict == "FAIL" and "--layout TN..C" in report.details["cause"]
 
 
 def test_two_rules_that_are_the_same_are_both_named():

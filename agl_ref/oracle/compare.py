@@ -59,7 +59,7 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True)
             raise ValueError(
                 "dump: expected something to judge beside the forced values, received none; dump the gradients"
             )
-    return _Judge(reference, arrays, dtype).report(forced, guess)
+    return _Judge(reference, arrays, dtype).report(forced, guess, layout)
 
 
 def collect(reference, theirs, layout="TN..C"):
@@ -165,7 +165,7 @@ class _Judge:
         excused = self.explained(name, self.seeds)
         return "FAIL" if (off & ~excused).any() else "AMBIGUOUS"
 
-    def report(self, forced=(), guess=True):
+    def report(self, forced=(), guess=True, layout="TN..C"):
         ref = self.reference
         verdicts = {name: self.verdict(name) for name in self.off}
         found = set(verdicts.values())
@@ -181,7 +181,7 @@ class _Judge:
             details["first_failure"] = self.first({name for name, v in verdicts.items() if v == "FAIL"})
             rules = None if forced else self.tolerance  # a replayed backward pass is no run of the case
             first_failure = details["first_failure"]
-            args = (ref, self.arrays, self.off, first_failure, rules, self.unit)
+            args = (ref, self.arrays, self.off, first_failure, rules, self.unit, layout)
             details["cause"] = guess_cause(*args) if guess else None
         return Report(ref.id, verdict, verdicts, list(verdicts), missing, self.dtype, first, details)
 

@@ -8,7 +8,7 @@ import numpy as np
 ENOUGH = 3  # elements that must show a pattern, and meanings of a factor that are still worth naming
 
 
-def guess_cause(reference, arrays, off, first, tolerance=None, unit=2.0**-24):
+def guess_cause(reference, arrays, off, first, tolerance=None, unit=2.0**-24, layout="TN..C"):
     """One sentence on what is wrong, or None.
 
     First the wrong rules that give these very numbers (`hypotheses`), then what can be seen in the pattern alone: that is
@@ -27,6 +27,8 @@ def guess_cause(reference, arrays, off, first, tolerance=None, unit=2.0**-24):
         What the comparison allowed; without it the rules are not tried.
     unit : float
         Unit roundoff of the dtype.
+    layout : str
+        In which the arrays were given.
     """
     if first is None:
         return None
@@ -34,7 +36,7 @@ def guess_cause(reference, arrays, off, first, tolerance=None, unit=2.0**-24):
     if tolerance is not None:
         from .hypotheses import explain
 
-        found = explain(reference, arrays, tolerance, unit, name)
+        found = explain(reference, arrays, tolerance, unit, name, layout)
         if found:
             return found
     expected, received, wrong = reference.arrays[name], arrays[name], off[name]

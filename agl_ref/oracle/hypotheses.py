@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from ..conventions import Conventions
-from .dump import LAYOUTS, fits_layout, to_reference_layout
+from .dump import LAYOUTS
 from .identification import WHAT
 from .mutants import zoo
 from .problems import problem_of
@@ -69,7 +69,7 @@ class _Given:
         return len(agreeing), next((name for name in self.names if name not in agreeing), None)
 
 
-def explain(reference, arrays, tolerance, unit, first):
+def explain(reference, arrays, tolerance, unit, first, layout="TN..C"):
     """The wrong rules that give these arrays, as a sentence, or None.
 
     Parameters
@@ -81,8 +81,10 @@ def explain(reference, arrays, tolerance, unit, first):
         Unit roundoff of the dtype.
     first : str
         Name of the first array that failed.
+    layout : str
+        In which the arrays were given.
     """
-    turned = _other_layout(reference, arrays, tolerance)
+    turned = _other_layout(reference, arrays, tolerance, layout)
     if turned:
         return turned
     if sum(a.size for a in reference.arrays.values()) > LARGEST or not reference.inputs:
@@ -133,15 +135,14 @@ def _hypotheses(problem, conventions, first):
             yield text, lambda size=size: one_block(size)(np.float64, conventions, surrogate)
 
 
-def _other_layout(reference, arrays, tolerance):
-    """All arrays are right in another layout of the same shapes."""
-    shapes = {name: reference.arrays[name].shape for name in arrays}
-    for layout in LAYOUTS[1:]:
-        if not all(fits_layout(name, array, shapes[name], layout) for name, array in arrays.items()):
-            continue
-        turned = {name: to_reference_layout(name, array, shapes[name], layout) for name, array in arrays.items()}
-        if all((np.abs(a - reference.arrays[name]) <= tolerance[name]).all() for name, a in turned.items()):
-            return f"the arrays are in the layout {layout}, in which all of them are right: pass --layout {layout}"
+def _other_layout(reference, arrays, tolerance, layout):
+    """All arrays are right with the first two axes exchanged, which T = N lets no shape show."""
+    turned = {name: a.swapaxes(0, 1) if a.ndim > 2 and not name.endswith("weight") else a for name, a in arrays.items()}
+    same = all(a.shape == arrays[name].shape for name, a in turned.items())
+    if same and all((np.abs(a - reference.arrays[name]) <= tolerance[name]).all() for name, a in turned.items()):
+        other = f"{'TN' if layout.startswith('NT') else 'NT'}{layout[2:]}"
+        if other in LAYOUTS:
+            return f"the arrays are in the layout {other}, in which all of them are right: pass --layout {other}"
     return None
 
 
