@@ -241,6 +241,52 @@ def grads_to_torch(net, grads, names=None):
     return {e.torch_name: e.to_torch(np.asarray(grads[e.name])) for e in entries if e.name in parameters}
 
 
+def grads_from_torch(net, grads, names=None):
+    """The inverse of `grads_to_torch`: {torch name: gradient} by agl_ref's names and in its layout, for the oracle.
+
+    A linear layer behind a flatten has its features in another order in PyTorch, which no transpose undoes; this does.
+
+    Parameters
+    ----------
+    net : Network
+    grads : {torch name: torch.Tensor or ndarray}
+        Some of them are enough: `{name: p.grad for name, p in module.named_parameters()}`.
+    names
+        As for `state_dict_to_torch`.
+
+    Returns
+    -------
+    {parameter name: ndarray}, of the same dtypes
+
+    Raises
+    ------
+    ValueError
+        One message with all gradients that are surplus, misshaped or no array; none at all.
+    """
+    known = {e.torch_name: e for e in _entries(net, names) if e.name in net.parameters()}
+    problems = {"surplus": [str(name) for name in grads if name not in known], "no array": [], "misshaped": []}
+    found = {}
+    for name, entry in known.items():
+        if name not in grads:
+            continue
+        try:
+            found[entry.name] = _as_array(grads[name])
+        except TypeError as error:  # also a tensor that NumPy cannot hold, such as bfloat16
+            problems["no array"].append(f"{name} ({error})")
+            continue
+        if found[entry.name].shape != entry.torch_shape:
+            problems["misshaped"].append(f"{name} (expected {entry.torch_shape}, received {found[entry.name].shape})")
+        else:
+            found[entry.name] = entry.from_torch(found[entry.name])
+    if any(problems.values()) or not found:
+        listed = "; ".join(f"{kind}: {', '.join(texts)}" for kind, texts in problems.items() if texts)
+        raise ValueError(
+            f"grads: expected gradients among {', '.join(known)}, received {len(grads)} ({listed or 'none'}); pass those of "
+            "the PyTorch module"
+        )
+    return found
+
+
 # --- safetensors files ----------------------------------------------------------------------------------------------
 
 

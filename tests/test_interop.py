@@ -354,6 +354,42 @@ def test_gradients_come_back_for_every_parameter_and_only_for_those():
     assert "conv2.weight (expected (3, 3, 2, 3), received (2, 3, 2, 3))" in text
 
 
+@pytest.mark.parametrize("build", [small_vgg, small_resnet, small_conv, linear_residuals])
+def test_torchs_gradients_come_in_under_agl_refs_names(build):
+    net = build()
+    rng = np.random.default_rng(3)
+    grads = {name: rng.normal(size=value.shape) for name, value in net.parameters().items()}
+    torch = interop.grads_to_torch(net, grads)
+    back = interop.grads_from_torch(net, {name: Tensor(g.astype(np.float32)) for name, g in torch.items()})
+    assert set(back) == set(grads)
+    assert all(np.array_equal(back[name], g.astype(np.float32)) for name, g in grads.items())
+    one = next(iter(torch))
+    assert len(interop.grads_from_torch(net, {one: torch[one]})) == 1
+
+
+def test_torchs_gradients_that_do_not_fit_are_listed():
+    net = small_conv()
+    torch = interop.grads_to_torch(net, net.parameters())
+    names = list(torch)
+    wrong = {names[0]: torch[names[0]].T, names[1]: None, "head.weight": np.ones(3)}
+    with pytest.raises(ValueError, match="surplus: head.weight; no array: .*NoneType.*; misshaped: .*expected"):
+        interop.grads_from_torch(net, wrong)
+    with pytest.raises(ValueError, match=r"received 0 \(none\)"):
+        interop.grads_from_torch(net, {})
+
+
+def test_the_oracle_judges_torchs_gradients():
+    """The readout's features stand channels first in PyTorch: a transpose alone would look like a wrong gradient."""
+    net = agl.models.conv_snn(image_size=8, channels=(2, 3), num_classes=3)
+    x, labels = np.random.default_rng(0).normal(0.2, 0.8, (2, 3, 8, 8, 1)), np.array([0, 2, 1])
+    reference = agl.oracle.reference(net, x, labels)
+    torch = interop.grads_to_torch(net, net.loss_and_grads(x, labels).grads)
+    assert agl.oracle.compare(reference, interop.grads_from_torch(net, torch), dtype="float64").verdict == "PASS"
+    (readout,) = (g for g in torch.values() if g.ndim == 2)
+    report = agl.oracle.compare(reference, {"grad_fc.weight": np.ascontiguousarray(readout.T)}, dtype="float64")
+    assert report.verdict == "FAIL"
+
+
 def test_layouts_need_neither_numba_nor_torch():
     code = "import sys, agl_ref as a; a.interop.LAYOUTS; print({'numba', 'torch', 'safetensors'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -325,7 +325,7 @@ def test_causes(lif):
     assert "sign" in cause(du=-a["du"])
     assert "one timestep later" in cause(du=np.roll(a["du"], 1, axis=0))
     assert "2 times the expected ones = 2" in cause(du=2 * a["du"])
-    assert "1 / sqrt(1 + tau^2)" in cause(width=np.full_like(a["width"], a["width"][0]))
+    assert "conventions.width is 'first' where" in cause(width=np.full_like(a["width"], a["width"][0]))
     assert "only the first timestep" in cause(u=a["u"] + 0.01 * (np.arange(5) == 0).reshape(5, 1, 1))
     blocks = np.arange(a["du"][0].size).reshape(a["du"][0].shape) >= 128
     assert "first 128 neurons" in cause(

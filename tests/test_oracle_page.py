@@ -11,7 +11,8 @@ import pytest
 
 from agl_ref import cli
 from agl_ref.oracle import load_case
-from agl_ref.oracle.mutants import kills, zoo
+from agl_ref.oracle.mutants import Kill, kills, zoo
+from agl_ref.oracle.selftest import Row, brief_table
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "agl_ref" / "oracle" / "README.md").read_text(encoding="utf-8")
@@ -73,8 +74,39 @@ def test_the_tables_killers_kill(row):
     assert named and [kill.case for kill in kills(mutant, [load_case(id) for id in named])] == named
 
 
-def test_the_readme_counts_the_mutants():
-    assert f"{len(zoo())} wrong implementations" in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_readme_has_the_same_table_in_brief():
+    """The page's rows, which the tests above hold to the code, put together as `selftest --markdown brief` does."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    start = readme.index("## Judge your own kernels")
+    section = readme[start : readme.index("\n## ", start + 3)]
+    kinds = {mutant.id: mutant.kind for mutant in zoo()}
+    rows = [
+        Row(
+            id,
+            kinds[id],
+            effect,
+            [Kill(case, "", "FAIL") for case in re.findall(r"`([^`]+)`", cases)],
+            named == "yes" or None,
+        )
+        for id, effect, cases, named in ROWS
+    ]
+    assert brief_table(rows) in section
+    assert f"{len(zoo())} wrong implementations" in section
+
+
+def test_selftest_prints_both_tables(monkeypatch, capsys):
+    from agl_ref.oracle import selftest as module
+
+    chosen = [load_case("lif-grid"), load_case("lif-on-threshold-strict")]
+    few = {"convention:spike_test=>", "convention:spike_test=>=", "no-carry", "reset-term-sign"}
+    result = module.selftest(True, chosen, only=few)
+    monkeypatch.setattr(module, "selftest", lambda *args, **kwargs: result)
+    assert cli.main(["selftest", "--mutants", "--markdown", "brief"]) == 0
+    brief = capsys.readouterr().out
+    assert "| `reset-term-sign`, `no-carry` | `lif-grid`, `lif-on-threshold-strict` |  |" in brief
+    assert "| `spike_test=>` | `lif-grid` | yes |" in brief
+    assert cli.main(["selftest", "--mutants", "--markdown"]) == 0
+    assert "| `no-carry` | No gradient" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -85,7 +117,7 @@ def test_the_readme_counts_the_mutants():
         (["identify", "cut.npz", "--case", "lif-grid"], "cut.npz"),
         (["identify", "shape.npz", "--case", "lif-grid"], "(2, 3)"),
         (["identify", "nan.npz", "--case", "lif-grid"], "finite"),
-        (["identify", "name.npz", "--case", "lif-grid"], "unknown array"),
+        (["identify", "name.npz", "--case", "lif-grid"], "unknown name"),
     ],
 )
 def test_bad_input_of_identify_is_one_line_and_code_3(argv, words, tmp_path, monkeypatch, capsys):

@@ -113,6 +113,17 @@ def test_a_marker_that_selects_nothing_is_an_error(pytester, marker, words):
     assert fnmatch(result.stdout.str() + result.stderr.str(), words)
 
 
+def test_conventions_choose_the_cases(pytester):
+    source = """
+@pytest.mark.agl_vectors(op="lif", flags="on_threshold", conventions={"spike_test": ">="})
+def test_lif(agl_case):
+    assert agl_case.conventions["spike_test"] == ">="
+"""
+    chosen = cases("lif", "on_threshold", "float32", conventions={"spike_test": ">="})
+    assert 1 <= len(chosen) < len(cases("lif", "on_threshold", "float32"))
+    run(pytester, source).assert_outcomes(passed=len(chosen))
+
+
 def test_flags_choose_the_cases(pytester):
     source = """
 @pytest.mark.agl_vectors(op="lif", flags=("on_threshold", "on_window_edge"))

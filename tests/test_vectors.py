@@ -11,6 +11,7 @@ from pathlib import Path
 
 import exact
 import exact_vectors
+import jsonschema
 import numpy as np
 import pytest
 
@@ -83,8 +84,29 @@ def test_ops_networks_conventions_and_dtypes_are_all_there():
     assert told == set(Conventions.choices()) - {"axis_order"}, "a convention that no case decides"
 
 
+def test_show_tells_all_that_a_kernel_needs(capsys):
+    assert cli.main(["vectors", "show", "net-residual"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("stride 2, padding 1", "neuron plif", "shortcut (block, res2.shortcut", "training True", "loss ce",
+                  "surrogate rectangular", "global_pool", "eps 1e-05"):  # fmt: skip
+        assert words in shown
+    assert cli.main(["vectors", "show", "lif-grid"]) == 0
+    assert "surrogate rectangular" in capsys.readouterr().out
+
+
+def test_cases_by_convention(capsys):
+    strict = vectors.cases("lif", "on_threshold", conventions={"spike_test": ">"})
+    usual = vectors.cases("lif", "on_threshold", conventions={"spike_test": ">="})
+    assert strict == ["lif-on-threshold-strict"] and "lif-grid" in usual
+    assert sorted(strict + usual) == sorted(vectors.cases("lif", "on_threshold"))
+    argv = ["vectors", "list", "--op", "lif", "--convention", "spike_test=>", "--convention", "reset=hard", "--json"]
+    assert cli.main(argv) == 0
+    assert [case["id"] for case in json.loads(capsys.readouterr().out)] == strict
+    with pytest.raises(ValueError, match="expected fields among"):
+        vectors.cases(conventions={"reset_test": "hard"})
+
+
 def test_schema_and_size():
-    jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((vectors.FOLDER.parent / "schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)

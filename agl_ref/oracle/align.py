@@ -2,57 +2,31 @@
 
 import numpy as np
 
-from .._check import first_not_finite
 from ..conventions import Conventions
 from ..interop import conv_weight_from_torch, from_layout
-from ._types import gradient_name
 from .dump import as_numpy
+from .given import check_finite, check_input, judged_dtype, known_arrays, mapping
 
 
 def named_arrays(theirs, names, inputs=None, id="own"):
     """Their arrays under the reference's names, as float64; inputs {name: array} of the case are left out.
 
-    A bare parameter's name is its gradient, unless the values are the parameter's own.
-
-    Raises ValueError for surplus names, another case's dump, values that are not finite; TypeError for what is no array.
+    Raises ValueError for surplus names, another case's dump, other inputs than the case's, values that are not finite;
+    TypeError for what is no array.
     """
-    arrays = {}
-    for name, value in theirs.items():
-        if name == "case":
-            if str(np.asarray(value)) != id:
-                raise ValueError(
-                    f"case: expected a dump of {id!r}, received one of {str(np.asarray(value))!r}; give --case"
-                )
-            continue
-        known = gradient_name(name, names)
-        if name in (inputs or {}) and name not in names and (known is None or _is_input(name, value, inputs[name])):
-            continue
-        if known is None:
-            raise ValueError(
-                f"{name}: expected one of {', '.join(names)}, received an unknown array; rename or drop it"
-            )
-        value = as_numpy(name, value)[0].astype(np.float64)
-        if not np.isfinite(value).all():
-            raise ValueError(f"{name}: {first_not_finite(value)}; agl-ref check says more")
-        arrays[known] = value
-    if not arrays:
-        raise ValueError("theirs: expected at least one array, received none; dump the gradients")
-    return arrays
+    arrays, _, given = known_arrays(theirs, list(names), inputs or {}, id)
+    for name, array in given.items():
+        check_input(name, array, np.asarray(inputs[name]))
+    check_finite(arrays)
+    return {name: array.astype(np.float64) for name, array in arrays.items()}
 
 
-def _is_input(name, value, own):
-    """Whether an array holds the case's input, up to the rounding of its dtype."""
-    value, own = as_numpy(name, value)[0], np.asarray(own)
-    return value.shape == own.shape and np.allclose(value, own, rtol=2.0**-7, atol=0)
-
-
-def dtype_of(theirs):
-    """The name of the coarsest floating-point dtype among the arrays; TypeError if there is none."""
-    kinds = {as_numpy(name, value)[1] for name, value in theirs.items() if name != "case"}
-    for kind in ("bfloat16", "float16", "float32", "float64"):
-        if kind in kinds:
-            return kind
-    raise TypeError(f"theirs: expected floating-point arrays, received {', '.join(sorted(kinds))}; convert them")
+def dtype_of(theirs, dtype=None):
+    """The dtype that was asked for, or the coarsest of the arrays; ValueError for one that is finer than the arrays."""
+    kinds = {
+        name: as_numpy(name, value) for name, value in mapping(theirs).items() if name not in ("case", "x", "side")
+    }
+    return judged_dtype({name: kind for name, (array, kind) in kinds.items() if array.dtype.kind == "f"}, dtype)
 
 
 def in_layout(arrays, shapes, axis_order):

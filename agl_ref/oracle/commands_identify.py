@@ -28,7 +28,8 @@ def add_parsers(commands):
         "convention.",
     )
     selftest.add_argument("--mutants", action="store_true", help="also try the zoo of wrong implementations")
-    selftest.add_argument("--markdown", action="store_true", help="print the zoo's table as Markdown")
+    selftest.add_argument("--markdown", nargs="?", const="full", choices=("full", "brief"), help="print the zoo's table as "
+                          "Markdown: a row each, or a row for each set of cases")  # fmt: skip
     selftest.add_argument("--json", action="store_true", help="print the result as JSON")
     selftest.set_defaults(run=_selftest)
 
@@ -36,7 +37,9 @@ def add_parsers(commands):
 def _identify(args):
     from .dump import load_dump
     from .identify import identify_case
+    from .vectors import load_case
 
+    load_case(args.case)  # refuses a file that is not the published one
     found = identify_case(args.case, load_dump(args.dump), args.dtype, args.seconds)
     print(json.dumps(found.to_json()) if args.json else found)
     return 0 if found.base in found.matches and found.surrogate == found.own_surrogate else 1
@@ -49,7 +52,7 @@ def _selftest(args):
     if args.json:
         print(json.dumps(result.to_json()))
     else:
-        print(result.markdown() if args.markdown else result.text())
+        print(result.markdown(args.markdown == "brief") if args.markdown else result.text())
     return 0 if result.good else 1
 
 

@@ -3,8 +3,11 @@
 import json
 import textwrap
 
+from ._types import unit_roundoff
 from .cases import notes
-from .vectors import cases, entry_of, load_case, verify
+from .vectors import cases, entry_of, load_case, manifest, verify
+
+_SCALARS = ("T", "v_th", "decay", "alpha", "eps", "training", "stride", "padding", "loss", "target", "lam")
 
 
 def add_parsers(commands):
@@ -36,6 +39,8 @@ def _add_list(actions):
     listing.add_argument("--flags", default="", help="only cases with all of these flags, separated by commas")
     listing.add_argument("--dtype", help="only cases that judge an implementation in this dtype")
     listing.add_argument("--tier", type=int, choices=(1, 2, 3), help="1 exact, 2 exact forward, 3 realistic")
+    listing.add_argument("--convention", action="append", default=[], metavar="FIELD=VALUE",
+                         help="only cases with this convention, e.g. spike_test='>='; may be repeated")  # fmt: skip
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=_list)
 
@@ -59,7 +64,13 @@ def _list(args):
     unknown = sorted(set(flags) - set(notes()["flags"]))
     if unknown:
         raise ValueError(f"--flags: expected {', '.join(notes()['flags'])}, received {unknown[0]!r}; choose one")
-    metas = {id: entry_of(id)["meta"] for id in cases(args.op, flags, args.dtype, args.tier)}
+    ops = sorted({entry["meta"]["op"] for entry in manifest()["cases"]})
+    if args.op not in (None, *ops):
+        raise ValueError(f"--op: expected one of {', '.join(ops)}, received {args.op!r}; choose one")
+    if args.dtype is not None:
+        unit_roundoff(args.dtype)
+    chosen = cases(args.op, flags, args.dtype, args.tier, conventions=dict(map(_convention, args.convention)))
+    metas = {id: entry_of(id)["meta"] for id in chosen}
     if args.json:
         keys = ("op", "tier", "flags", "dtypes", "comment")
         print(json.dumps([{"id": id, **{key: meta[key] for key in keys}} for id, meta in metas.items()]))
@@ -67,6 +78,13 @@ def _list(args):
     for id, meta in metas.items():
         print(f"{id:28} {meta['op']:16} tier {meta['tier']}  {meta['comment']}")
     return 0
+
+
+def _convention(text):
+    field, sign, value = text.partition("=")
+    if not sign:
+        raise ValueError(f"--convention: expected FIELD=VALUE, received {text!r}; for example reset=hard")
+    return field, value
 
 
 def _show(args):
@@ -81,14 +99,33 @@ def _show(args):
     for flag, note in flags.items():
         print(textwrap.fill(f"  {flag} ({note['bug']}): {note['effect']}", 100, subsequent_indent="    "))
     print("conventions: " + ", ".join(f"{key} {value}" for key, value in entry["conventions"].items()))
-    scalars = {key: meta[key] for key in ("T", "v_th", "decay", "alpha", "eps", "stride", "padding") if key in meta}
+    scalars = {key: meta[key] for key in _SCALARS if key in meta}
+    if meta["op"] in ("lif", "plif", "surrogate", "network"):
+        scalars["surrogate"] = meta.get("surrogate", "rectangular")
     print("scalars:     " + ", ".join(f"{key} {value}" for key, value in scalars.items()))
+    for layer in meta.get("layers", ()):
+        print("layer:       " + _layer(layer))
     for part in ("inputs", "arrays"):
         named = ", ".join(f"{name} {tuple(facts['shape'])}" for name, facts in entry["arrays"][part].items())
         print(textwrap.fill(f"{part + ':':12} {named}", 100, subsequent_indent=" " * 13))
     for layer, figures in meta["coverage"].items():
         print(f"coverage{' of ' + layer if layer else ''}: " + ", ".join(_figure(*item) for item in figures.items()))
     return 0
+
+
+def _layer(layer):
+    """A line on a layer: its kind, name and settings; the blocks of a residual one in brackets."""
+    told = [layer["kind"], layer.get("name", "")]
+    for key, value in layer.items():
+        if isinstance(value, list):
+            told.append(f"{key} [{'; '.join(_layer(inner) for inner in value)}]")
+        elif isinstance(value, dict):
+            told.append(
+                f"{key} ({_layer(value) if 'kind' in value else ', '.join(f'{k} {v}' for k, v in value.items())})"
+            )
+        elif key not in ("kind", "name") and value is not None:
+            told.append(f"{key} {value}")
+    return ", ".join(part for part in told if part)
 
 
 def _figure(name, value):

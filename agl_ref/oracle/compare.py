@@ -8,17 +8,17 @@ FAIL       anything else
 
 import numpy as np
 
-from ._types import gradient_name, unit_roundoff, walk
+from ._types import Reference, unit_roundoff, walk
 from .downstream import Order
-from .dump import as_numpy, to_reference_layout
+from .dump import all_in_reference_layout
+from .given import BITS, check_finite, check_input, judged_dtype, known_arrays
 from .guess import guess_cause
 from .report import Report
 
-_BITS = {"float64": 53, "float32": 24, "tf32": 11, "float16": 11, "bfloat16": 8}
 _SMALLEST = {"float64": 2.0**-1022, "float16": 2.0**-14}  # normal numbers; 2^-126 for the others
 
 
-def compare(reference, theirs, dtype=None, force=(), layout="TN..C"):
+def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True):
     """Judge an implementation's arrays against the reference.
 
     Parameters
@@ -30,10 +30,12 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C"):
     dtype : str, optional
         What the implementation computes in ("float32", "float64", "bfloat16", "tf32", "float16"); by default that of the
         given arrays.
-    force : sequence of {"s", "u", "width"}
+    force : sequence of {"s", "u", "width"}, or "s,u,width"
         Replay the reference's backward pass from these values of `theirs` first (teacher forcing).
     layout : {"TN..C", "NT..C", "TNC..", "NTC.."}
         Of `theirs`; with channels first, weights are (C_out, C_in, kh, kw) and (F_out, F_in).
+    guess : bool
+        Whether a FAIL comes with a guess at the cause, which tries every known wrong rule.
 
     Returns
     -------
@@ -45,9 +47,9 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C"):
         For arrays that cannot be judged: unknown names, wrong shapes or dtypes, values that are not finite, another case's.
     """
     arrays, found = collect(reference, theirs, layout)
-    dtype = _dtype_of(found, dtype)
+    dtype = judged_dtype(found, dtype)
     _check_precision(reference, dtype)
-    forced = tuple(force)
+    forced = tuple(part.strip() for part in force.split(",")) if isinstance(force, str) else tuple(force)
     if forced:
         from .force import force as replay
 
@@ -57,81 +59,23 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C"):
             raise ValueError(
                 "dump: expected something to judge beside the forced values, received none; dump the gradients"
             )
-    return _Judge(reference, arrays, dtype).report(forced)
+    return _Judge(reference, arrays, dtype).report(forced, guess, layout)
 
 
 def collect(reference, theirs, layout="TN..C"):
     """({name: float64 array}, {name: dtype name}) under the reference's names and in its layout."""
-    arrays, found = {}, {}
-    for given, value in theirs.items():
-        if given == "case":
-            if str(np.asarray(value)) != reference.id:
-                raise ValueError(f"case: expected a dump of {reference.id!r}, received one of {str(np.asarray(value))!r}; "
-                                 "check it against its own case")  # fmt: skip
-            continue
-        name = gradient_name(given, reference.arrays)
-        array, kind = as_numpy(given, value)
-        if name is None and given in reference.inputs:
-            _check_input(given, array, np.asarray(reference.inputs[given]), layout)
-            continue
-        if name is None:
-            raise ValueError(
-                f"{given}: expected one of {_shortened(reference.names())}, received an unknown name; rename or drop it"
-            )
-        if name in arrays:
-            raise ValueError(f"{name}: expected it once, received it twice (also as {given!r}); drop one")
-        if array.dtype.kind != "f" and not name.rpartition(".")[2] == "s":
-            raise TypeError(
-                f"{name}: expected floating-point numbers, received {array.dtype}; dump it as it was computed"
-            )
-        array = to_reference_layout(name, array, reference.arrays[name].shape, layout)
-        if not np.isfinite(array).all():
-            index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            raise ValueError(f"{name}: expected finite values, received {array[index]} at index {index}; a buffer that was "
-                             "never written, or a division by zero")  # fmt: skip
-        arrays[name] = array.astype(np.float64)
-        if array.dtype.kind == "f":
-            found[name] = kind
-    if not arrays:
-        raise ValueError(
-            f"dump: expected one of {_shortened(reference.names())}, received none; dump u, s and the gradients"
-        )
-    return arrays, found
-
-
-def _shortened(names):
-    names = list(names)
-    return ", ".join(names) if len(names) <= 12 else ", ".join(names[:10]) + f", ... ({len(names)} names)"
-
-
-def _check_input(name, array, own, layout):
-    """An input in a dump must be the case's own, up to the rounding of its dtype."""
-    if array.dtype.kind == "f":
-        array = to_reference_layout(name, array, own.shape, layout)
-    close = array.shape == own.shape and np.allclose(array, own, rtol=2.0**-7, atol=0)
-    if not close:
-        raise ValueError(
-            f"{name}: expected this case's input, received other values; run the implementation on the case's inputs"
-        )
-
-
-def _dtype_of(found, dtype):
-    """The dtype to judge in; a given one may not be finer than the arrays."""
-    kinds = set(found.values())
-    if dtype is None:
-        return min(kinds, key=lambda kind: _BITS[kind]) if kinds else "float32"
-    unit_roundoff(dtype)
-    coarser = sorted(name for name, kind in found.items() if dtype == "float64" and kind != "float64")
-    if coarser:
-        raise ValueError(f"{coarser[0]}: expected float64, received {found[coarser[0]]}; dump it in float64, or judge it in "
-                         f"its own dtype")  # fmt: skip
-    return dtype
+    arrays, found, inputs = known_arrays(theirs, reference.names(), reference.inputs, reference.id)
+    for name, array in inputs.items():
+        check_input(name, array, np.asarray(reference.inputs[name]), (layout,))
+    arrays = all_in_reference_layout(arrays, {name: reference.arrays[name].shape for name in arrays}, layout)
+    check_finite(arrays)
+    return {name: array.astype(np.float64) for name, array in arrays.items()}, found
 
 
 def _check_precision(reference, dtype):
     """Refuse to judge in a dtype that is coarser than the one for which the bounds were derived."""
     own = reference.meta.get("dtype", "float32")
-    if _BITS[dtype] < _BITS[own] and dtype not in reference.meta.get("dtypes", ()):
+    if BITS[dtype] < BITS[own] and dtype not in reference.meta.get("dtypes", ()):
         raise ValueError(
             f"dtype: expected {own} or finer for {reference.id!r}, received {dtype}, in which its bounds do not hold; choose "
             f"a case for that dtype (agl-ref vectors list), or for your own network reference(..., dtype={dtype!r})"
@@ -221,7 +165,7 @@ class _Judge:
         excused = self.explained(name, self.seeds)
         return "FAIL" if (off & ~excused).any() else "AMBIGUOUS"
 
-    def report(self, forced=()):
+    def report(self, forced=(), guess=True, layout="TN..C"):
         ref = self.reference
         verdicts = {name: self.verdict(name) for name in self.off}
         found = set(verdicts.values())
@@ -235,7 +179,10 @@ class _Judge:
                    "flips": {name: int(mask.sum()) for name, mask in self.seeds.items()}}  # fmt: skip
         if verdict == "FAIL":
             details["first_failure"] = self.first({name for name, v in verdicts.items() if v == "FAIL"})
-            details["cause"] = guess_cause(ref, self.arrays, self.off, details["first_failure"])
+            rules = None if forced else self.tolerance  # a replayed backward pass is no run of the case
+            first_failure = details["first_failure"]
+            args = (ref, self.arrays, self.off, first_failure, rules, self.unit, layout)
+            details["cause"] = guess_cause(*args) if guess else None
         return Report(ref.id, verdict, verdicts, list(verdicts), missing, self.dtype, first, details)
 
     def _worst(self, name):
@@ -312,6 +259,8 @@ def assert_matches(case, dtype=None, force=(), layout="TN..C", **arrays):
         from .vectors import load_case
 
         case = load_case(case)
+    if not isinstance(case, Reference):
+        raise TypeError(f"case: expected the id of a case or a Reference, received {type(case).__name__}; pass its id")
     report = compare(case, arrays, dtype, force, layout)
     if report.verdict != "PASS":
         raise AssertionError(str(report))

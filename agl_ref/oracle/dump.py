@@ -5,11 +5,16 @@ Nothing is unpickled. Every fault of a file is one ValueError that says what to 
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 LAYOUTS = ("TN..C", "NT..C", "TNC..", "NTC..")
+BROKEN = (  # all that NumPy, zipfile, zlib and json raise on damaged files; RecursionError is a RuntimeError
+    ValueError, EOFError, OSError, LookupError, AttributeError, TypeError, NotImplementedError, RuntimeError, MemoryError,
+    OverflowError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _SAFETENSORS = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
     "U8": np.dtype("u1"), "BOOL": np.dtype("?"), "I64": np.dtype("<i8"), "I32": np.dtype("<i4"),
@@ -44,8 +49,9 @@ def load_dump(path):
     elif path.suffix == ".safetensors":
         found = _safetensors(path)
     else:
+        fix = "put it into a folder" if path.suffix == ".npy" else "save the arrays with np.savez"
         raise ValueError(
-            f"{path}: expected a folder of .npy files, .npz or .safetensors, received {path.suffix!r}; convert it"
+            f"{path}: expected a folder of .npy files, .npz or .safetensors, received {path.suffix!r}; {fix}"
         )
     if not found:
         raise ValueError(f"{path}: expected named arrays, received none; save each array under its name")
@@ -54,23 +60,37 @@ def load_dump(path):
 
 def _npy(path):
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: {_reason(error)}") from None
+        found = np.load(path, allow_pickle=False)
+    except BROKEN as error:
+        raise ValueError(f"{path}: {_reason(path, error)}") from None
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise ValueError(f"{path}: expected one array, received an archive; name it .npz and give it as the dump")
+    return found
 
 
 def _npz(path):
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, OSError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: {_reason(error)}") from None
+        with path.open("rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if not isinstance(file, np.ndarray):
+                with file:
+                    return {name: file[name] for name in file.files}
+    except BROKEN as error:
+        raise ValueError(f"{path}: {_reason(path, error)}") from None
+    raise ValueError(f"{path}: expected named arrays, received one without a name; save it with np.savez(..., u=u)")
 
 
-def _reason(error):
-    if "pickle" in str(error).lower():
+def _reason(path, error):
+    """What is wrong with a file; NumPy says "pickled" of any bytes that it does not know."""
+    pickled = "Object arrays" in str(error)
+    if path.is_file() and not pickled:
+        with path.open("rb") as file:
+            pickled = file.read(1) == b"\x80"
+    if pickled:
         return "expected plain arrays, received pickled objects, which are never loaded; save with np.asarray(...)"
-    return f"expected a whole file of arrays, received one that cannot be read ({error}); write it again"
+    text = "neither an array nor an archive" if "pickle" in str(error) else " ".join(str(error).split())
+    return f"expected a whole file of arrays, received one that cannot be read ({text}); write it again"
 
 
 def _safetensors(path):
@@ -78,6 +98,8 @@ def _safetensors(path):
     try:
         length = int.from_bytes(raw[:8], "little")
         header = json.loads(raw[8 : 8 + length].decode("utf-8"))
+        if not isinstance(header, dict):
+            raise ValueError("its header is not an object")
         data, found = raw[8 + length :], {}
         named = header.pop("__metadata__", None) or {}
         for name, entry in header.items():
@@ -86,12 +108,12 @@ def _safetensors(path):
             if last > len(data) or last - first != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
                 raise ValueError(f"{name} ends outside the file")
             found[name] = np.frombuffer(data[first:last], dtype).reshape(shape)
-    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        reason = f"{type(error).__name__}: {error}"
+    except BROKEN as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
             f"{path}: expected a safetensors file, received one that cannot be read ({reason}); write it again"
         ) from None
-    if "case" in named:
+    if isinstance(named, dict) and "case" in named:
         found["case"] = np.array(named["case"])
     return found
 
@@ -117,10 +139,12 @@ def as_numpy(name, value):
     array = np.asarray(value)
     if array.dtype.name == "bfloat16":  # ml_dtypes, as JAX has it
         return array.astype(np.float32), "bfloat16"
-    if array.dtype == np.uint16:
+    if array.dtype == np.uint16 and not (name.rpartition(".")[2] == "s" and array.max(initial=0) <= 1):
         return (array.astype(np.uint32) << 16).view(np.float32), "bfloat16"
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, received {array.dtype}; convert them to float32")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        raise TypeError(f"{name}: expected float64 or narrower, received {array.dtype}; convert it to float64")
     return array, array.dtype.name
 
 
@@ -129,24 +153,45 @@ def to_reference_layout(name, array, shape, layout="TN..C"):
 
     Raises ValueError if the shape does not fit; the message names the layout that would.
     """
+    return all_in_reference_layout({name: array}, {name: shape}, layout)[name]
+
+
+def all_in_reference_layout(arrays, shapes, layout="TN..C"):
+    """{name: array} in the reference's layout; where some do not fit, the message names the layout in which all would."""
     if layout not in LAYOUTS:
         raise ValueError(f"layout: expected one of {', '.join(LAYOUTS)}, received {layout!r}; choose one")
-    turned = _turn(name, array, shape, layout)
-    if turned.shape == tuple(shape):
-        return turned
-    if array.size == 1 and int(np.prod(shape)) == 1:
-        return array.reshape(shape)
-    fits = [other for other in LAYOUTS if _turn(name, array, shape, other).shape == tuple(shape)]
-    if fits:
-        raise ValueError(f"{name}: expected shape {tuple(shape)}, received {array.shape}, which fits the layout {fits[0]}; "
-                         f"pass layout={fits[0]!r} (--layout {fits[0]})")  # fmt: skip
-    if array.size == int(np.prod(shape)):
-        raise ValueError(
-            f"{name}: expected shape {tuple(shape)}, received {array.shape} with as many elements; reshape it"
+    fits = {
+        name: [other for other in LAYOUTS if fits_layout(name, array, shapes[name], other)]
+        for name, array in arrays.items()
+    }
+    wrong = sorted((name for name in arrays if layout not in fits[name]), key=lambda name: bool(fits[name]))
+    if wrong:
+        raise ValueError(_wrong_layout(wrong[0], arrays, shapes, fits))
+    return {name: _turn(name, array, shapes[name], layout).reshape(shapes[name]) for name, array in arrays.items()}
+
+
+def _wrong_layout(name, arrays, shapes, fits):
+    """The message on the array `name`, given the layouts that fit each array."""
+    common = [layout for layout in LAYOUTS if all(layout in of_array for of_array in fits.values())]
+    told = f"{name}: expected shape {tuple(shapes[name])}, received {arrays[name].shape}"
+    if common:
+        return f"{told}, which fits the layout {common[0]}; pass layout={common[0]!r} (--layout {common[0]})"
+    if all(fits.values()):
+        first = min(fits, key=lambda name: len(fits[name]))
+        other = next(name for name in fits if fits[first][0] not in fits[name])
+        return (
+            f"dump: expected one layout, received several layouts: {first} fits {fits[first][0]}, {other} fits "
+            f"{fits[other][0]}; turn them into one"
         )
-    raise ValueError(
-        f"{name}: expected shape {tuple(shape)}, received {array.shape}; dump the whole array of this case"
-    )
+    if arrays[name].size == int(np.prod(shapes[name])):
+        return f"{told} with as many elements; reshape it"
+    return f"{told}; dump the whole array of this case"
+
+
+def fits_layout(name, array, shape, layout):
+    """Whether an array in this layout has the reference's shape."""
+    scalar = array.size == 1 and int(np.prod(shape)) == 1
+    return scalar or _turn(name, array, shape, layout).shape == tuple(shape)
 
 
 def _turn(name, array, shape, layout):

@@ -1,15 +1,18 @@
-"""A guess at the cause of the first failure, from the pattern of the wrong values. NumPy alone.
+"""A guess at the cause of the first failure: the wrong rule that gives the numbers, or what their pattern shows. NumPy alone.
 
-`agl-ref identify` goes further: it computes what another convention would give.
+`agl-ref identify` goes further: it tries all combinations of conventions.
 """
 
 import numpy as np
 
-THREADS = 4096  # neurons: more than one block of any kernel
+ENOUGH = 3  # elements that must show a pattern, and meanings of a factor that are still worth naming
 
 
-def guess_cause(reference, arrays, off, first):
-    """One sentence on what the wrong values look like, or None.
+def guess_cause(reference, arrays, off, first, tolerance=None, unit=2.0**-24, layout="TN..C"):
+    """One sentence on what is wrong, or None.
+
+    First the wrong rules that give these very numbers (`hypotheses`), then what can be seen in the pattern alone: that is
+    said as an observation, without a claim on the reason where there may be several.
 
     Parameters
     ----------
@@ -20,10 +23,22 @@ def guess_cause(reference, arrays, off, first):
         Which elements are outside their bounds.
     first : dict
         The first failure, from the report.
+    tolerance : {name: ndarray}, optional
+        What the comparison allowed; without it the rules are not tried.
+    unit : float
+        Unit roundoff of the dtype.
+    layout : str
+        In which the arrays were given.
     """
     if first is None:
         return None
     name = first["name"]
+    if tolerance is not None:
+        from .hypotheses import explain
+
+        found = explain(reference, arrays, tolerance, unit, name, layout)
+        if found:
+            return found
     expected, received, wrong = reference.arrays[name], arrays[name], off[name]
     if not received.any() and expected.any():
         return "everything is 0: the array was never written, or no gradient reached it"
@@ -72,8 +87,13 @@ def _sign(reference, name, expected, received, wrong, first):
 def _shift(reference, name, expected, received, wrong, first):
     """One timestep too early or too late."""
     T = int(reference.meta.get("T", 1))
-    if expected.ndim < 2 or len(expected) != T or T < 2:
-        return None
+    if (
+        expected.ndim < 2
+        or len(expected) != T
+        or T < 2
+        or np.allclose(expected[1:], expected[:-1], rtol=1e-3, atol=1e-9)
+    ):
+        return None  # the same at all times: no shift shows
     for step, word in ((1, "later"), (-1, "earlier")):
         ours, theirs = (expected[:-1], received[1:]) if step == 1 else (expected[1:], received[:-1])
         if ours.any() and np.allclose(theirs, ours, rtol=1e-3, atol=1e-9):
@@ -82,78 +102,57 @@ def _shift(reference, name, expected, received, wrong, first):
 
 
 def _constant(reference, name, expected, received, wrong, first):
-    """Every wrong element is off by one factor."""
+    """Every wrong element is off by one factor. One element alone has a factor always, which says nothing."""
     where = wrong & (np.abs(expected) > 1e-3 * np.abs(expected).max(initial=0.0))
     where = _first_time(reference, where, first)
-    if not where.any():
+    if np.count_nonzero(where) < ENOUGH:
         return None
     ratios = received[where] / expected[where]
     factor = float(np.median(ratios))
     if factor == 0 or np.abs(ratios / factor - 1).max() > 1e-3 or abs(factor - 1) < 1e-6:
         return None
-    meanings = _factors(reference)
-    close = [text for value, text in meanings if abs(factor / value - 1) < 1e-3]
-    meaning = f" = {close[0]}" if close else ""
+    close = [text for value, text in _factors(reference, expected) if abs(factor / value - 1) < 1e-3]
+    meaning = f" = {' or '.join(close)}" if 0 < len(close) <= ENOUGH else ""
     return f"the wrong values are {factor:.6g} times the expected ones{meaning}"
 
 
-def _factors(reference):
+def _factors(reference, expected):
     """(number, where it comes from) for the numbers that are forgotten most often."""
     meta = reference.meta
-    T = float(meta.get("T", 1))
-    inputs = reference.inputs
-    N = float(np.shape(inputs["x"])[1]) if np.ndim(inputs.get("x", 0.0)) > 1 else 1.0
+    x = np.shape(reference.inputs.get("x", 0.0))
     decays = meta.get("decay") or 0.0
-    decays = list(decays.values()) if isinstance(decays, dict) else [decays]
-    found = []
-    for tau in {float(d) for d in decays if d}:
-        root = (1 + tau * tau) ** 0.5
-        found += [
-            (root, "sqrt(1 + tau^2): a forgotten or surplus width factor"),
-            (1 / root, "1 / sqrt(1 + tau^2): the width of t > 1"),
-        ]
-        found += [
-            (tau, "tau"),
-            (1 - tau, "1 - tau"),
-            (1 / (1 - tau), "1 / (1 - tau)"),
-            (tau * (1 - tau), "tau (1 - tau)"),
-        ]
-    if T > 1:
-        found += [(T, "T: the mean over time"), (1 / T, "1 / T: the mean over time")]
-    if N > 1:
-        found += [(N, "N: the mean over the batch"), (1 / N, "1 / N: the mean over the batch")]
-    found += [(2.0, "2"), (0.5, "1/2"), (4.0, "4"), (0.25, "1/4")]
-    return [(value, text) for value, text in found if value != 1]
+    decays = sorted(set(map(float, decays.values() if isinstance(decays, dict) else [decays])) - {0.0})
+    found = [(2.0, "2")]
+    if len(decays) == 1:
+        tau = decays[0]
+        found += [((1 + tau * tau) ** 0.5, "sqrt(1 + tau^2)"), (tau, "tau"), (1 - tau, "1 - tau"),
+                  (tau * (1 - tau), "tau (1 - tau)")]  # fmt: skip
+    found += [(float(meta.get("T", 1)), "T")]
+    if len(x) > 1:
+        found += [(float(x[1]), "N")]
+    found = [(value, text) for value, text in found if value != 1]
+    return found + [(1 / value, f"1 / ({text})" if " " in text else f"1 / {text}") for value, text in found]
 
 
 def _timestep(reference, name, expected, received, wrong, first):
     """Only the first, or only the last timestep is wrong."""
     T = int(reference.meta.get("T", 1))
-    if T < 2 or len(np.atleast_1d(wrong)) != T:
+    if T < 2 or len(np.atleast_1d(wrong)) != T or np.count_nonzero(wrong) < ENOUGH:
         return None
     times = np.flatnonzero(wrong.reshape(T, -1).any(axis=1))
     if len(times) == 1 and times[0] in (0, T - 1):
         which = "first" if times[0] == 0 else "last"
-        more = (
-            "; the width at t = 1 is kappa_1, conventions.width" if which == "first" and name.endswith("width") else ""
-        )
-        return f"only the {which} timestep is wrong{more}"
+        return f"only the {which} timestep is wrong"
     return None
 
 
 def _block(reference, name, expected, received, wrong, first):
-    """Right for the first neurons, wrong for those of further thread blocks; or a scalar that is too small."""
-    if expected.size == 1:
-        ratio = float(received.ravel()[0] / expected.ravel()[0]) if expected.any() else 1.0
-        neurons = int(np.prod(np.shape(reference.inputs.get("x", 0))[1:])) if reference.inputs else 0
-        if 0 < ratio < 1 and neurons > THREADS:
-            return f"the sum reaches {ratio:.3g} of the expected one over {neurons} neurons: perhaps one thread block's share"
-        return None
+    """Right for the first neurons, wrong for most of those of further thread blocks."""
     if expected.ndim < 2:
         return None
     flat = wrong.reshape(len(wrong), -1).any(axis=0)
     start = int(np.argmax(flat))
-    if start >= 32 and start & (start - 1) == 0:
+    if start >= 32 and start & (start - 1) == 0 and flat[start:].mean() > 0.5:
         return f"the first {start} neurons are right and neuron {start} is not: perhaps a thread block's edge"
     return None
 

@@ -267,11 +267,11 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
     from .reference import reference
 
     problem = NetworkProblem.of_network(net, x, labels, loss, training)
-    dtype = dtype_of(theirs) if dtype is None else dtype
+    dtype = dtype_of(theirs, dtype)
 
     def confirm(conventions, surrogate, arrays):
         other = Network(net.layers, net.input_shape, conventions, surrogate)
-        return compare(reference(other, x, labels, loss, training), arrays, dtype=dtype).verdict == "PASS"
+        return compare(reference(other, x, labels, loss, training), arrays, dtype=dtype, guess=False).verdict == "PASS"
 
     return with_tellers(search_surrogates(problem, theirs, net.conventions, dtype, confirm, seconds))
 
@@ -297,14 +297,14 @@ def identify_case(case, theirs, dtype=None, seconds=60.0):
 
     case = definition(case)
     problem = problem_of(case_inputs(case))
-    dtype = dtype_of(theirs) if dtype is None else dtype
+    dtype = dtype_of(theirs, dtype)
 
     def confirm(conventions, surrogate, arrays):
         meta = {**case.meta, "surrogate": surrogate}
         same = conventions == case.conventions and surrogate == problem.surrogate
         tier = case.tier if same else 3  # what is exact under one convention need not be under another
         other = replace(case, conventions=conventions, meta=meta, tier=tier)
-        return compare(reference_of_case(other), arrays, dtype=dtype).verdict == "PASS"
+        return compare(reference_of_case(other), arrays, dtype=dtype, guess=False).verdict == "PASS"
 
     return with_tellers(search_surrogates(problem, theirs, case.conventions, dtype, confirm, seconds))
 

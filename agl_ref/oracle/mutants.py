@@ -88,7 +88,7 @@ def judged(reference, arrays, dtype="float32"):
 
     known = {name: array for name, array in arrays.items() if name in reference.arrays}
     try:
-        report = compare(reference, known, dtype=dtype)
+        report = compare(reference, known, dtype=dtype, guess=False)
     except (ValueError, TypeError) as error:
         return "refused", str(error).partition(":")[0]
     first = next((name for name, verdict in report.verdicts.items() if verdict == report.verdict), "")

@@ -83,8 +83,8 @@ def pytest_configure(config):
     """Register the marker; read the expected failures, so that a bad file stops the run."""
     config.addinivalue_line(
         "markers",
-        f"{MARKER}(ids=None, op=None, flags=(), dtype='float32', tier=None): run the test on these golden cases of agl_ref, "
-        "which it gets as the fixture agl_case",
+        f"{MARKER}(ids=None, op=None, flags=(), dtype='float32', tier=None, conventions=None): run the test on these golden "
+        "cases of agl_ref, which it gets as the fixture agl_case",
     )
     name = config.getini("agl_expected_failures")
     config.stash[_EXPECTED] = expected_failures(config.rootpath / name) if name else {}
@@ -137,13 +137,13 @@ def pytest_generate_tests(metafunc):
     metafunc.parametrize("agl_case", params, indirect=True)
 
 
-def _selected(test, ids=None, op=None, flags=(), dtype="float32", tier=None):
+def _selected(test, ids=None, op=None, flags=(), dtype="float32", tier=None, conventions=None):
     """(id, dtype) of the marker's cases; a marker that selects nothing would be a test that cannot fail."""
     from .vectors import cases, entry_of
 
     found = []
     for one in (dtype,) if isinstance(dtype, str) else dtype:
-        chosen = cases(op, flags, one, tier)
+        chosen = cases(op, flags, one, tier, conventions=conventions)
         for id in (ids,) if isinstance(ids, str) else ids or ():
             entry_of(id)  # says which ids there are
             if id not in chosen:

@@ -85,8 +85,10 @@ class Selftest:
             lines += [f"not named: {', '.join(unnamed)}"] if unnamed else []
         return "\n".join(lines)
 
-    def markdown(self):
-        """The table of mutants for the README."""
+    def markdown(self, brief=False):
+        """The table of mutants for the oracle's page; the brief one of the README has a row per set of killers."""
+        if brief:
+            return brief_table(self.rows)
         lines = [
             "| mutant | what is wrong | killed by, among others | named by `identify` |",
             "| --- | --- | --- | --- |",
@@ -96,6 +98,27 @@ class Selftest:
             named = {None: "", True: "yes", False: "**no**"}[row.named]
             lines.append(f"| `{row.id}` | {row.effect.rstrip('.')} | {cases} | {named} |")
         return "\n".join(lines)
+
+
+def brief_table(rows):
+    """Markdown: wrong implementations that the same golden cases kill share a row; conventions stand apart.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+
+    Returns
+    -------
+    str
+    """
+    groups = {}
+    for row in rows:
+        cases = ", ".join(f"`{kill.case}`" for kill in row.kills) or "**nothing**"
+        groups.setdefault((row.named, cases), []).append(f"`{row.id.removeprefix('convention:')}`")
+    named = {None: "", True: "yes", False: "**no**"}
+    lines = ["| wrong implementation | killed by, among others | rule named |", "| --- | --- | --- |"]
+    lines += [f"| {', '.join(ids)} | {cases} | {named[known]} |" for (known, cases), ids in groups.items()]
+    return "\n".join(lines)
 
 
 def selftest(mutants=False, references=None, progress=None, only=None):

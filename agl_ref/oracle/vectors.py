@@ -30,7 +30,7 @@ FOLDER = Path(__file__).with_name("files")
 LEAST = 2.0**-27  # a smaller margin is stored as this one
 
 
-def cases(op=None, flags=(), dtype=None, tier=None, folder=None):
+def cases(op=None, flags=(), dtype=None, tier=None, folder=None, conventions=None):
     """Ids of the stored cases, in the order in which they were added.
 
     Parameters
@@ -44,12 +44,31 @@ def cases(op=None, flags=(), dtype=None, tier=None, folder=None):
     tier : int, optional
     folder : path, optional
         Of the manifest; the package's own by default.
+    conventions : {field: value}, optional
+        Which a case must have: a kernel that fires at u >= V_th fails the cases that ask for u > V_th.
 
     Returns
     -------
     list of str
+
+    Raises
+    ------
+    ValueError
+        For an unknown convention.
+
+    Examples
+    --------
+    >>> cases(flags="on_window_edge", conventions={"window_edge": "<="})[0]
+    'lif-on-window-edge-closed'
     """
     flags = {flags} if isinstance(flags, str) else set(flags)
+    wanted = {} if conventions is None else dict(conventions)
+    for field, value in wanted.items():
+        allowed = {**Conventions.choices(), "fixed_width": None}
+        if field not in allowed:
+            raise ValueError(f"conventions: expected fields among {', '.join(allowed)}, received {field!r}; choose one")
+        if allowed[field] and value not in allowed[field]:
+            raise ValueError(f"{field}: expected one of {', '.join(allowed[field])}, received {value!r}; choose one")
     return [
         entry["id"]
         for entry in manifest(folder)["cases"]
@@ -57,6 +76,7 @@ def cases(op=None, flags=(), dtype=None, tier=None, folder=None):
         and flags <= set(entry["meta"]["flags"])
         and (dtype is None or dtype in entry["meta"]["dtypes"])
         and (tier is None or entry["meta"]["tier"] == tier)
+        and all(entry["conventions"][field] == value for field, value in wanted.items())
     ]
 
 
@@ -88,6 +108,8 @@ def _manifest(path, changed, size):
 def entry_of(id, folder=None):
     """A case's entry in the manifest; ValueError for an unknown id."""
     found = {entry["id"]: entry for entry in manifest(folder)["cases"]}
+    if not found:
+        raise ValueError(f"{folder or FOLDER}: expected a manifest of golden cases, received none; reinstall agl-ref")
     if id not in found:
         near = [other for other in found if str(id).split("-")[0] == other.split("-")[0]][:4]
         hint = f", for example {', '.join(near)}" if near else ""

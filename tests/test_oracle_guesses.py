@@ -1,0 +1,233 @@
+"""The guess at the cause in a report: right or silent, for every wrong implementation of the zoo and for others."""
+
+import time
+
+import numpy as np
+import pytest
+
+import agl_ref as agl
+from agl_ref import Conventions
+from agl_ref.oracle import compare, load_case
+from agl_ref.oracle.bugs import BUGS
+from agl_ref.oracle.candidate import Candidate
+from agl_ref.oracle.hypotheses import _lowered, explain
+from agl_ref.oracle.mutants import kills, zoo
+from agl_ref.oracle.problems import problem_of
+from agl_ref.oracle.selftest import stored
+from agl_ref.oracle.slips import SLIPS, one_block
+
+RULES = [_lowered(mutant.effect.rstrip(".")) for mutant in zoo() if mutant.kind == "bug"]
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return stored()
+
+
+def report_on(reference, ops, keep=None):
+    """The report on what a Candidate computes for a case; only the arrays `keep`, if given."""
+    with np.errstate(all="ignore"):
+        arrays = problem_of(reference).run(ops)
+    arrays = {name: array for name, array in arrays.items() if name in reference.arrays and (not keep or name in keep)}
+    return compare(reference, arrays, dtype=str(ops.dtype))
+
+
+def own_rules(reference, **changes):
+    return Conventions(**{**reference.conventions, **changes})
+
+
+def sentence(mutant, reference):
+    """What the guess must say of a mutant."""
+    if mutant.kind == "bug":
+        return _lowered(mutant.effect.rstrip("."))
+    own = reference.conventions[mutant.field]
+    return f"conventions.{mutant.field} is {mutant.value!r} where the case has {own!r}"
+
+
+@pytest.mark.parametrize("mutant", [m for m in zoo() if m.field != "axis_order"], ids=lambda mutant: mutant.id)
+def test_the_guess_on_a_mutant_is_right(mutant, golden):
+    """On the first case that kills it with a FAIL: values that are not finite are refused, with their place."""
+    for kill in kills(mutant, golden, enough=2):
+        if kill.how == "FAIL":
+            reference = load_case(kill.case)
+            arrays = mutant.dump(problem_of(reference), Conventions(**reference.conventions))
+            arrays = {name: array for name, array in arrays.items() if name in reference.arrays}
+            cause = compare(reference, arrays, dtype="float32").details["cause"]
+            assert sentence(mutant, reference) in cause
+            assert "more than one fault" not in cause
+
+
+def test_what_is_right_has_no_cause(golden):
+    for reference in golden[::9]:
+        report = report_on(reference, Candidate(np.float32, own_rules(reference), problem_of(reference).surrogate))
+        assert report.verdict == "PASS" and "cause" not in report.details
+
+
+@pytest.mark.parametrize("case", ["lif-hard-attached", "tdbn-training", "conv-same", "net-conv", "loss-mean"])
+def test_noise_is_given_no_rule(case):
+    """One wrong element, or all of them at random, follow no rule: no rule is named, and no factor is made up."""
+    reference, rng = load_case(case), np.random.default_rng(1)
+    for name in list(reference.arrays)[::3]:
+        value = reference.arrays[name]
+        if name.rpartition(".")[2] == "s":
+            continue
+        one = value.copy()
+        one[tuple(rng.integers(0, n) for n in one.shape)] += 0.37
+        every = value + 0.1 * rng.normal(size=value.shape)
+        for wrong in (one, every):
+            cause = compare(reference, {**reference.arrays, name: wrong}, dtype="float32").details["cause"] or ""
+            assert (
+                not any(rule in cause for rule in RULES)
+                and "conventions." not in cause
+                and "times the expected" not in cause
+            )
+
+
+def test_the_first_of_two_faults():
+    """> for >= in the forward pass, and a detached reset behind it."""
+    reference = load_case("lif-grid")
+    report = report_on(
+        reference, Candidate(np.float32, own_rules(reference, spike_test=">", reset_gradient="detached"))
+    )
+    cause = report.details["cause"]
+    assert "conventions.spike_test is '>' where the case has '>='" in cause
+    assert "that does not give du" in cause
+
+
+def test_a_few_arrays_are_enough():
+    reference = load_case("net-conv")
+    for keep, changes, words in (
+        (["grad_conv1.weight"], {"reset_gradient": "detached"}, "conventions.reset_gradient is 'detached'"),
+        (["grad_x"], {"width": "later"}, "conventions.width is 'later'"),
+        (["loss"], {"readout": "sum"}, "conventions.readout is 'sum'"),
+    ):
+        report = report_on(reference, Candidate(np.float32, own_rules(reference, **changes)), keep)
+        assert words in report.details["cause"]
+
+
+@pytest.mark.parametrize("size", [64, 256, 2048])
+def test_other_thread_blocks(size):
+    reference = load_case("lif-many-neurons")
+    report = report_on(reference, one_block(size)(np.float32, own_rules(reference)))
+    assert f"over the first {size} terms only: one thread block" in report.details["cause"]
+
+
+def test_a_layout_that_no_shape_shows():
+    """T = N: batch first has the same shapes, and every value is right in it."""
+    reference = load_case("lif-grid")
+    turned = {name: a.swapaxes(0, 1) if a.ndim == 3 else a for name, a in reference.arrays.items()}
+    report = compare(reference, turned, dtype="float32")
+    assert report.verdict == "FAIL" and "--layout NT..C" in report.details["cause"]
+    assert compare(reference, turned, dtype="float32", layout="NT..C").verdict == "PASS"
+    report = compare(reference, reference.arrays, dtype="float32", layout="NT..C")  # the layout that was said is wrong
+    assert report.verdict == "FAIL" and "--layout TN..C" in report.details["cause"]
+
+
+def test_two_rules_that_are_the_same_are_both_named():
+    reference = load_case("surrogate-rectangular-half")
+    report = report_on(reference, BUGS["surrogate-twice"](np.float32, own_rules(reference)))
+    assert "1/kappa" in report.details["cause"] and ", or: the surrogate is too large" in report.details["cause"]
+
+
+def test_a_network_of_ones_own():
+    net = agl.models.conv_snn(image_size=8, channels=(3, 4), num_classes=3, neuron="plif")
+    x = np.random.default_rng(0).normal(0.2, 0.8, (3, 4, 8, 8, 1))
+    labels = np.array([0, 2, 1, 1])
+    reference = agl.oracle.reference(net, x, labels)
+    rules = Conventions(reset_gradient="detached")
+    other = agl.models.conv_snn(image_size=8, channels=(3, 4), num_classes=3, neuron="plif", conventions=rules)
+    start = time.monotonic()
+    report = compare(reference, other.loss_and_grads(x, labels).grads, dtype="float64")
+    assert time.monotonic() - start < 20
+    assert "conventions.reset_gradient is 'detached' where the case has 'attached'" in report.details["cause"]
+
+
+def test_no_rule_is_tried_on_a_replayed_backward_pass_or_where_it_is_not_wanted():
+    reference = load_case("lif-hard-attached")
+    ops = Candidate(np.float32, own_rules(reference, reset_gradient="detached"))
+    arrays = problem_of(reference).run(ops)
+    forced = compare(reference, arrays, force=("s", "u", "width"))
+    assert forced.verdict == "FAIL" and "conventions." not in (forced.details["cause"] or "")
+    assert compare(reference, arrays, guess=False).details["cause"] is None
+
+
+def test_time_is_limited(monkeypatch):
+    reference = load_case("lif-hard-attached")
+    ops = Candidate(np.float32, own_rules(reference, reset_gradient="detached"))
+    arrays = {name: np.asarray(a, np.float64) for name, a in problem_of(reference).run(ops).items()}
+    exact = {name: np.zeros_like(a) for name, a in reference.arrays.items()}
+    assert "detached" in explain(reference, arrays, exact, 2.0**-24, "du")
+    monkeypatch.setattr("agl_ref.oracle.hypotheses.SECONDS", -1.0)
+    assert explain(reference, arrays, exact, 2.0**-24, "du") is None
+    monkeypatch.setattr("agl_ref.oracle.hypotheses.LARGEST", 10)
+    assert explain(reference, arrays, exact, 2.0**-24, "du") is None
+
+
+@pytest.mark.parametrize("slip", SLIPS, ids=lambda slip: slip.__name__)
+def test_the_guess_on_a_slip_is_right(slip):
+    """Slips are no mutants of the zoo, but the golden cases kill them too."""
+    words, named = _lowered(" ".join(slip.__doc__.split()).rstrip(".")), 0
+    for case in ("lif-hard-attached", "lif-realistic", "lif-adaptive", "lif-image"):
+        report = report_on(load_case(case), slip(np.float32, own_rules(load_case(case))))
+        if report.verdict == "FAIL":
+            assert words in report.details["cause"], case
+            named += 1
+    assert named
+
+
+def hand_written(case, fault):
+    """A float32 neuron that shares no line with the Candidate, with a fault."""
+    x, ds, width = (case.inputs[name].astype(np.float32) for name in ("x", "ds", "width"))
+    tau, v_th, T = np.float32(case.meta["decay"]), np.float32(case.meta["v_th"]), len(x)
+    u, s, v, du = (np.zeros_like(x) for _ in range(4))
+    for t in range(T):
+        before = v[t - 1] if t else 0 * x[0]
+        u[t] = (tau * tau if fault == "leak twice" else tau) * before + x[t]
+        s[t] = u[t] >= (2 if fault == "threshold 2 V_th" else 1) * v_th
+        if fault == "refractory" and t:
+            s[t] *= 1 - s[t - 1]
+        v[t] = u[t] - s[t] * (u[t] - v_th if fault == "reset to V_th" else u[t])
+    dv = 0 * x[0]
+    for t in range(T)[::-1]:
+        kappa = width[0] if fault == "first width" else width[t]
+        h = (np.abs(u[t] - v_th) * 2 < kappa) / kappa
+        reset = {"detached": 0 * dv, "V_th through the reset": v_th * dv}.get(fault, u[t] * dv)
+        du[t] = (ds[t] - reset) * h + (dv if fault == "carry not cut" else dv * (1 - s[t]))
+        if fault == "clipped":
+            du[t] = du[t].clip(-0.2, 0.2)
+        dv = du[t] if fault == "carry without tau" else tau * du[t]
+    before = x if fault == "decay of x" else np.concatenate([0 * v[:1], v[:-1]])
+    return {"u": u, "s": s, "v": v, "du": du, "grad_x": du, "grad_decay": np.float32((du * before).sum(dtype=float))}
+
+
+@pytest.mark.parametrize("case", ["lif-hard-attached", "lif-image"])
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (None, None),
+        ("detached", "reset_gradient is 'detached'"),
+        ("leak twice", "leaks by tau^2"),
+        ("reset to V_th", "reset to V_th instead of 0"),
+        ("first width", "kappa_1 is used at every timestep"),
+        ("V_th through the reset", "takes V_th for u_t"),
+        ("carry not cut", "the factor 1 - s_t is missing"),
+        ("carry without tau", "not multiplied by tau"),
+        ("decay of x", "pairs du_t with x_t"),
+        ("refractory", ""),  # what nobody knows is given no rule
+        ("threshold 2 V_th", ""),
+        ("clipped", ""),
+    ],
+)
+def test_an_implementation_of_another_hand(case, fault, words):
+    reference = load_case(case)
+    report = compare(reference, hand_written(reference, fault), dtype="float32")
+    if fault is None:
+        assert report.verdict == "PASS"
+        return
+    cause = report.details["cause"]
+    assert report.verdict == "FAIL"
+    if words:
+        assert words in cause
+    else:
+        slips = [_lowered(" ".join(cls.__doc__.split()).rstrip(".")) for cls in SLIPS]
+        assert not any(rule in (cause or "") for rule in [*RULES, *slips, "conventions."])
