@@ -83,7 +83,7 @@ def leak_error(p, dtype):
     """Of tau: a given number, or the sigmoid of one."""
     if p.w is None:
         return float(input_error(np.array(p.decay), dtype))
-    return p.decay * (4 + abs(p.w))
+    return ops.sigmoid_size(p)
 
 
 def width_error(width, p, norm, conventions, e_tau, dtype):
@@ -113,7 +113,7 @@ def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
     v, carried = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
     for t in range(len(x)):
         e_kept = p.decay * carried + e_tau * np.abs(v)
-        rounding = ops._potential_size(p.decay * v, gain * x[t], v, x[t], scaled, BITS[dtype])()
+        rounding = ops._potential_size(p.decay * v, gain * x[t], v, x[t], scaled, p.decay, BITS[dtype])()
         current = gain * e_x[t] + ((e_tau + 2) * np.abs(x[t]) if scaled else 0.0)
         e_u[t] = SECOND_ORDER * (e_kept + current + rounding)
         v = ops.after_reset(u[t], s[t], p)
