@@ -263,3 +263,20 @@ def test_a_weight_that_misses_one_of_many_terms(M, least):
     terms = x[0, :, :, None] * dy[0, :, None]
     off = np.abs(good - terms - reference.arrays["grad_weight"]) > reference.bounds["grad_weight"] * U32
     assert off[terms != 0].mean() >= least
+
+
+def test_gradients_of_float16_that_are_lost_are_noticed():
+    """Gradients of a usual size, 1e-4, lie below float16's smallest normal number times 16."""
+    inputs = neurons(12, 30, T=3)
+    inputs["ds"] = inputs["ds"] * 1e-3
+    inputs = {name: np.float16(a).astype(np.float64) for name, a in inputs.items()}
+    reference = op_reference("attack", "lif", inputs, {"v_th": 0.5, "decay": 0.5}, Conventions(), dtype="float16")
+    right = reference.arrays["du"].astype(np.float16)
+    assert 0 < np.abs(right).max() < 16 * 2.0**-14
+    assert compare(reference, {"du": right}, dtype="float16").verdict == "PASS"
+    certain = np.minimum(reference.margins["s"], reference.margins["window"]).min(axis=0) > 2.0**-11
+    lost = np.where(certain, 0, right).astype(np.float16)
+    assert (
+        compare(reference, {"s": reference.arrays["s"], "u": reference.arrays["u"], "du": lost}, "float16").verdict
+        == "FAIL"
+    )
