@@ -20,6 +20,7 @@ from arithmetic import (
 
 from agl_ref import Conventions, winograd
 from agl_ref.oracle import compare
+from agl_ref.oracle.downstream import Order
 from agl_ref.oracle.replay_ops import op_reference
 from agl_ref.surrogate import NAMES
 
@@ -103,6 +104,30 @@ def test_a_spike_within_rounding_of_the_boundary_is_never_a_failure(scaled):
         wrong[0, certain[0]] += F(1e-3)  # a neuron that cannot flip gets no excuse from those that can
         assert compare(reference, {**got, "du": wrong}, dtype="float32").verdict == "FAIL"
     assert flips > 20
+
+
+def test_a_forced_potential_leaves_the_rounding_of_its_distance_from_the_threshold():
+    """u - V_th = -(3/4 - 2^-25) rounds to -3/4, the window's edge: outside in float32, inside in exact arithmetic."""
+    inputs = neurons(13, 20, T=2)
+    inputs["width"] = np.array([1.5, 1.5])
+    inputs["x"][0, :3] = -0.25 + 2.0**-25
+    reference = of("lif", inputs, {"v_th": 0.5, "decay": 0.5})
+    got = neuron(**inputs, tau=0.5)
+    assert (got["du"][0, :3] != 0).any() and (np.abs(got["du"] - reference.arrays["du"])[0, :3] > 1e-3).all()
+    dump = {name: got[name] for name in ("s", "u", "du", "grad_x")}
+    for what in (("u",), ("s", "u")):
+        assert compare(reference, dump, force=what).verdict == "AMBIGUOUS", what
+        wrong = {**dump, "du": dump["du"] + F(1e-3) * (np.arange(20) == 10)}
+        assert compare(reference, wrong, force=what).verdict == "FAIL", what
+
+
+def test_the_gradient_of_a_networks_input_follows_every_block():
+    names = ["a.u", "a.s", "b.u", "b.s", "logits", "b.ds", "b.du", "a.ds", "a.du"]
+    order = Order([*names, "grad_fc.weight", "grad_b.weight", "grad_a.weight", "grad_x"])
+    for source in ("a.u", "b.u", "b.du", "a.du"):
+        assert np.all(order.after("grad_x", source, np.ones((2, 3), bool))), source
+    assert order.after("grad_b.weight", "a.du", np.ones((2, 3), bool)) is None
+    assert order.after("grad_fc.weight", "b.du", np.ones((2, 3), bool)) is None
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "rectangular"])

@@ -137,6 +137,14 @@ def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
     return Margins(e_x, e_u, e_v, e_width, spike, window)
 
 
+def given_window(u, e_u, width, e_width, v_th, dtype):
+    """Window margins (T, ...) where u (T, ...) and width (T,) are given up to these errors: u - V_th still rounds."""
+    z, shaped = np.abs(u - v_th), (-1,) + (1,) * (u.ndim - 1)
+    error = e_u + input_error(np.array(v_th), dtype) + np.reshape(e_width, shaped) / 2
+    error = error + np.where((error == 0) & representable(z, dtype), 0.0, z)
+    return np.where(width.reshape(shaped) > 0, _ratio(np.abs(z - width.reshape(shaped) / 2), error), np.inf)
+
+
 def _ratio(distance, error):
     """distance / error, infinite where there is no error."""
     return np.where(error > 0, distance / np.where(error > 0, error, 1.0), np.inf)
