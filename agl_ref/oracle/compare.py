@@ -15,7 +15,8 @@ from .given import BITS, check_finite, check_input, judged_dtype, known_arrays
 from .guess import guess_cause
 from .report import Report
 
-_SMALLEST = {"float64": 2.0**-1022, "float16": 2.0**-14}  # normal numbers; 2^-126 for the others
+# What underflow may take: normal numbers (2^-126 for the others), of float16 subnormal ones, which a device has to keep.
+_SMALLEST = {"float64": 2.0**-1022, "float16": 2.0**-24}
 
 
 def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True):

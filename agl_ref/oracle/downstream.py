@@ -36,7 +36,8 @@ class Order:
             return block, kind, "forward" if kind in FORWARD else "backward"
         if name.startswith("grad_") and "." in name:
             return name[5:].rpartition(".")[0], kind, "weights"
-        return None, kind, "weights" if name.startswith("grad_") else "between"
+        # the gradient of a network's input comes after every block, that of the readout before
+        return None, kind, "weights" if name.startswith("grad_") and name != "grad_x" else "between"
 
     def after(self, name, source, mask):
         """Boolean mask of the elements of `name` (or None: no element) that the marked elements of `source` can reach.
@@ -56,7 +57,9 @@ class Order:
         if block == from_block == "" and phase == "backward" and from_phase == "forward":
             return np.any(mask, axis=0, keepdims=True)  # an op's neurons stay apart
         if phase == "weights":
-            return np.True_ if from_phase != "backward" or self._backward_of(block) >= start else None
+            readout = block is not None and (block, "backward") not in {place[1::2] for place in self.place.values()}
+            reached = not readout and self._backward_of(block) >= start
+            return np.True_ if from_phase != "backward" or reached else None
         return np.True_ if group > start and kind != "width" else None
 
     def _backward_of(self, block):

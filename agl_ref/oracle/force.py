@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from .margins import given_window, input_error
 from .tolerance import REPLAYS, Rounding, spread
 
 WHAT = ("s", "u", "width")
@@ -29,7 +30,8 @@ def force(reference, theirs, what=WHAT):
     -------
     (Reference, names)
         The reference with everything computed anew from the forced values, with new bounds; a forced spike cannot flip any
-        more, nor can a window that was decided by a forced u. And the names of the forced arrays, which say nothing any more.
+        more, and a window of a forced u only where u - V_th rounds. And the names of the forced arrays, which say nothing
+        any more.
 
     Raises
     ------
@@ -61,9 +63,21 @@ def force(reference, theirs, what=WHAT):
     margins = {}
     for name, margin in reference.margins.items():
         block, _, kind = name.rpartition(".")
-        decided = f"{block}.{'u' if kind == 'window' else 's'}".lstrip(".") in forced
-        margins[name] = np.full_like(margin, np.inf) if decided else margin
+        if f"{block}.{'u' if kind == 'window' else 's'}".lstrip(".") not in forced:
+            margins[name] = margin
+        elif kind == "s" or reference.meta.get("surrogate", "rectangular") != "rectangular":
+            margins[name] = np.full_like(margin, np.inf)
+        else:
+            margins[name] = _window_margin(reference, block, arrays, bounds, r.dtype)
     return replace(reference, arrays=arrays, bounds=bounds, margins=margins, exact=False), sorted(forced)
+
+
+def _window_margin(reference, block, arrays, bounds, dtype):
+    """How far the rounding of u - V_th, and of a width that may be dumped in a coarser dtype, leaves the window decided."""
+    u, width = (f"{block}.{key}".lstrip(".") for key in ("u", "width"))
+    v_th = reference.meta["v_th"][block] if isinstance(reference.meta["v_th"], dict) else reference.meta["v_th"]
+    e_width = np.maximum(bounds[width], input_error(arrays[width], dtype))
+    return given_window(arrays[u], 0.0, arrays[width], e_width, v_th, dtype)
 
 
 def _replay(reference, forced):

@@ -83,7 +83,7 @@ def leak_error(p, dtype):
     """Of tau: a given number, or the sigmoid of one."""
     if p.w is None:
         return float(input_error(np.array(p.decay), dtype))
-    return p.decay * (4 + abs(p.w))
+    return ops.sigmoid_size(p)
 
 
 def width_error(width, p, norm, conventions, e_tau, dtype):
@@ -113,7 +113,7 @@ def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
     v, carried = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
     for t in range(len(x)):
         e_kept = p.decay * carried + e_tau * np.abs(v)
-        rounding = ops._potential_size(p.decay * v, gain * x[t], v, x[t], scaled, BITS[dtype])()
+        rounding = ops._potential_size(p.decay * v, gain * x[t], v, x[t], scaled, p.decay, BITS[dtype])()
         current = gain * e_x[t] + ((e_tau + 2) * np.abs(x[t]) if scaled else 0.0)
         e_late = (e_threshold + np.abs(u[t])) * s[t - 1] if late and t > 0 else 0.0
         e_u[t] = SECOND_ORDER * (e_kept + current + rounding + e_late)
@@ -136,6 +136,14 @@ def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
         e_z = np.where((e_u == 0) & representable(z, dtype), 0.0, z)
         window = np.where(half > 0, _ratio(np.abs(z - half), e_u + e_threshold + e_z + e_half), np.inf)
     return Margins(e_x, e_u, e_v, e_width, spike, window)
+
+
+def given_window(u, e_u, width, e_width, v_th, dtype):
+    """Window margins (T, ...) where u (T, ...) and width (T,) are given up to these errors: u - V_th still rounds."""
+    z, shaped = np.abs(u - v_th), (-1,) + (1,) * (u.ndim - 1)
+    error = e_u + input_error(np.array(v_th), dtype) + np.reshape(e_width, shaped) / 2
+    error = error + np.where((error == 0) & representable(z, dtype), 0.0, z)
+    return np.where(width.reshape(shaped) > 0, _ratio(np.abs(z - width.reshape(shaped) / 2), error), np.inf)
 
 
 def _ratio(distance, error):

@@ -8,13 +8,18 @@ for any usual way to write the formula. The unrounded values are also a check on
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import maximum_filter
 
+from .. import winograd
 from ..conv import ConvCache, PoolCache, _avg_pool_backward, _avg_pool_forward, _backward, _forward
 from ..surrogate import heights
 from ..width import spread
 from .tolerance import is_exact, is_power_of_two, quantum, repeats, representable, sum_size
 
 # --- synapses: y = x W + b as a convolution (linear: a 1x1 image) ---------------------------------------------------
+
+
+TRANSFORMS = 4.0  # roundings of Winograd's transforms
 
 
 class Synapse(NamedTuple):
@@ -45,6 +50,25 @@ def product_size(magnitude, *factors):
     return np.zeros_like(magnitude) if any(is_power_of_two(f) for f in factors) else magnitude
 
 
+def in_tiles(weight, p):
+    """Whether the convolution may be computed in tiles of 2x2 outputs (Winograd), as this package does from 64 channels.
+
+    An error is then relative to the tile's inputs and all nine weights, even where an output's own inputs are all 0.
+    """
+    return weight.shape[:-2] == (3, 3) and p.stride == 1 and min(weight.shape[-2:]) >= winograd.CHANNELS
+
+
+def over_tile(size, magnitude):
+    """The largest of `size` and of what the transforms round, among the neighbours in the image."""
+    around = (1,) * (size.ndim - 3) + (3, 3, 1)
+    return maximum_filter(size + TRANSFORMS * magnitude, size=around, mode="constant")
+
+
+def over_taps(a):
+    """The largest over the kernel's nine places, at each of them."""
+    return np.broadcast_to(a.max(axis=(0, 1)), a.shape)
+
+
 def synapse_size(x, weight, p, bits, lam=1.0):
     """Largest error of x W + b, whose inputs are exact."""
     magnitude = _convolve(np.abs(x), np.abs(weight), p)
@@ -56,7 +80,10 @@ def synapse_size(x, weight, p, bits, lam=1.0):
     count = _convolve((x != 0).astype(float), (weight != 0).astype(float), p) + (p.bias is not None)
     total = _convolve(x, weight, p) + (0 if p.bias is None else p.bias)
     same = repeats(weight.reshape(-1, weight.shape[-1]))
-    return sum_size(total, magnitude, np.rint(count), same, lam) + product_size(magnitude, x, weight)
+    size = sum_size(total, magnitude, np.rint(count), same, lam) + product_size(magnitude, x, weight)
+    if not in_tiles(weight, p):
+        return size
+    return over_tile(size, _convolve(np.abs(x), over_taps(np.abs(weight)), p))
 
 
 def synapse_forward(r, x, p):
@@ -79,10 +106,12 @@ def synapse_backward(r, dy, x, p):
         dx_count = dx_count.reshape(dx.shape)
         by_input = repeats(np.moveaxis(weight, -2, -1).reshape(-1, weight.shape[-2]))
         pairs = np.minimum(repeats(x)[:, None], repeats(dy)[None, :])
-        return (
-            sum_size(dx, dx_sum, dx_count, by_input) + product_size(dx_sum, dy, weight),
-            sum_size(dweight, dweight_sum, dweight_count, pairs) + product_size(dweight_sum, dy, x),
-        )
+        dx_size = sum_size(dx, dx_sum, dx_count, by_input) + product_size(dx_sum, dy, weight)
+        dweight_size = sum_size(dweight, dweight_sum, dweight_count, pairs) + product_size(dweight_sum, dy, x)
+        if not in_tiles(weight, p):
+            return dx_size, dweight_size
+        around = _transposed(a, b, over_taps(np.abs(weight)), p)[0].reshape(dx.shape)
+        return over_tile(dx_size, around), over_taps(dweight_size + TRANSFORMS * dweight_sum)
 
     found = sizes() if r.recording else (None, None)
     dx, dweight = r(dx, lambda: found[0]), r(dweight, lambda: found[1])
@@ -183,7 +212,12 @@ def leak(r, p):
     """tau with its rounding error: a sigmoid's for PLIF, that of a number for LIF."""
     if p.w is None:
         return r.given(np.array(p.decay))
-    return r(np.array(p.decay), lambda: p.decay * (4 + abs(p.w)))
+    return r(np.array(p.decay), lambda: sigmoid_size(p))
+
+
+def sigmoid_size(p):
+    """Error of PLIF's tau: relative to tau that of exp; absolute that of (1 + tanh(w / 2)) / 2 or of 1 - sigmoid(w)."""
+    return p.decay * (4 + abs(p.w)) + (1.0 if p.conventions.plif == "tau" else 2.0)
 
 
 def neuron_forward(r, x, p, tau):
@@ -194,7 +228,7 @@ def neuron_forward(r, x, p, tau):
     last = np.zeros(x.shape[1:])
     for t in range(len(x)):
         kept, current = tau * last, gain * x[t]
-        u[t] = r(kept + current, _potential_size(kept, current, last, x[t], scaled, r.bits))
+        u[t] = r(kept + current, _potential_size(kept, current, last, x[t], scaled, tau, r.bits))
         if p.conventions.reset == "soft late" and t > 0:
             late = u[t] - p.v_th * p.s[t - 1]
             u[t] = r(late, lambda late=late, s=p.s[t - 1]: np.abs(late) * s)
@@ -204,28 +238,34 @@ def neuron_forward(r, x, p, tau):
     return u, v
 
 
-def _potential_size(kept, current, last, x, scaled, bits):
+def _by_difference(a, tau):
+    """|a (1 - tau)|, which rounds where tau a is computed as a - a (1 - tau) or a - a / tau_m, as some frameworks do."""
+    return 0.0 if is_power_of_two(1.0 - tau) else (1.0 - tau) * np.abs(a)
+
+
+def _potential_size(kept, current, last, x, scaled, tau, bits):
     def size():
         if is_exact(quantum(kept), np.abs(kept), bits) and is_exact(
             min(quantum(kept), quantum(current)), np.abs(kept) + np.abs(current), bits
         ):
             return 0.0
-        extra = 3 * (np.abs(x) + np.abs(last)) if scaled else 0.0
+        extra = 3 * (np.abs(x) + np.abs(last)) if scaled else 2 * _by_difference(last, tau)
         return np.abs(kept) + np.where(kept * current != 0, np.abs(kept + current), 0.0) + extra
 
     return size
 
 
-def shape_of(name, ratio):
+def shape_of(name, ratio, bits):
     """(shape, its error) of a smooth surrogate at ratio = (u - V_th) / kappa."""
     a = np.abs(ratio)
     if name == "triangular":
         shape = np.maximum(0.0, 1 - a)
-        return shape, (3 * a + 1) * (shape > 0)
+        edge = np.abs(1 - a) < 64 * 2.0**-bits  # the error of u decides whether it is 0
+        return shape, (3 * a + 1) * (shape > 0) + 16 * edge
     if name == "sigmoid":
         e = np.exp(-4 * a)
         shape = 4 * e / (1 + e) ** 2
-        return shape, shape * (8 + 8 * a)
+        return shape, shape * (8 + 8 * a) + 3  # 4 sigmoid (1 - sigmoid) and 1 - tanh^2 cancel
     if name == "arctan":
         shape = 1 / (1 + (np.pi * ratio) ** 2)
         return shape, shape * 8
@@ -243,7 +283,7 @@ def slopes(r, u, width, p):
     if p.surrogate == "rectangular":
         return np.where(p.inside, height, 0.0)
     safe = np.where(width > 0, width, 1.0).reshape(shaped)
-    shape, error = shape_of(p.surrogate, (u - p.v_th) / safe)
+    shape, error = shape_of(p.surrogate, (u - p.v_th) / safe, r.bits)
     return np.where(p.inside, r(height * shape, lambda: height * (error + np.abs(shape))), 0.0)
 
 
@@ -271,7 +311,7 @@ def neuron_backward(r, ds, x, u, v, width, p, tau):
         size = _du_size(ds[t], reset, kept, passed, h[t])
         du[t] = r(kept + passed, size)
         dv = tau * du[t]
-        dv = r(dv, lambda dv=dv: 0.0 if is_power_of_two(tau) else np.abs(dv))
+        dv = r(dv, _dv_size(dv, du[t], tau))
     scaled = c.input_scale == "1 - tau"
     before = np.concatenate([np.zeros_like(v[:1]), v[:-1]])
     terms = du * (before - x if scaled else before)
@@ -281,6 +321,10 @@ def neuron_backward(r, ds, x, u, v, width, p, tau):
     dwidth = channel_sum(r, dwidth.T, inexact=4.0) if c.width_gradient == "flows" else np.zeros(T)
     dx = du if not scaled else r((1 - tau) * du, lambda: 2 * np.abs((1 - tau) * du))
     return NeuronGrads(du, dx, ddecay, dwidth)
+
+
+def _dv_size(dv, du, tau):
+    return lambda: (0.0 if is_power_of_two(tau) else np.abs(dv)) + 2 * _by_difference(du, tau)
 
 
 def _du_size(ds, reset, kept, passed, h):

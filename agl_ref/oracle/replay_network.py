@@ -32,7 +32,8 @@ def softmax(r, z):
     norm = exps.sum(axis=-1, keepdims=True)
     norm = r(norm, lambda: (3 + z.shape[-1]) * norm)
     log_p = shifted - np.log(norm)
-    log_p = r(log_p, lambda: np.abs(log_p) + 2 * np.abs(np.log(norm)) + 1)
+    plain = z - log_p  # max + log of the sum, which rounds where it is subtracted from z itself
+    log_p = r(log_p, lambda: np.abs(log_p) + 2 * np.abs(np.log(norm)) + 1 + np.abs(plain))
     p = np.exp(log_p)
     return r(p, lambda: p * (4 + np.abs(log_p))), log_p
 

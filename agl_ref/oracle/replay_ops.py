@@ -47,7 +47,9 @@ def op_reference(id, op, inputs, meta, conventions, exact=False, dtype="float32"
         for key in ("u", "v", "width"):
             bounds[key] = np.minimum(bounds[key], getattr(found, key))
     if op == "surrogate" and meta.get("surrogate", "rectangular") == "rectangular":
-        margins["window"] = _given_potential(wide, meta, dtype)
+        u, width = wide["u"], wide["width"]
+        given = (u, proven.input_error(u, dtype), width, proven.input_error(width, dtype))
+        margins["window"] = proven.given_window(*given, meta["v_th"], dtype)
     meta = {**meta, "op": op, "dtype": dtype, "certificate": proven.certificate(margins)}
     if "T" not in meta:
         meta["T"] = len(next(iter(inputs.values())))
@@ -195,13 +197,3 @@ def _margins(a, meta, conventions, values, dtype):
     e_width = proven.width_error(values["width"], p, norm, conventions, proven.leak_error(p, dtype), dtype)
     e_x = proven.input_error(a["x"], dtype)
     return proven.neuron_margins(a["x"], e_x, values["u"], values["s"], values["width"], e_width, p, dtype)
-
-
-def _given_potential(a, meta, dtype):
-    """Window margins of a surrogate op, whose u and width are inputs: only their own rounding and u - V_th can flip one."""
-    u, width = a["u"], a["width"].reshape((-1,) + (1,) * (a["u"].ndim - 1))
-    z = np.abs(u - meta["v_th"])
-    error = proven.input_error(u, dtype) + proven.input_error(np.array(meta["v_th"]), dtype)
-    error = error + proven.input_error(width, dtype) / 2
-    error = error + np.where((error == 0) & proven.representable(z, dtype), 0.0, z)
-    return np.where(width > 0, proven._ratio(np.abs(z - width / 2), error), np.inf)
