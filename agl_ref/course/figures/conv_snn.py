@@ -156,8 +156,8 @@ def kernels_on_an_image(image=None, kernels=None):
     kernels = KERNELS if kernels is None else kernels
     fig = _figure(11, 3.4)
     for ax, (name, kernel) in zip(fig.subplots(1, len(kernels)), kernels.items(), strict=True):
-        weight = np.array(kernel, float)[:, :, None, None]
-        y, _ = conv2d_forward(image[None, None, :, :, None].astype(float), weight, padding=1)
+        weight = np.array(kernel, DTYPE)[:, :, None, None]
+        y, _ = conv2d_forward(image[None, None, :, :, None].astype(DTYPE), weight, padding=1)
         limit = np.abs(y).max()
         ax.imshow(y[0, 0, :, :, 0], cmap="PuOr", vmin=-limit, vmax=limit)
         ax.set(title=name, xticks=[], yticks=[])
@@ -166,7 +166,7 @@ def kernels_on_an_image(image=None, kernels=None):
 
 @figure
 def layers_by_depth(measured=None, predicted=True):
-    """Coverage and gradient norm by layer for four windows; dots measured, lines as Theorem 1 has it.
+    """Coverage and gradient norm by layer for four windows; dots measured, lines as Theorem 1 has it. No dot: norm 0.
 
     measured : {window: (coverage, norm), each (layers,)}, by default of untrained networks. predicted : draw the lines,
     which hold for gamma = 1.
@@ -178,20 +178,22 @@ def layers_by_depth(measured=None, predicted=True):
     fig = _figure(10.5, 4.4)
     left, right = fig.subplots(1, 2)
     for window, (covered, norms) in measured.items():
+        norms = np.where(norms > 0, norms, np.nan)  # a logarithm has no place for 0
+        first = int(np.argmax(norms > 0))
         colour, marker = LOOK[window]
         layers = np.arange(1, len(norms) + 1)
         style = {"color": colour, "marker": marker, "ls": "" if predicted else "-"}
         left.plot(layers, 100 * covered, **style)
-        right.plot(layers, np.maximum(norms, 1e-9), **style)
+        right.plot(layers, norms, **style)
         if predicted:
             factor = layer_factor(1.0)[0] if window == "adaptive" else layer_factor(1.0, width=float(window))[1]
             right.plot(layers, norms[-1] * factor ** (layers[-1] - layers), color=colour, lw=1.5)
         same = window == "1"  # lies on the adaptive one
         left.annotate(name_of(window), (layers[-1], 100 * covered[-1]), (8, -14 if same else 0), color=colour,
                       textcoords="offset points")  # fmt: skip
-        below = same or norms[0] < norms[-1] / 10
-        right.annotate(name_of(window), (1, max(norms[0], 1e-9)), (12 if below else -2, -22 if below else 9), color=colour,
-                       textcoords="offset points")  # fmt: skip
+        below = same or norms[first] < norms[-1] / 10
+        right.annotate(name_of(window), (layers[first], norms[first]), (12 if below else -2, -22 if below else 9),
+                       color=colour, textcoords="offset points")  # fmt: skip
     left.set(ylabel="neurons inside the window (%)", ylim=(-4, 108))
     right.set(ylabel="norm of the gradient dx", yscale="log")
     low, high = right.get_ylim()
@@ -240,7 +242,7 @@ def training_curves(runs=None):
             result = runs[depth, window]
             _curve(ax, result.losses, f"{name_of(window)}: {result.right.mean():.0%}", *LOOK[window], dy)
         steps = len(result.losses)
-        ax.axhline(np.log(10), color=GREY, lw=1.5, ls=":")
+        ax.plot([0, steps], [np.log(10)] * 2, color=GREY, lw=1.5, ls=":")
         ax.set(title=f"{depth} layers (right: test accuracy)", xlabel="training step", ylim=(0, 2.7))
         ax.set(xlim=(0, 1.62 * steps), xticks=np.arange(0, steps + 1, max(1, steps // 3)))
         ax.grid(alpha=0.3)
