@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test coverage lint clean
+.PHONY: demo test coverage lint tutorials notebooks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/agl-ref demo
@@ -11,13 +11,19 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
-coverage: $(VENV)/.installed-test
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --cov --cov-fail-under=95 tests agl_ref --ignore=tests/crosscheck
+coverage: $(VENV)/.installed-course
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n 2 --cov --cov-fail-under=95 tests agl_ref --ignore=tests/crosscheck
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet ruff==0.17.6
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+tutorials: $(VENV)/.installed-tutorials
+	$(BIN)/python -m jupyter lab tutorials
+
+notebooks: $(VENV)/.installed-course
+	$(BIN)/python -m pytest --nbmake -n 2 tutorials/*.ipynb tutorials/solutions/*.ipynb
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...')"
@@ -27,6 +33,14 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(VENV)/.installed-tutorials: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[tutorials]'
+	touch $@
+
+$(VENV)/.installed-course: $(VENV)/.installed-test $(VENV)/.installed-tutorials
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[course]'
 	touch $@
 
 clean:

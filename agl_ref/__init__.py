@@ -9,8 +9,8 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _SUBMODULES = {
-    "blocks", "conv", "conventions", "data", "diagnostics", "interop", "linear", "loss", "models", "network", "neuron",
-    "norm", "optim", "oracle", "plots", "surrogate", "theory", "train", "width",
+    "ablation", "blocks", "conv", "conventions", "data", "diagnostics", "interop", "linear", "loss", "models", "network",
+    "neuron", "norm", "optim", "oracle", "plots", "surrogate", "theory", "train", "width",
 }  # fmt: skip
 
 _HOME = {

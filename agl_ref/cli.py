@@ -129,11 +129,13 @@ def _parser():
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of the table")
     evaluate.set_defaults(run=_eval)
 
+    from ._ablation_command import add_parsers as add_ablation
     from .course.commands import add_parsers as add_course
     from .oracle.commands import add_parsers
     from .oracle.commands_identify import add_parsers as add_identify
     from .oracle.commands_vectors import add_parsers as add_vectors
 
+    add_ablation(commands)
     add_parsers(commands)
     add_identify(commands)
     add_vectors(commands)

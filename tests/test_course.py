@@ -13,7 +13,6 @@ from agl_ref.course._diagnose import judge
 from agl_ref.course._exercise import EXERCISES, NOTEBOOK_OF, Choice, Edge, Exercise, choice, exercise
 from agl_ref.course._relations import relation
 
-
 ALL = {name: item for name, item in exercises_package.load().items() if isinstance(item, Exercise)}
 OURS = sorted(ANSWERS)
 WRONG = [pytest.param(name, k, id=f"{name}-{k}") for name in OURS for k in range(len(ANSWERS[name][1]))]
@@ -159,7 +158,7 @@ ODD = [
     lambda *a: np.array("text"), lambda *a: np.zeros((2, 0)), lambda *a: Strange(), lambda *a: (x for x in a),
     lambda *a: np.full(np.shape(a[0]), np.inf), lambda *a: (np.nan, np.nan), lambda *a: (None, None), lambda *a: (1, 2, 3),
     lambda *a: np.float32(1.0), lambda *a: np.ma.masked_array([1.0, 2.0], [True, False]), lambda *a: list(a), lambda *a: a[0],
-    lambda *a: Exception, lambda *a: 1 / 0, lambda *a: a[99], lambda *a: undefined_name, stop, noisy,
+    lambda *a: Exception, lambda *a: 1 / 0, lambda *a: a[99], lambda *a: a.nothing, stop, noisy,
 ]  # fmt: skip
 
 
@@ -223,7 +222,7 @@ def test_a_crash_inside_a_library_names_the_student_s_line():
 
 def test_a_crash_in_an_edge_case_costs_half():
     def lif_forward(x, decay, v_th):
-        x[1]  # noqa: B018
+        x[1]
         return ANSWERS["lif_forward"][0](x, decay, v_th)
 
     points, text = verdict("lif_forward", lif_forward)

@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.parent
 def floors_of_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + [line for extra in ("tutorials", "test", "lint") for line in extras[extra]]
+    lines = project["dependencies"] + [
+        line for extra in ("tutorials", "course", "test", "lint") for line in extras[extra]
+    ]
     return {"python": project["requires-python"].removeprefix(">=")} | dict(line.split(">=") for line in lines)
 
 

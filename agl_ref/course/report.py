@@ -54,6 +54,8 @@ def run_notebook(notebook, student, timeout):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
             executor.preprocess(notebook, {"metadata": {"path": folder}})
     except Exception as error:  # a dead kernel, whatever killed it
+        for cell in [cell for cell in notebook.cells if cell.get("execution_count") is not None][-1:]:
+            cell.execution_count = None  # it was begun and never ended
         return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
     finally:
         executor.log.disabled = False

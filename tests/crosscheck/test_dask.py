@@ -1,0 +1,57 @@
+"""The ablation on a Dask cluster of two worker processes, one of which is killed in the middle of a run."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from agl_ref import ablation
+
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.filterwarnings("default")  # the cluster's own, of workers that die
+
+
+@pytest.fixture
+def experiments(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.arange(600) % 3
+    x = (rng.integers(0, 90, (600, 12, 12, 1)) + 60 * y[:, None, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "tiny.npz", x=x, y=y)
+    arm = {"channels": (8, 8), "T": 2, "epochs": 12, "batch": 10, "data": str(tmp_path / "tiny.npz")}
+    return {"small": ablation.Experiment("?", {"a": arm}, widths=(1.0, "adaptive"), seeds=2)}
+
+
+def test_a_worker_dies_and_its_run_is_repeated_not_lost(experiments, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))  # of the workers: each attempt at a run makes a folder there
+    killed = []
+
+    def kill_one(scheduler):
+        with distributed.Client(scheduler, set_as_default=False) as client:
+            pids, patience = client.run(os.getpid), time.monotonic() + 120
+            while time.monotonic() < patience and not killed:
+                begun = [p for p in scratch.glob("agl-ablation-*/metrics.jsonl") if p.stat().st_size]
+                busy = [worker for worker, tasks in client.processing().items() if tasks]
+                if begun and busy:  # a run has finished an epoch, and is not at its end
+                    os.kill(pids[busy[0]], signal.SIGKILL)
+                    killed.append(busy[0])
+                time.sleep(0.05)
+
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        killer = threading.Thread(target=kill_one, args=(cluster.scheduler_address,))
+        killer.start()
+        records = ablation.run(experiments, tmp_path / "cluster", dask=cluster.scheduler_address, progress=False)
+        killer.join()
+    assert killed
+    assert [p for p in scratch.glob("agl-ablation-*")], "the killed attempt should have left its folder behind"
+    alone = ablation.run(experiments, tmp_path / "alone", jobs=1, progress=False)
+    assert len(alone) == 4 and {k: r["curve"] for k, r in records.items()} == {k: r["curve"] for k, r in alone.items()}
+
+
+def test_an_address_without_a_scheduler_is_one_line(experiments, tmp_path):
+    with pytest.raises(ValueError, match="--dask: expected the address of a running scheduler"):
+        ablation.run(experiments, tmp_path, dask="tcp://127.0.0.1:1", progress=False)

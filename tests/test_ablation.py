@@ -1,0 +1,320 @@
+"""The ablation: its plan, that nothing is done twice and nothing is lost, and what it says, by hand and by scipy."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers import assert_refused
+from scipy import stats
+
+from agl_ref import _ablation_report as report
+from agl_ref import ablation, cli
+from agl_ref.train import TrainConfig, Trainer
+
+ARM = {"channels": (3, 4), "T": 2, "epochs": 2, "batch": 8, "dtype": "float64"}
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = (rng.integers(0, 90, (60, 8, 8, 1)) + 60 * y[:, None, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "tiny.npz", x=x, y=y)
+    return str(tmp_path / "tiny.npz")
+
+
+@pytest.fixture
+def experiments(data):
+    return {"small": ablation.Experiment("?", {"a": {**ARM, "data": data}}, widths=(1.0, "adaptive"), seeds=2)}
+
+
+def accuracies_of(records):
+    return {key: (record["test_accuracy"], record["curve"]) for key, record in records.items()}
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_is_what_the_claim_needs():
+    headline = ablation.EXPERIMENTS["headline"]
+    assert headline.widths == (0.5, 1.0, 2.5, 5.0, 10.0, "adaptive", "geometric", "exact", "empirical")
+    runs = list(headline.runs())
+    assert len(runs) == 45 and len({ablation.key_of(config) for _, _, config in runs}) == 45
+    config = runs[0][2]
+    assert (config.network, config.neuron, config.T, config.data) == ("vgg_snn", "plif", 2, "fashion-mnist")
+    assert {width: {c.width for _, w, c in runs if w == width} for width in (5.0, "exact")} == {
+        5.0: {"fixed"}, "exact": {"exact"}
+    }  # fmt: skip
+    axes = {name: list(ablation.EXPERIMENTS[name].arms) for name in ("depth", "neuron", "timesteps", "surrogate")}
+    assert axes["depth"] == ["deep", "shallow"] and axes["neuron"] == ["plif", "lif"] and len(axes["surrogate"]) == 5
+    for name in axes:  # an axis changes one thing, and its first arm is the network of all others
+        base, *others = ablation.EXPERIMENTS[name].arms.values()
+        assert base | {"surrogate": "rectangular"} == {**ablation.DEEP, **ablation.SUBSET, "surrogate": "rectangular"}
+        changed = {"depth": {"network", "channels"}, "neuron": {"neuron"}, "timesteps": {"T"}}.get(name, {"surrogate"})
+        for other in others:
+            assert {key for key in base | other if base.get(key) != other.get(key)} == changed
+
+
+def test_runs_that_experiments_share_are_trained_once_and_seeds_come_in_turn():
+    left = list(ablation.pending(ablation.EXPERIMENTS, {}).values())
+    assert len(left) == len(set(left))
+    total = sum(len(list(e.runs())) for e in ablation.EXPERIMENTS.values())
+    shared = 2 * 27 + 9  # the base network of depth, neuron and timesteps, and of surrogate's rectangular arm
+    assert len(left) == total - shared
+    seeds = [config.seed for config in left]
+    assert seeds == sorted(seeds) and set(seeds) == set(range(5))
+
+
+@pytest.mark.parametrize("name", list(ablation.EXPERIMENTS))
+def test_the_printed_command_gives_the_same_configuration(name, monkeypatch):
+    for _, _, config in list(ablation.EXPERIMENTS[name].runs())[:20]:
+        args = cli._parser().parse_args(ablation.command_of(config).split()[1:])
+        given = {n: getattr(args, n) for n, _, _ in cli.TRAIN_OPTIONS if getattr(args, n) is not None}
+        given.update(given.pop("width", {}))
+        assert TrainConfig(**given) == config
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_what_the_trainer_measured(data, tmp_path):
+    config = TrainConfig(**ARM, data=data, width="adaptive")
+    record = ablation.train_one(config, tmp_path / "own")
+    trainer = Trainer(config, tmp_path / "plain").fit(progress=False)
+    rows = trainer.metrics()
+    assert record["curve"] == [row["test_accuracy"] for row in rows] and len(rows) == 2
+    assert record["test_accuracy"] == rows[-1]["test_accuracy"] and record["train_loss"] == rows[-1]["train_loss"]
+    measured = rows[-1]["diagnostics"]["layers"]["conv2"]["coverage"]
+    assert np.allclose(record["layers"]["last"]["conv2"]["coverage"], measured, rtol=1e-4) and np.all(measured)
+    assert record["layers"]["first"] != record["layers"]["last"]
+    assert not (tmp_path / "own").exists()
+    assert ablation.train_one(config) | {"seconds": 0} == record | {"seconds": 0}  # in a folder of its own
+
+
+def test_a_stopped_run_goes_on_from_its_checkpoint(data, tmp_path, monkeypatch):
+    config = TrainConfig(**ARM, data=data)
+    whole = ablation.train_one(config)
+    half = Trainer(config, tmp_path / "own")
+    half._epoch(type("Never", (), {"asked": False}), False)
+    steps, step = [], Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self, *args: (steps.append(self.epoch), step(self, *args))[1])
+    resumed = ablation.train_one(config, tmp_path / "own")
+    assert set(steps) == {1}
+    assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
+
+
+def test_a_run_that_is_not_finite_is_a_record_not_a_crash(data):
+    record = ablation.train_one(TrainConfig(**{**ARM, "dtype": "float32"}, data=data, lr=1e30))
+    assert "not finite" in record["status"] and "test_accuracy" not in record
+
+
+def test_nothing_is_done_twice_and_a_cut_line_is_done_again(experiments, tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    first = ablation.run(experiments, folder, jobs=1, progress=False)
+    assert len(first) == 4 and not (folder / "unfinished").exists()
+    lines = (folder / "results.jsonl").read_text().splitlines()
+    assert len(lines) == 4
+    calls = []
+    train_one = ablation.train_one
+    monkeypatch.setattr(ablation, "train_one", lambda *args: (calls.append(args[0]), train_one(*args))[1])
+    assert ablation.run(experiments, folder, jobs=1, progress=False) == first and not calls
+    (folder / "results.jsonl").write_text("\n".join([*lines[:3], lines[3][:50]]))
+    assert accuracies_of(ablation.run(experiments, folder, jobs=1, progress=False)) == accuracies_of(first)
+    assert [ablation.key_of(config) for config in calls] == [
+        ablation.key_of(TrainConfig(**json.loads(lines[3])["config"]))
+    ]
+    more = {"small": dataclasses.replace(experiments["small"], widths=(1.0, 5.0, "adaptive"))}
+    assert len(ablation.run(more, folder, jobs=1, progress=False)) == 6 and len(calls) == 3
+
+
+def test_processes_give_the_same_as_one(experiments, tmp_path):
+    alone = ablation.run(experiments, tmp_path / "alone", jobs=1, progress=False)
+    spread = ablation.run(experiments, tmp_path / "spread", jobs=2, progress=False)
+    assert accuracies_of(alone) == accuracies_of(spread)
+
+
+def test_a_killed_command_goes_on(experiments, data, tmp_path):
+    """SIGKILL after the first record; the same command then trains only what is missing."""
+    folder = tmp_path / "out"
+    command = [sys.executable, "-m", "agl_ref", "ablation", "--experiments", "neuron", "--data", data, "--epochs", "2"]
+    command += ["--widths", "1", "--seeds", "1", "--jobs", "1", "--json", "--out", str(folder)]
+    big = np.load(data)
+    np.savez(data, x=np.kron(big["x"], np.ones((1, 2, 2, 1), np.uint8)), y=big["y"])  # vgg_snn needs 16 pixels
+    environment = {
+        **os.environ,
+        "NUMBA_DISABLE_JIT": "0",
+    }  # nothing is measured here, and eight layers are slow without
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    path, patience = folder / "results.jsonl", time.monotonic() + 300
+    while (not path.exists() or not path.read_text().endswith("\n")) and time.monotonic() < patience:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = path.read_text().splitlines()
+    assert before
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=environment)
+    summary = json.loads(done.stdout)["summary"]
+    assert [(row["arm"], row["width"], row["seeds"]) for row in summary] == [
+        (arm, width, 1) for arm in ("plif", "lif") for width in ("1.0", "adaptive")
+    ]
+    after = path.read_text().splitlines()
+    assert len(after) == 4 and after[: len(before)] == before
+
+
+# --- what they say ----------------------------------------------------------------------------------------------------
+
+
+def made_up(experiment, values):
+    """Records with these accuracies {(arm, width): by seed}; None for a run that was not finite."""
+    records = {}
+    for arm, width, config in experiment.runs():
+        value = values[arm, width][config.seed]
+        records[ablation.key_of(config)] = {"config": dataclasses.asdict(config), "status": "trained"} | (
+            {"status": "not finite"} if value is None else {"test_accuracy": value}
+        )
+    return records
+
+
+@pytest.fixture
+def told():
+    experiment = ablation.Experiment("?", {"a": ARM}, widths=(1.0, 5.0, "adaptive", "exact"), seeds=3)
+    values = {("a", 1.0): (0.5, 0.6, 0.4), ("a", 5.0): (0.1, None, 0.3), ("a", "adaptive"): (0.7, 0.6, 0.8),
+              ("a", "exact"): (0.8, 0.7, 0.9)}  # fmt: skip
+    return experiment, made_up(experiment, values)
+
+
+def test_summary_by_hand_and_by_scipy(told):
+    rows = {row["width"]: row for row in ablation.summary(*told)}
+    one = rows["1.0"]
+    assert one["mean"] == pytest.approx(0.5) and one["std"] == pytest.approx(0.1) and one["seeds"] == 3
+    # differences to adaptive by seed: -0.2, 0, -0.4; mean -0.2, deviation 0.2, t = -0.2 / (0.2 / sqrt 3) = -sqrt 3
+    assert one["difference"] == pytest.approx(-0.2)
+    assert one["p"] == pytest.approx(2 * stats.t.sf(np.sqrt(3), 2))
+    half = stats.t.ppf(0.975, 2) * 0.2 / np.sqrt(3)
+    assert (one["low"], one["high"]) == (pytest.approx(-0.2 - half), pytest.approx(-0.2 + half))
+    lost = rows["5.0"]  # a run that was not finite is left out of the mean and of the pairs, and of the count
+    assert lost["seeds"] == 2 and lost["mean"] == pytest.approx(0.2) and lost["difference"] == pytest.approx(-0.55)
+    assert rows["adaptive"]["difference"] == 0 and rows["adaptive"]["p"] is None
+    assert rows["exact"]["difference"] == pytest.approx(0.1) and rows["exact"]["p"] is None  # the same on each seed
+
+
+def test_tables_say_the_same(told, tmp_path):
+    experiment, records = told
+    text = report.text_table({"made-up": experiment}, records)
+    assert "50.00 ± 10.00" in text and "-20.00 [-69.68, +29.68]" in text and "0.23" in text
+    report.write({"made-up": experiment}, records, tmp_path)
+    with open(tmp_path / "summary.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["mean"] for row in rows] == ["0.5", "0.2", "0.7", "0.8"] and rows[0]["p"] == "0.2254"
+    with open(tmp_path / "runs.csv") as file:
+        runs = list(csv.DictReader(file))
+    assert len(runs) == 12 and sum(row["status"] == "not finite" for row in runs) == 1
+    assert all(row["command"].startswith("agl-ref train --channels 3,4") for row in runs)
+
+
+def test_depth_and_figures_of_real_runs(experiments, tmp_path):
+    records = ablation.run(experiments, tmp_path, jobs=1, progress=False)
+    experiment = experiments["small"]
+    profile = ablation.depth_profile(experiment, records, "a", "coverage")
+    layers = [record["layers"]["last"] for record in records.values() if record["config"]["width"] == "adaptive"]
+    by_hand = [np.mean([layer[name]["coverage"] for layer in layers]) for name in ("conv1", "conv2")]
+    assert np.allclose(profile["adaptive"], by_hand) and 0 < by_hand[0] < 1
+    paths = report.write(experiments, records, tmp_path)
+    assert {path.name for path in paths} == {
+        "runs.csv", "summary.csv", "depth.csv", "tables.md",
+        "small-accuracy.png", "small-coverage.png", "small-gradient-norm.png",
+    }  # fmt: skip
+    figure = report.depth_figure("small", experiment, records, "coverage")
+    drawn = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
+    assert np.allclose(drawn["adaptive"], 100 * profile["adaptive"]) and set(drawn) == {"1.0", "adaptive"}
+    dots = report.accuracy_figure("small", experiment, records).axes[0].get_lines()[0].get_ydata()
+    assert np.allclose(dots, 100 * ablation.accuracies(experiment, records)["a"][1.0])
+    with open(tmp_path / "depth.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 2 * 2  # widths, first and last epoch, layers, timesteps
+    table = report.markdown_table(experiment, records, "a")
+    assert f"{100 * by_hand[0]:.1f}, {100 * by_hand[1]:.1f}" in table.splitlines()[-1]
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def run_command(capsys, *argv):
+    code = cli.main(["ablation", *argv])
+    return code, *capsys.readouterr()
+
+
+def test_command_lists_and_trains(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(ablation.EXPERIMENTS, "depth", ablation.Experiment("Depth?", {"a": ARM}))
+    options = [
+        "--experiments",
+        "depth",
+        "--data",
+        data,
+        "--widths",
+        "2.5,exact",
+        "--seeds",
+        "2",
+        "--epochs",
+        "1",
+        "--jobs",
+        "1",
+    ]
+    options += ["--out", str(tmp_path / "out")]
+    code, out, _ = run_command(capsys, *options, "--list")
+    assert code == 0 and len(out.splitlines()) == 6 and all(f"--data {data}" in line for line in out.splitlines())
+    code, out, err = run_command(capsys, *options, "--report")
+    assert code == 3 and "train first" in err and err.count("\n") == 1
+    code, out, err = run_command(capsys, *options)
+    assert code == 0 and out.startswith("depth: Depth?") and "2.5" in out and "exact" in out and "6 of 6 runs" in err
+    code, out, _ = run_command(capsys, *options, "--list")
+    assert code == 0 and not out
+    with monkeypatch.context() as stop:
+        stop.setattr(ablation, "train_one", None)
+        code, out, err = run_command(capsys, *options, "--report")
+    assert code == 0 and "depth: Depth?" in out and "| exact | 2 |" in (tmp_path / "out" / "tables.md").read_text()
+    code, out, err = run_command(capsys, *options, "--json")
+    assert (
+        code == 0 and [row["width"] for row in json.loads(out)["summary"]] == ["2.5", "exact", "adaptive"] and not err
+    )
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["--experiments", "breadth"], ("--experiments", "headline", "breadth")),
+        (["--experiments", ","], ("--experiments", "none")),
+        (["--widths", "wide"], ("width", "adaptive", "wide")),
+        (["--seeds", "0"], ("--seeds", "0")),
+        (["--jobs", "0"], ("--jobs", "0")),
+        (["--data", "/no/such/place", "--list"], ()),
+        (["--out", ""], ("--out",)),
+    ],
+)
+def test_bad_input_is_one_line_and_code_3(argv, words, tmp_path, capsys):
+    code, _, err = run_command(capsys, "--out", str(tmp_path / "o"), *argv)
+    if "--list" in argv:  # a list needs no data
+        assert code == 0
+        return
+    assert code == 3 and err.count("\n") == 1 and all(word in err for word in words), err
+
+
+def test_foreign_results_are_refused(tmp_path):
+    (tmp_path / "results.jsonl").write_text('{"accuracy": 1}\n')
+    assert_refused(lambda: ablation.read_results(tmp_path / "results.jsonl"), "results.jsonl", "expected", "--out")
+    (tmp_path / "results.jsonl").write_text("x\n")
+    assert_refused(lambda: ablation.read_results(tmp_path / "results.jsonl"), "results.jsonl", "expected", "--out")
+
+
+def test_a_cluster_that_is_not_there_is_one_line(experiments, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert_refused(
+        lambda: ablation.run(experiments, tmp_path, dask="tcp://x:1"), "--dask", "distributed", "pip install"
+    )
