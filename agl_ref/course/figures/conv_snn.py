@@ -155,7 +155,7 @@ def kernels_on_an_image(image=None, kernels=None):
     image = data.load("bundled").x_train[0, :, :, 0] / 255 if image is None else image
     kernels = KERNELS if kernels is None else kernels
     fig = _figure(11, 3.4)
-    for ax, (name, kernel) in zip(fig.subplots(1, len(kernels)), kernels.items(), strict=True):
+    for ax, (name, kernel) in zip(np.ravel(fig.subplots(1, len(kernels))), kernels.items(), strict=True):
         weight = np.array(kernel, DTYPE)[:, :, None, None]
         y, _ = conv2d_forward(image[None, None, :, :, None].astype(DTYPE), weight, padding=1)
         limit = np.abs(y).max()
@@ -179,7 +179,7 @@ def layers_by_depth(measured=None, predicted=True):
     left, right = fig.subplots(1, 2)
     for window, (covered, norms) in measured.items():
         norms = np.where(norms > 0, norms, np.nan)  # a logarithm has no place for 0
-        first = int(np.argmax(norms > 0))
+        at = int(np.nanargmax(norms)) if window == "0.2" else 0  # of the label
         colour, marker = LOOK[window]
         layers = np.arange(1, len(norms) + 1)
         style = {"color": colour, "marker": marker, "ls": "" if predicted else "-"}
@@ -191,8 +191,8 @@ def layers_by_depth(measured=None, predicted=True):
         same = window == "1"  # lies on the adaptive one
         left.annotate(name_of(window), (layers[-1], 100 * covered[-1]), (8, -14 if same else 0), color=colour,
                       textcoords="offset points")  # fmt: skip
-        below = same or norms[first] < norms[-1] / 10
-        right.annotate(name_of(window), (layers[first], norms[first]), (12 if below else -2, -22 if below else 9),
+        below = same or norms[at] < norms[-1] / 10
+        right.annotate(name_of(window), (layers[at], norms[at]), (12 if below else -2, -22 if below else 9),
                        color=colour, textcoords="offset points")  # fmt: skip
     left.set(ylabel="neurons inside the window (%)", ylim=(-4, 108))
     right.set(ylabel="norm of the gradient dx", yscale="log")

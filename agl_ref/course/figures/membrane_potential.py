@@ -151,7 +151,7 @@ def density_with_reset(u=None, mu=0.0, sigma=0.5, decay=DECAY, steps=T, neurons=
     paper = theory.theorem1(mu, sigma, decay, V_TH, len(u))
     z = np.linspace(mu - 4 * sigma, mu + 4 * sigma, 161)
     fig = _figure(11, 3.9)
-    axes = fig.subplots(1, len(u), sharey=True)
+    axes = np.ravel(fig.subplots(1, len(u), sharey=True))
     for t, ax in enumerate(axes):
         ax.hist(u[t], z[::2], density=True, color=GREY, alpha=0.5)
         ax.plot(z, exact.density(z)[t], color=COLOURS["u"])
@@ -207,7 +207,7 @@ def spread_in_a_network(measured=None, shuffled=None):
     exact = theory.hard_reset(0.0, V_TH, DECAY, V_TH, steps).std
     paper = theory.theorem1(0.0, V_TH, DECAY, V_TH, steps).std
     fig = _figure(10, 4.2)
-    axes = fig.subplots(1, len(measured), sharey=True)
+    axes = np.ravel(fig.subplots(1, len(measured), sharey=True))
     for name, ax in zip(measured, axes, strict=True):
         ax.plot(t, measured[name], color=INK, marker="o", label="measured")
         ax.plot(t, paper, color=COLOURS["adaptive"], ls="--", label="Theorem 1")
