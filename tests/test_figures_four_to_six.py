@@ -1,5 +1,7 @@
 """Figures of the notebooks 4 to 6: each is complete by itself, and shows what the notebooks say of it."""
 
+import os
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -7,6 +9,8 @@ from matplotlib.figure import Figure
 from agl_ref import theory
 from agl_ref.course import figures
 from agl_ref.course.figures import adaptive_width, conv_snn, membrane_potential
+
+pytestmark = pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="some figures train networks")
 
 
 def ydata(ax, index=0):
