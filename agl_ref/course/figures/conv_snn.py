@@ -1,0 +1,325 @@
+"""Figures of notebook 6: a convolutional network on real images; windows, depth and what training makes of them."""
+
+from contextlib import contextmanager
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ... import data, optim
+from ...blocks import LIF, Conv2d, Flatten, Readout, SpikingBlock, TdBN
+from ...conventions import Conventions
+from ...network import Network
+from .._figures import COLOURS, GREY, PALETTE, figure
+from .adaptive_width import layer_factor
+
+T, CHANNELS, DTYPE = 2, 16, np.float32
+WINDOWS = {"adaptive": ("adaptive", 1.0), "1": ("fixed", 1.0), "0.2": ("fixed", 0.2), "5": ("fixed", 5.0)}
+LOOK = {
+    "adaptive": (COLOURS["adaptive"], "o"),
+    "1": (COLOURS["fixed"], "s"),
+    "0.2": (PALETTE[3], "^"),
+    "5": (PALETTE[2], "D"),
+}
+
+
+class Images(NamedTuple):
+    """Standardised images, each shown at both timesteps, (T, N, 28, 28, 1) float32, with labels (N,)."""
+
+    x: np.ndarray
+    labels: np.ndarray
+
+
+class Run(NamedTuple):
+    """A trained network: its loss by step, and for each test image whether it was right."""
+
+    net: Network
+    losses: np.ndarray
+    right: np.ndarray
+
+
+@cache
+def fashion(n_train=800, n_test=1000):
+    """Bundled images for training and testing: two Images."""
+    dataset = data.load("bundled").subset(n_train, n_test)
+    mean, std = data.channel_statistics(dataset.x_train)
+    parts = ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
+    return tuple(Images(data.encode(data.standardise(x, mean, std, DTYPE), T=T), y) for x, y in parts)
+
+
+def chain(depth, window="adaptive", gamma=1.0, seed=0):
+    """A network of `depth` spiking blocks of 16 channels, the first two at stride 2, then a readout.
+
+    window : a key of WINDOWS, the adaptive rule or a fixed width. gamma : where tdBN's scales start.
+    """
+    blocks, c_in = [], 1
+    for i in range(depth):
+        synapse = Conv2d(c_in, CHANNELS, stride=2 if i < 2 else 1, dtype=DTYPE, seed=[seed, i])
+        norm = TdBN(CHANNELS, dtype=DTYPE)
+        norm.params["gamma"][...] = gamma
+        blocks.append(SpikingBlock(f"conv{i + 1}", synapse, norm, LIF()))
+        c_in = CHANNELS
+    readout = Readout("fc", 49 * CHANNELS, 10, dtype=DTYPE, seed=[seed, depth])
+    rule, width = WINDOWS[window]
+    return Network([*blocks, Flatten(), readout], (28, 28, 1), Conventions(width=rule, fixed_width=width))
+
+
+@contextmanager
+def _one_thread():
+    """Kernels on one thread: for layers this small a second one costs more to wake than it does. The bits are the same."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def fit(net, train, test, epochs=3, batch=40, lr=0.1, seed=0):
+    """Train in place by SGD with momentum 0.9, the learning rate on a cosine to 0; a Run."""
+    order = [index for epoch in range(epochs) for index in data.batches(len(train.labels), batch, seed, epoch)]
+    optimiser, losses = optim.SGD(net.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4), []
+    with _one_thread():
+        for step, index in enumerate(order):
+            optimiser.lr = optim.cosine(lr, step, len(order))
+            result = net.loss_and_grads(train.x[:, index], train.labels[index], input_gradient=False)
+            net.update_running_statistics(result.trace)
+            optimiser.step(result.grads)
+            losses.append(result.loss)
+        logits = net.forward(test.x, training=False).logits
+    return Run(net, np.array(losses), logits.mean(axis=0).argmax(axis=1) == test.labels)
+
+
+SHALLOW, DEEP, LARGE_GAMMA = 3, 8, 4.0
+
+
+@cache
+def run(depth, window="adaptive", gamma=1.0, seed=0):
+    """The Run of `chain` with these arguments on the images of `fashion`. Seconds; kept."""
+    return fit(chain(depth, window, gamma, seed), *fashion(), seed=seed)
+
+
+def by_depth(net, images):
+    """What each layer sees in one training pass on these images: (coverage, gradient norm), each (layers,).
+
+    Coverage is the share of neurons with |u_t - V_th| < kappa_t / 2, the norm that of dx, both over all timesteps.
+    """
+    record = {}
+    trace = net.loss_and_grads(images.x, images.labels, record=record, input_gradient=False).trace
+    shape = (-1, *(1,) * 4)
+    covered = [(np.abs(c.u - c.neuron.v_th) < c.width.reshape(shape) / 2).mean() for _, c in trace.items()]
+    return np.array(covered), np.array([np.linalg.norm(record[f"{name}.dx"]) for name in trace.names()])
+
+
+def standard_error(right):
+    """Of the share of True in an array (n,): sqrt(p (1 - p) / n)."""
+    p = right.mean()
+    return np.sqrt(p * (1 - p) / len(right))
+
+
+def paired_difference(right, other):
+    """(difference of two accuracies on the same images, its standard error)."""
+    difference = right.astype(float) - other
+    return difference.mean(), difference.std() / np.sqrt(len(difference))
+
+
+def name_of(window):
+    """How figures call a window: adaptive, or width 5."""
+    return window if window == "adaptive" else f"width {window}"
+
+
+def _figure(width, height):
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+KERNELS = {
+    "identity": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
+    "mean of 9": [[1 / 9] * 3] * 3,
+    "left edges": [[-1, 0, 1]] * 3,
+    "top edges": [[-1] * 3, [0] * 3, [1] * 3],
+}
+
+
+@figure
+def kernels_on_an_image(image=None, kernels=None):
+    """One image, cross-correlated with some 3x3 kernels; zeros around it.
+
+    image : ndarray (H, W). kernels : {name: 3x3}
+    """
+    from ...conv import conv2d_forward
+
+    image = data.load("bundled").x_train[0, :, :, 0] / 255 if image is None else image
+    kernels = KERNELS if kernels is None else kernels
+    fig = _figure(11, 3.4)
+    for ax, (name, kernel) in zip(np.ravel(fig.subplots(1, len(kernels))), kernels.items(), strict=True):
+        weight = np.array(kernel, DTYPE)[:, :, None, None]
+        y, _ = conv2d_forward(image[None, None, :, :, None].astype(DTYPE), weight, padding=1)
+        limit = np.abs(y).max()
+        ax.imshow(y[0, 0, :, :, 0], cmap="PuOr", vmin=-limit, vmax=limit)
+        ax.set(title=name, xticks=[], yticks=[])
+    return fig
+
+
+@figure
+def layers_by_depth(measured=None, predicted=True):
+    """Coverage and gradient norm by layer for four windows; dots measured, lines as Theorem 1 has it. No dot: norm 0.
+
+    measured : {window: (coverage, norm), each (layers,)}, by default of untrained networks. predicted : draw the lines,
+    which hold for gamma = 1.
+    """
+    if measured is None:
+        train, _ = fashion()
+        few = Images(train.x[:, :100], train.labels[:100])
+        measured = {window: by_depth(chain(DEEP, window), few) for window in WINDOWS}
+    fig = _figure(10.5, 4.4)
+    left, right = fig.subplots(1, 2)
+    for window, (covered, norms) in measured.items():
+        norms = np.where(norms > 0, norms, np.nan)  # a logarithm has no place for 0
+        at = int(np.nanargmax(norms)) if window == "0.2" else 0  # of the label
+        colour, marker = LOOK[window]
+        layers = np.arange(1, len(norms) + 1)
+        style = {"color": colour, "marker": marker, "ls": "" if predicted else "-"}
+        left.plot(layers, 100 * covered, **style)
+        right.plot(layers, norms, **style)
+        if predicted:
+            factor = layer_factor(1.0)[0] if window == "adaptive" else layer_factor(1.0, width=float(window))[1]
+            right.plot(layers, norms[-1] * factor ** (layers[-1] - layers), color=colour, lw=1.5)
+        same = window == "1"  # lies on the adaptive one
+        left.annotate(name_of(window), (layers[-1], 100 * covered[-1]), (8, -14 if same else 0), color=colour,
+                      textcoords="offset points")  # fmt: skip
+        below = same or norms[at] < norms[-1] / 10
+        right.annotate(name_of(window), (layers[at], norms[at]), (12 if below else -2, -22 if below else 9),
+                       color=colour, textcoords="offset points")  # fmt: skip
+    left.set(ylabel="neurons inside the window (%)", ylim=(-4, 108))
+    right.set(ylabel="norm of the gradient dx", yscale="log")
+    low, high = right.get_ylim()
+    right.set_ylim(low / 2, high * 4)
+    for ax in (left, right):
+        ax.set_xticks(layers)
+        ax.set(xlabel="layer (1 is next to the image)", xlim=(0.6, layers[-1] + (2.4 if ax is left else 0.4)))
+        ax.grid(alpha=0.3)
+    return fig
+
+
+def _smooth(losses, over=6):
+    """Means of `over` consecutive steps, and where they lie."""
+    n = len(losses) // over * over
+    return np.arange(over / 2, n, over), losses[:n].reshape(-1, over).mean(axis=1)
+
+
+def _curve(ax, losses, label, colour, marker, dy=0, ls="-"):
+    steps, values = _smooth(losses)
+    ax.plot(steps, values, color=colour, marker=marker, ls=ls)
+    ax.annotate(label, (steps[-1], values[-1]), (8, dy - 4), color=colour, textcoords="offset points")
+
+
+def _spread_labels(values, gap):
+    """Offsets in points that keep labels at heights `values` (points) at least `gap` apart."""
+    order, placed = np.argsort(values), np.array(values, float)
+    for before, after in zip(order, order[1:], strict=False):
+        placed[after] = max(placed[after], placed[before] + gap)
+    return placed - values
+
+
+@figure
+def training_curves(runs=None):
+    """Training loss by step of four windows, in a shallow and in a deep network, on one axis each.
+
+    runs : {(depth, window): Run}
+    """
+    runs = {(d, w): run(d, w) for d in (SHALLOW, DEEP) for w in WINDOWS} if runs is None else runs
+    depths = sorted({depth for depth, _ in runs})
+    fig = _figure(11, 4.8)
+    for ax, depth in zip(np.ravel(fig.subplots(1, len(depths), sharey=True)), depths, strict=True):
+        windows = [window for d, window in runs if d == depth]
+        last = [_smooth(runs[depth, window].losses)[1][-1] for window in windows]
+        offsets = _spread_labels(np.array(last) * 105, 17)  # an axis of 2.6 is about 270 points high
+        for window, dy in zip(windows, offsets, strict=True):
+            result = runs[depth, window]
+            _curve(ax, result.losses, f"{name_of(window)}: {result.right.mean():.0%}", *LOOK[window], dy)
+        steps = len(result.losses)
+        ax.plot([0, steps], [np.log(10)] * 2, color=GREY, lw=1.5, ls=":")
+        ax.set(title=f"{depth} layers (right: test accuracy)", xlabel="training step", ylim=(0, 2.7))
+        ax.set(xlim=(0, 1.62 * steps), xticks=np.arange(0, steps + 1, max(1, steps // 3)))
+        ax.grid(alpha=0.3)
+    fig.axes[0].text(0.5, np.log(10) + 0.06, "guessing", color="#666666")
+    fig.axes[0].set_ylabel("training loss")
+    return fig
+
+
+@figure
+def accuracies(runs=None):
+    """Test accuracy of each run, with one standard error to each side.
+
+    runs : {(depth, window): Run}
+    """
+    runs = {(d, w): run(d, w) for d in (SHALLOW, DEEP) for w in WINDOWS} if runs is None else runs
+    depths = sorted({depth for depth, _ in runs})
+    fig = _figure(8, 4.2)
+    ax = fig.subplots()
+    names = list(dict.fromkeys(window for _, window in runs))
+    for k, depth in enumerate(depths):
+        for i, window in enumerate(names):
+            right = runs[depth, window].right
+            ax.errorbar(i + 0.2 * k - 0.1, 100 * right.mean(), 100 * standard_error(right), color=PALETTE[k], capsize=5,
+                        marker="os"[k], ms=8, label=f"{depth} layers" if i == 0 else None)  # fmt: skip
+    ax.axhline(10, color=GREY, lw=1.5, ls=":")
+    ax.annotate("guessing", (len(names) - 0.6, 10), (0, 5), textcoords="offset points", color="#666666", ha="right")
+    ax.set_xticks(range(len(names)), [name_of(window) for window in names])
+    ax.set(ylabel="test accuracy (%)", ylim=(0, 100), xlim=(-0.4, len(names) - 0.6))
+    ax.legend(loc="upper right", ncols=2)
+    ax.grid(alpha=0.3, axis="y")
+    return fig
+
+
+@figure
+def large_gamma(runs=None, gamma=LARGE_GAMMA):
+    """Training loss by step in a deep network whose gammas start large: adaptive and fixed window, some seeds.
+
+    runs : {(window, seed): Run}
+    """
+    if runs is None:
+        runs = {(window, seed): run(DEEP, window, gamma, seed) for window in ("adaptive", "1") for seed in (0, 1)}
+    fig = _figure(8, 4.4)
+    ax = fig.subplots()
+    last = [_smooth(result.losses)[1][-1] for result in runs.values()]
+    offsets = _spread_labels(np.array(last) * 70, 17)
+    for ((window, seed), result), dy in zip(runs.items(), offsets, strict=True):
+        label = f"{name_of(window)}, seed {seed}: {result.right.mean():.0%}"
+        _curve(ax, result.losses, label, *LOOK[window], dy, ls="-" if seed == 0 else "--")
+    steps = len(result.losses)
+    ax.set(title=rf"{DEEP} layers, $\gamma$ starts at {gamma:g} (right: test accuracy)", xlabel="training step")
+    ax.set(ylabel="training loss", xlim=(0, 1.5 * steps), xticks=np.arange(0, steps + 1, max(1, steps // 3)))
+    ax.set_ylim(0, None)
+    ax.grid(alpha=0.3)
+    return fig
+
+
+@figure
+def spikes_inside(net=None, images=None, channels=6):
+    """One image and the spikes of some channels in each layer of a shallow network, at the last timestep.
+
+    net : Network. images : Images, of which the first is shown
+    """
+    net = run(SHALLOW).net if net is None else net
+    images = fashion()[1] if images is None else images
+    trace = net.forward(images.x[:, :1], training=False)
+    fig = _figure(11, 1.75 * len(trace.names()) + 0.2)
+    axes = fig.subplots(len(trace.names()), channels + 1)
+    axes[0, 0].imshow(images.x[0, 0, :, :, 0], cmap="gray")
+    axes[0, 0].set(title="image")
+    for row, (name, layer) in zip(axes, trace.items(), strict=True):
+        for c, ax in enumerate(row[1:]):
+            ax.imshow(layer.s[-1, 0, :, :, c], cmap="gray_r", vmin=0, vmax=1)
+        size = layer.s.shape[2]
+        row[1].set_ylabel(name)
+        row[1].set_title(f"{size}x{size}, {layer.s[-1, 0].mean():.0%} fire")
+    for ax in axes.ravel():
+        ax.set(xticks=[], yticks=[])
+    for ax in axes[1:, 0]:
+        ax.remove()
+    return fig
