@@ -11,7 +11,6 @@ import types
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -436,10 +435,10 @@ def test_a_real_kernel_survives_a_loop_without_end_and_a_killed_process(handed_i
     import nbformat
     from helpers_course import hand_in
 
-    before = os.environ.get("AGL_STUDENT")
     notebook = nbformat.read(handed_in / "ada.ipynb", as_version=4)
     endless = "def leak(v, x, decay):\n    while True:\n        pass"
-    nbformat.write(hand_in(notebook, {"leak": endless}), handed_in / "loop.ipynb")
+    named = "import os\n\ndef fires(u, v_th):\n    return (u >= v_th) * float(os.environ['AGL_STUDENT'] == 'loop')"
+    nbformat.write(hand_in(notebook, {"leak": endless, "fires": named}), handed_in / "loop.ipynb")
     killed = "def rectangular(z, width):\n    import os\n    os._exit(1)"
     notebook = nbformat.read(handed_in / "ada.ipynb", as_version=4)
     nbformat.write(hand_in(notebook, {"rectangular": killed}), handed_in / "killed.ipynb")
@@ -450,5 +449,4 @@ def test_a_real_kernel_survives_a_loop_without_end_and_a_killed_process(handed_i
     assert loop["points"] == {"leak": 0, "fires": 1, "rectangular": 2, "soft_reset": 1} and loop["notes"] == []
     assert killed["points"] == {"leak": 1, "fires": 1, "rectangular": 0, "soft_reset": 0}
     assert "DeadKernelError" in killed["notes"][0] and "DeadKernelError" in done.stderr
-    assert os.environ.get("AGL_STUDENT") == before
-    assert np.isfinite(loop["total"])
+    assert len(done.stderr.splitlines()) == 1  # nothing of Jupyter's own

@@ -1,9 +1,9 @@
 """The points of submitted notebooks: run each with nbgrader's rules, and make a table."""
 
-import contextlib
 import csv
 import io
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -46,12 +46,17 @@ def run_notebook(notebook, student, timeout):
     """
     from nbgrader.preprocessors import Execute
 
-    before = os.environ.get("AGL_STUDENT")
-    os.environ["AGL_STUDENT"] = student  # the kernel inherits it: inputs that the student has not seen
-    executor = Execute(timeout=timeout, kernel_name="python3")
+    class Quiet(Execute):
+        """Starts kernels that see the student's name, and say nothing beside the notebook."""
+
+        def start_new_kernel(self, **options):
+            environment = {**os.environ, "AGL_STUDENT": student}  # inputs that the student has not seen
+            super().start_new_kernel(env=environment, stderr=subprocess.DEVNULL, **options)
+
+    executor = Quiet(timeout=timeout, kernel_name="python3")
     executor.log.disabled = True
     try:
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        with tempfile.TemporaryDirectory() as folder:
             executor.preprocess(notebook, {"metadata": {"path": folder}})
     except Exception as error:  # a dead kernel, whatever killed it
         for cell in [cell for cell in notebook.cells if cell.get("execution_count") is not None][-1:]:
@@ -59,9 +64,6 @@ def run_notebook(notebook, student, timeout):
         return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
     finally:
         executor.log.disabled = False
-        os.environ.pop("AGL_STUDENT")
-        if before is not None:
-            os.environ["AGL_STUDENT"] = before
     return None
 
 
