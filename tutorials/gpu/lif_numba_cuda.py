@@ -16,7 +16,7 @@ import numpy as np
 from numba import cuda, float64
 
 THREADS = 128
-ROWS = 256  # rows that one thread adds up for its channel
+ROWS = 64  # rows that one thread adds up for its channel
 
 
 def allocate(shape, dtype):
@@ -63,7 +63,7 @@ def prepare_kernel(leak, learned, gamma, scale, tau, width):
             p = 1.0 / (1.0 + math.exp(-p))
         tau[0] = p
         if gamma.size > 0:  # otherwise the widths were given
-            kappa = 2.0 * max(total / gamma.size, 0.0) * scale
+            kappa = 2.0 * (total / gamma.size) * scale if total > 0.0 else 0.0
             for t in range(width.size):
                 width[t] = kappa if t == 0 else kappa * math.sqrt(1.0 + p * p)
 
@@ -75,10 +75,11 @@ def forward_kernel(z, norm, tau, v_th, soft, u, s):
     if m >= M:
         return
     c = m % norm.shape[1]
+    mean, a, beta, leak = norm[0, c], norm[2, c], norm[3, c], tau[0]
     v = u.dtype.type(0)
     for t in range(T):
-        x = norm[2, c] * (z[t, m] - norm[0, c]) + norm[3, c]  # tdBN's affine: x is never stored
-        ut = tau[0] * v + x
+        x = a * (z[t, m] - mean) + beta  # tdBN's affine: x is never stored
+        ut = leak * v + x
         fired = ut >= v_th
         u[t, m] = ut
         s[t, m] = fired
@@ -93,6 +94,7 @@ def backward_kernel(ds, u, width, tau, v_th, flags, du, partial):
     m = cuda.grid(1)
     T, M = u.shape
     soft, detach = flags
+    leak = tau[0]
     zero, one = u.dtype.type(0), u.dtype.type(1)
     dtau = zero
     if m < M:
@@ -112,7 +114,7 @@ def backward_kernel(ds, u, width, tau, v_th, flags, du, partial):
                 if v_prev >= v_th:
                     v_prev = v_prev - v_th if soft else zero
                 dtau += du_t * v_prev
-            dv = tau[0] * du_t
+            dv = leak * du_t
     total = block_sum(dtau)
     if cuda.threadIdx.x == 0:
         partial[cuda.blockIdx.x, 0] = total  # no atomics: the same bits on every run
@@ -146,7 +148,8 @@ def channel_sums_kernel(a, z, norm, partial):
     if c >= C:
         return
     plain, weighted = 0.0, 0.0
-    for r in range(chunk * ROWS, min((chunk + 1) * ROWS, rows)):
+    last = (chunk + 1) * ROWS if (chunk + 1) * ROWS < rows else rows
+    for r in range(chunk * ROWS, last):
         plain += a[r, c]
         weighted += float64(a[r, c]) * ((float64(z[r, c]) - norm[0, c]) * norm[1, c])
     partial[chunk, c] = plain
@@ -160,9 +163,9 @@ def statistics_kernel(sums, rows, eps, norm):
     C = norm.shape[1]
     if c < C:
         mean = sums[c] / rows
-        var = max(sums[C + c] / rows - mean * mean, 0.0)
+        var = sums[C + c] / rows - mean * mean
         norm[0, c] = mean
-        norm[1, c] = 1.0 / math.sqrt(var + eps)
+        norm[1, c] = 1.0 / math.sqrt((var if var > 0.0 else 0.0) + eps)
 
 
 @cuda.jit

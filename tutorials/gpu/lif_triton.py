@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 BLOCK = 256  # neurons of one program
-ROWS, CHANNELS = 128, 32  # one program's tile in the sums per channel
+ROWS, CHANNELS = 64, 32  # one program's tile in the sums per channel
 
 
 def allocate(like, *shape, dtype=None):
@@ -80,14 +80,15 @@ def backward_kernel(
     ut = tl.load(u + row, mask=inside, other=0.0)
     for k in range(T):
         kappa = tl.load(width + T - 1 - k)
-        h = tl.where(tl.abs(ut - V_TH) < kappa / 2, 1 / kappa, 0.0)  # width 0: 1 / kappa is not chosen
+        height = 1 / tl.where(kappa > 0, kappa, 1.0)
+        h = tl.where(tl.abs(ut - V_TH) < kappa / 2, height, 0.0)  # width 0: nobody is inside
         ds_total = tl.load(ds + row, mask=inside, other=0.0)
         if not DETACH:
             ds_total -= (V_TH if SOFT else ut) * dv  # through the reset
         kept = dv if SOFT else tl.where(ut >= V_TH, 0.0, dv)
         du_t = kept + ds_total * h
         tl.store(du + row, du_t, mask=inside)
-        before = tl.load(u + row - M, mask=inside & (k < T - 1), other=0.0)
+        before = tl.load(u + row - M, mask=inside & (row >= M), other=0.0)  # v_0 = 0
         v_prev = tl.where(before >= V_TH, before - V_TH if SOFT else 0.0, before)
         dtau += (du_t * v_prev).to(dtau.dtype)
         dv = (leak * du_t).to(dv.dtype)
