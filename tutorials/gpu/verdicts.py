@@ -157,6 +157,10 @@ def arrays_of(adapter, case, dtype):
     return run(adapter, case, case.inputs, meta, conventions)
 
 
+def place(name, index):
+    return f"{name}[{', '.join(map(str, index))}]" if len(index) else name
+
+
 def contradiction(case, arrays):
     """The first spike that is not the dump's own [u >= V_th], as text, or None: u and s must come of one comparison."""
     for name in arrays:
@@ -167,7 +171,7 @@ def contradiction(case, arrays):
         u, s = as_numpy("u", arrays[f"{prefix}u"])[0], as_numpy("s", arrays[name])[0]
         wrong = np.argwhere(s != (u >= u.dtype.type(v_th)))
         if len(wrong):
-            return f"{name}[{', '.join(map(str, wrong[0]))}] contradicts the u beside it"
+            return f"{place(name, wrong[0])} contradicts the u beside it"
     return None
 
 
@@ -178,7 +182,7 @@ def judge(case, arrays, dtype):
     except ValueError as error:
         return "INVALID", str(error), None
     first = report.details.get("first_failure") or report.first_divergence
-    where = f"{first['name']}[{', '.join(map(str, first['index']))}]" if first else ""
+    where = place(first["name"], first["index"]) if first else ""
     against_itself = contradiction(case, arrays)
     if report.verdict != "FAIL" and against_itself:
         return "FAIL", against_itself, report
