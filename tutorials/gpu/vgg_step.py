@@ -1,0 +1,203 @@
+"""One training step of a whole VGGSNN in PyTorch on these neurons, judged against `agl.oracle.reference`.
+
+The network has the official implementation's parameter names, so that its state dict goes into agl_ref as a checkpoint would,
+and its gradients take the same way. The margins say beforehand which spikes rounding may flip: a run can only be AMBIGUOUS
+where at least one spike or window place is that near, and no other spike may differ.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import agl_ref as agl
+from agl_ref.oracle._types import unit_roundoff
+
+V_TH = 0.5
+
+
+class Size(NamedTuple):
+    widths: tuple
+    image: int
+    T: int
+    N: int
+    seeds: int
+
+
+SMALL = Size((4, 5, 6, 7), 16, 2, 2, 2)
+FULL = Size((16, 32, 64, 128), 48, 4, 4, 8)
+
+
+class Synapse(nn.Module):
+    """A convolution, and the parameters of the tdBN that is fused into the neurons behind it."""
+
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.layer = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(c_out)
+
+    def forward(self, x):
+        """(T, N, H, W, C) to the same with the output's channels."""
+        y = self.layer(x.flatten(0, 1).permute(0, 3, 1, 2))
+        return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+
+class Neuron(nn.Module):
+    """PLIF's parameter under its official name, neuron.w."""
+
+    def __init__(self):
+        super().__init__()
+        self.neuron = nn.Module()
+        self.neuron.w = nn.Parameter(torch.tensor(-math.log(4.0)))
+
+
+class Readout(nn.Module):
+    def __init__(self, features, classes):
+        super().__init__()
+        self.layer = nn.Linear(features, classes)
+
+
+class VGGSNN(nn.Module):
+    def __init__(self, size, spiking_block):
+        super().__init__()
+        a, b, c, d = size.widths
+        plan = [(a, b), None, (b, c), (c, c), None, (c, d), (d, d), None, (d, d), (d, d), None]
+        self.spiking_block = spiking_block
+        self.encode = nn.Sequential(Synapse(2, a), Neuron())
+        parts = [part for pair in plan for part in ((Synapse(*pair), Neuron()) if pair else (nn.AvgPool2d(2),))]
+        self.features = nn.Sequential(*parts)
+        self.classifier = nn.Sequential(Readout(d * (size.image // 16) ** 2, 10))
+
+    def forward(self, x, seen):
+        """Logits (T, N, 10) of x (T, N, H, W, 2); seen gets (u, s, width) of each layer."""
+        parts = [*self.encode, *self.features]
+        for i, part in enumerate(parts):
+            if isinstance(part, Synapse):
+                w, bn = parts[i + 1].neuron.w, part.bn
+                x, u, width = self.spiking_block(part(x), w, V_TH, learned=True, gamma=bn.weight, beta=bn.bias)
+                x.retain_grad()
+                seen.append((u, x, width))
+            elif isinstance(part, nn.AvgPool2d):
+                pooled = part(x.flatten(0, 1).permute(0, 3, 1, 2))
+                x = pooled.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+        x = x.permute(0, 1, 4, 2, 3).flatten(2)  # PyTorch flattens channels first
+        return self.classifier[0].layer(x)
+
+
+def initialised(network, seed):
+    """Kaiming weights, and gammas, betas and leaks that differ by channel and layer."""
+    torch.manual_seed(seed)
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out")
+        elif isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.normal_(part.bias, 0.1, 0.1)
+        elif isinstance(part, Neuron):
+            nn.init.uniform_(part.neuron.w, -2.0, 0.0)
+    return network
+
+
+def arrays_of_step(network, net, x, labels):
+    """{the reference's name: array} of one forward and backward pass, in agl_ref's layout."""
+    seen = []
+    logits = network(x, seen)
+    loss = F.cross_entropy(logits.mean(0), labels)
+    loss.backward()
+    arrays = {"logits": logits, "loss": loss}
+    for (name, _), (u, s, width) in zip(net.blocks(), seen, strict=True):
+        arrays |= {f"{name}.u": u, f"{name}.s": s, f"{name}.width": width, f"{name}.ds": s.grad}
+    gradients = {name: parameter.grad.cpu() for name, parameter in network.named_parameters()}
+    statistics = {name: buffer.cpu() for name, buffer in network.named_buffers()}
+    carrier = _net(network.size, gradients["encode.0.layer.weight"].dtype)
+    agl.interop.load_torch_state_dict(carrier, {**statistics, **gradients})  # gradients go the way the weights went
+    return arrays | {f"grad_{name}": gradient for name, gradient in carrier.parameters().items()}
+
+
+def _net(size, dtype):
+    dtype = np.float64 if dtype == torch.float64 else np.float32
+    return agl.models.vgg_snn(2, size.image, 10, size.widths, dtype=dtype)
+
+
+def one_step(spiking_block, size, precision, device, seed):
+    """One verdict, and how many spikes and window places the margins call near, as a dict."""
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    network = initialised(VGGSNN(size, spiking_block), seed).to(device, dtype)
+    network.size = size
+    rng = np.random.default_rng(seed)
+    x = (rng.random((size.T, size.N, size.image, size.image, 2)) < 0.1).astype(np.float64)
+    labels = rng.integers(0, 10, size.N)
+    net = _net(size, dtype)
+    agl.interop.load_torch_state_dict(net, network.state_dict())
+    reference = agl.oracle.reference(net, x.astype(net.dtype), labels, dtype=precision)
+    given = torch.from_numpy(x).to(device, dtype), torch.from_numpy(labels).to(device)
+    arrays = arrays_of_step(network, net, *given)
+    report = agl.oracle.compare(reference, arrays, dtype=precision)
+    return {
+        "seed": seed,
+        "precision": precision,
+        "verdict": report.verdict,
+        "first": report.first_divergence,
+        **flips(reference, arrays, unit_roundoff(precision)),
+        "text": str(report),
+    }
+
+
+def flips(reference, arrays, unit):
+    """Spikes in all, those that the margins call near, the flips to expect, those that came, and how many of them not near.
+
+    A margin is the distance from the threshold over the worst rounding error, and real errors are far below the worst. So
+    the share of the worst that a layer's errors had is taken from the dump, and a spike with margin m is expected to flip
+    if an error drawn from these exceeds m, towards the threshold: half of them do.
+    """
+    found = {"spikes": 0, "near": 0, "near_the_edge": 0, "expected": 0.0, "flipped": 0, "flipped_not_near": 0}
+    for name, margin in reference.margins.items():
+        near = margin <= unit
+        if name.endswith(".window"):
+            found["near_the_edge"] += int(near.sum())
+            continue
+        u = f"{name[:-1]}u"
+        flipped = arrays[name].detach().cpu().numpy() != reference.arrays[name]
+        error = np.abs(arrays[u].detach().cpu().numpy() - reference.arrays[u])
+        share = (error / np.maximum(reference.bounds[u] * unit, 1e-300)).ravel()
+        share = share[share <= 1]  # beyond 1 a flip in an earlier layer is the reason
+        found["spikes"] += flipped.size
+        found["near"] += int(near.sum())
+        found["expected"] += sum(0.5 * float((share > m).mean()) for m in margin[near] / unit)
+        found["flipped"] += int(flipped.sum())
+        found["flipped_not_near"] += int((flipped & ~near).sum())
+    return found
+
+
+def vgg_report(adapter, dtype, small=False):
+    """Steps over several seeds in `dtype` (on a GPU also with TF32 convolutions), printed and returned.
+
+    A flip in an early layer changes what every later layer gets: behind the first one flips need not be near any more, which
+    is why a run with one is AMBIGUOUS as a whole.
+    """
+    size, device = (SMALL if small else FULL), adapter.device
+    rows = []
+    for precision in [dtype] + (["tf32"] if device == "cuda" and dtype == "float32" else []):
+        if precision == "bfloat16":
+            continue  # no margin of a network is that wide
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        rows += [one_step(adapter.module.spiking_block, size, precision, device, seed) for seed in range(size.seeds)]
+    print(f"\nVGGSNN {size.widths}, {size.image}x{size.image}, T={size.T}, batch {size.N}, on {device}")
+    columns = ("precision", "seed", "verdict", "spikes", "near", "near_the_edge", "expected", "flipped", "flipped_not_near")
+    print(" ".join(f"{column:>{max(9, len(column))}}" for column in columns))
+    for row in rows:
+        values = [f"{row[c]:.3g}" if c == "expected" else str(row[c]) for c in columns]
+        print(" ".join(f"{value:>{max(9, len(c))}}" for value, c in zip(values, columns, strict=True)))
+    for precision in dict.fromkeys(row["precision"] for row in rows):
+        own = [row for row in rows if row["precision"] == precision]
+        may = sum(row["near"] + row["near_the_edge"] > 0 for row in own)
+        expected = sum(1 - math.exp(-row["expected"]) for row in own)
+        did = sum(row["flipped"] > 0 for row in own)
+        print(
+            f"{precision}: by the margins at most {may} of {len(own)} runs have a flip, {expected:.2f} are to be expected, "
+            f"{did} had one; AMBIGUOUS: {sum(row['verdict'] == 'AMBIGUOUS' for row in own)}"
+        )
+    return {"size": size._asdict(), "steps": rows, "verdicts": [row["verdict"] for row in rows]}
