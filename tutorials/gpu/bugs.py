@@ -61,7 +61,7 @@ NUMBA = (
 
 TRITON = (
     Bug("uninitialised-carry", "v_0 is what the output buffer held", "lif-hard-attached", "u",
-        (("    v = tl.zeros((BLOCK,), u.dtype.element_ty)\n", "    v = tl.load(u + m, mask=inside)\n"),)),
+        (("    v = tl.zeros((BLOCK,), ACC)\n", "    v = tl.load(u + m, mask=inside)\n"),)),
     Bug("reversed-time", "kappa's index runs forward in the backward pass", "lif-hard-attached", "du",
         (("tl.load(width + T - 1 - k)", "tl.load(width + k)"),)),
     Bug("strict-test", "> for >=", "lif-on-threshold", "s", (("fired = ut >= V_TH", "fired = ut > V_TH"),)),

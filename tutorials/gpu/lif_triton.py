@@ -6,7 +6,8 @@
     z (T, M) what the synapse gave; u (T, M) potential before firing; s (T, M) spikes; norm (4, C) mean, 1/std, a, beta
 
 One program per BLOCK neurons, the loop over time inside: v and dv stay in registers. Spikes and v are recomputed from u.
-V_th is a constexpr: a Python float that is passed as an argument arrives as float32, whatever the tensors are.
+V_th is a constexpr: a Python float that is passed as an argument arrives as float32, whatever the tensors are. Loads are
+widened to ACC (float32, or float64 for float64) and rounded where they are stored, u before it is compared.
 """
 
 import torch
@@ -23,7 +24,10 @@ def allocate(like, *shape, dtype=None):
 
 
 @triton.jit
-def prepare_kernel(leak, gamma, tau, width, C, T, SCALE: tl.constexpr, LEARNED: tl.constexpr, BLOCK: tl.constexpr):
+def prepare_kernel(
+    leak, gamma, tau, width, C, T,
+    ACC: tl.constexpr, SCALE: tl.constexpr, LEARNED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """tau of PLIF's w (or of a fixed leak), and kappa_t (Theorem 2). One program; sums and the root in float64."""
     total = tl.zeros((BLOCK,), tl.float64)
     for start in range(0, C, BLOCK):
@@ -32,35 +36,36 @@ def prepare_kernel(leak, gamma, tau, width, C, T, SCALE: tl.constexpr, LEARNED: 
     p = tl.load(leak).to(tl.float64)
     if LEARNED:
         p = 1.0 / (1.0 + tl.exp(-p))
-    tl.store(tau, p)
+    tl.store(tau, p.to(ACC))
     if C > 0:  # otherwise the widths were given
         first = 2.0 * SCALE * tl.maximum(tl.sum(total, 0) / C, 0.0)
         later = first * tl.sqrt(1.0 + p * p)
         for t in range(T):
-            tl.store(width + t, tl.where(t == 0, first, later))
+            tl.store(width + t, tl.where(t == 0, first, later).to(ACC))
 
 
 @triton.jit(do_not_specialize=["T", "M"])
 def forward_kernel(
-    z, norm, tau, u, s, T, M, C, V_TH: tl.constexpr, NORM: tl.constexpr, SOFT: tl.constexpr, BLOCK: tl.constexpr
-):
+    z, norm, tau, u, s, T, M, C,
+    ACC: tl.constexpr, V_TH: tl.constexpr, NORM: tl.constexpr, SOFT: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     m = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = m < M
-    leak = tl.load(tau)
+    leak = tl.load(tau).to(ACC)
     if NORM:
         c = m % C
         mean, a = tl.load(norm + c), tl.load(norm + 2 * C + c)
         beta = tl.load(norm + 3 * C + c)
-    v = tl.zeros((BLOCK,), u.dtype.element_ty)
+    v = tl.zeros((BLOCK,), ACC)
     row = m.to(tl.int64)  # t M + m passes 2^31 sooner than one thinks
     for _ in range(T):
-        x = tl.load(z + row, mask=inside, other=0.0)
+        x = tl.load(z + row, mask=inside, other=0.0).to(ACC)
         if NORM:  # tdBN's affine: x is never stored
             x = a * (x - mean) + beta
-        ut = (leak * v + x).to(u.dtype.element_ty)
+        ut = (leak * v + x).to(u.dtype.element_ty).to(ACC)
         fired = ut >= V_TH
         tl.store(u + row, ut, mask=inside)
-        tl.store(s + row, fired.to(s.dtype.element_ty), mask=inside)
+        tl.store(s + row, fired.to(ACC), mask=inside)
         v = tl.where(fired, ut - V_TH if SOFT else 0.0, ut)
         row += M
 
@@ -68,30 +73,30 @@ def forward_kernel(
 @triton.jit(do_not_specialize=["T", "M"])
 def backward_kernel(
     ds, u, width, tau, du, partial, T, M,
-    V_TH: tl.constexpr, SOFT: tl.constexpr, DETACH: tl.constexpr, BLOCK: tl.constexpr,
+    ACC: tl.constexpr, V_TH: tl.constexpr, SOFT: tl.constexpr, DETACH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """du_t for t = T..1, and each program's share of sum(du_t v_{t-1})."""
     m = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = m < M
-    leak = tl.load(tau)
-    dv = tl.zeros((BLOCK,), u.dtype.element_ty)
-    dtau = tl.zeros((BLOCK,), partial.dtype.element_ty)
+    leak = tl.load(tau).to(ACC)
+    dv = tl.zeros((BLOCK,), ACC)
+    dtau = tl.zeros((BLOCK,), ACC)
     row = (T - 1) * M.to(tl.int64) + m
-    ut = tl.load(u + row, mask=inside, other=0.0)
+    ut = tl.load(u + row, mask=inside, other=0.0).to(ACC)
     for k in range(T):
-        kappa = tl.load(width + T - 1 - k)
+        kappa = tl.load(width + T - 1 - k).to(ACC)
         height = 1 / tl.where(kappa > 0, kappa, 1.0)
         h = tl.where(tl.abs(ut - V_TH) < kappa / 2, height, 0.0)  # width 0: nobody is inside
-        ds_total = tl.load(ds + row, mask=inside, other=0.0)
+        ds_total = tl.load(ds + row, mask=inside, other=0.0).to(ACC)
         if not DETACH:
             ds_total -= (V_TH if SOFT else ut) * dv  # through the reset
         kept = dv if SOFT else tl.where(ut >= V_TH, 0.0, dv)
         du_t = kept + ds_total * h
         tl.store(du + row, du_t, mask=inside)
-        before = tl.load(u + row - M, mask=inside & (row >= M), other=0.0)  # v_0 = 0
+        before = tl.load(u + row - M, mask=inside & (row >= M), other=0.0).to(ACC)  # v_0 = 0
         v_prev = tl.where(before >= V_TH, before - V_TH if SOFT else 0.0, before)
-        dtau += (du_t * v_prev).to(dtau.dtype)
-        dv = (leak * du_t).to(dv.dtype)
+        dtau += du_t * v_prev
+        dv = leak * du_t
         ut = before
         row -= M
     dtau = tl.where(inside, dtau, 0.0)
@@ -125,8 +130,11 @@ def norm_backward_kernel(dx, z, norm, means, dz, size, C, BLOCK: tl.constexpr):
 
 
 def norm_forward(z, gamma, beta, scale, eps, running=None):
-    """norm (4, C) for `forward_kernel`; z (R, C), running = (mean, var) in evaluation. The statistics are torch's."""
-    var, mean = torch.var_mean(z, 0, correction=0) if running is None else (running[1], running[0])
+    """norm (4, C) for `forward_kernel`; z (R, C), running = (mean, var) in evaluation.
+
+    The statistics are torch's, in two passes: `torch.var_mean` is Welford's, which divides at each step and rounds there.
+    """
+    mean, var = (z.mean(0), (z - z.mean(0)).square().mean(0)) if running is None else running
     inv_std = torch.rsqrt(var + eps)
     return torch.stack([mean, inv_std, gamma * scale * inv_std, beta])
 
@@ -149,21 +157,22 @@ class SpikingBlock(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, z, leak, gamma, beta, width, v_th, learned, alpha, eps, running, soft, detach):
-        T, C = len(z), z.shape[-1]
+        T, C, acc = len(z), z.shape[-1], tl.float64 if z.dtype == torch.float64 else tl.float32
         flat = z.contiguous().view(T, -1)  # the kernels count on addresses t M + m
         M = flat.shape[1]
         tau = allocate(z, 1)
         given = width is not None
         width = width.contiguous() if given else allocate(z, T)
         prepare_kernel[(1,)](
-            leak, leak if given else gamma, tau, width, 0 if given else gamma.numel(), T, alpha * v_th, learned, BLOCK
-        )
+            leak, leak if given else gamma, tau, width, 0 if given else gamma.numel(), T, acc, alpha * v_th, learned, BLOCK
+        )  # fmt: skip
         norm = None if beta is None else norm_forward(flat.view(-1, C), gamma, beta, alpha * v_th, eps, running)
         u, s = allocate(flat), allocate(flat)
         grid = (triton.cdiv(M, BLOCK),)
-        forward_kernel[grid](flat, flat if norm is None else norm, tau, u, s, T, M, C, v_th, norm is not None, soft, BLOCK)
+        normed = norm is not None
+        forward_kernel[grid](flat, norm if normed else flat, tau, u, s, T, M, C, acc, v_th, normed, soft, BLOCK)
         ctx.save_for_backward(flat, u, tau, width, norm)
-        ctx.settings = v_th, learned, alpha, running is None, soft, detach
+        ctx.settings = acc, v_th, learned, alpha, running is None, soft, detach
         u = u.view(z.shape)
         ctx.mark_non_differentiable(u, width)
         return s.view(z.shape), u, width
@@ -171,12 +180,12 @@ class SpikingBlock(torch.autograd.Function):
     @staticmethod
     def backward(ctx, ds, _u, _width):
         z, u, tau, width, norm = ctx.saved_tensors
-        v_th, learned, alpha, training, soft, detach = ctx.settings
+        acc, v_th, learned, alpha, training, soft, detach = ctx.settings
         (T, M), shape = u.shape, ds.shape
         ds = ds.contiguous()
         du, grid = allocate(u), (triton.cdiv(M, BLOCK),)
-        partial = allocate(u, *grid, dtype=torch.float64 if u.dtype == torch.float64 else torch.float32)
-        backward_kernel[grid](ds, u, width, tau, du, partial, T, M, v_th, soft, detach, BLOCK)
+        partial = allocate(u, *grid, dtype=torch.float64 if acc == tl.float64 else torch.float32)
+        backward_kernel[grid](ds, u, width, tau, du, partial, T, M, acc, v_th, soft, detach, BLOCK)
         dleak = partial.sum()
         if learned:
             dleak = dleak * tau[0] * (1 - tau[0])
