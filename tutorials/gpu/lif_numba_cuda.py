@@ -142,8 +142,8 @@ def leak_gradient_kernel(dtau, tau, learned, out):
 
 @cuda.jit
 def channel_sums_kernel(a, z, norm, partial):
-    """Per channel, over ROWS rows: sum(a), then sum(a x_hat), in float64. x: channels, y: chunks of rows."""
-    c, chunk = cuda.grid(1), cuda.blockIdx.y
+    """Per channel, over ROWS rows: sum(a), then sum(a x_hat), in float64. Grid: chunks of rows, then channels (y ends at 65535)."""
+    chunk, c = cuda.blockIdx.x, cuda.blockIdx.y * THREADS + cuda.threadIdx.x
     rows, C = z.shape
     if c >= C:
         return
@@ -180,9 +180,10 @@ def affine_kernel(gamma, beta, scale, norm):
 @cuda.jit
 def norm_backward_kernel(dx, z, norm, sums, share, dz):
     """dz = a (dx - mean(dx) - x_hat mean(dx x_hat)); share is 1/R, or 0 in evaluation."""
-    c, r = cuda.grid(1), cuda.blockIdx.y
+    i = cuda.grid(1)
     C = dx.shape[1]
-    if c < C:
+    r, c = i // C, i % C
+    if r < dx.shape[0]:
         mean_dx, mean_dx_x_hat = z.dtype.type(sums[c] * share), z.dtype.type(sums[C + c] * share)
         x_hat = (z[r, c] - norm[0, c]) * norm[1, c]
         dz[r, c] = norm[2, c] * (dx[r, c] - mean_dx - x_hat * mean_dx_x_hat)
@@ -200,7 +201,7 @@ def channel_sums(a, z, norm):
     rows, C = z.shape
     chunks = (rows + ROWS - 1) // ROWS
     partial = allocate((chunks, 2 * C), np.float64)
-    channel_sums_kernel[(blocks_for(C), chunks), THREADS](a, z, norm, partial)
+    channel_sums_kernel[(chunks, blocks_for(C)), THREADS](a, z, norm, partial)
     return column_sums(partial)
 
 
@@ -223,7 +224,7 @@ def norm_backward(dx, z, norm, training=True):
     R, C = z.shape
     sums = channel_sums(dx, z, norm)
     dz = allocate(z.shape, z.dtype)
-    norm_backward_kernel[(blocks_for(C), R), THREADS](dx, z, norm, sums, 1.0 / R if training else 0.0, dz)
+    norm_backward_kernel[blocks_for(R * C), THREADS](dx, z, norm, sums, 1.0 / R if training else 0.0, dz)
     return dz, sums
 
 

@@ -302,7 +302,7 @@ def main(argv=None):
     print(f"not offered: {', '.join(left) or 'none'}")
     verdicts = [row["verdict"] for row in rows]
     on_gpu = args.device == "cuda"
-    if args.impl in ("torch", "triton") and (args.vgg or on_gpu):
+    if args.impl in ("torch", "triton") and args.dtype != "bfloat16" and (args.vgg or on_gpu):
         from vgg_step import vgg_report
 
         more["vgg"] = vgg_report(adapter, args.dtype, args.small)

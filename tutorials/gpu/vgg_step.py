@@ -27,8 +27,8 @@ class Size(NamedTuple):
     seeds: int
 
 
-SMALL = Size((4, 5, 6, 7), 16, 2, 2, 2)
-FULL = Size((16, 32, 64, 128), 48, 4, 4, 8)
+SMALL = (Size((4, 5, 6, 7), 16, 2, 2, 2),)
+FULL = (Size((4, 8, 16, 32), 32, 2, 2, 20), Size((8, 16, 32, 64), 48, 4, 2, 2))  # many runs with few flips, two with many
 
 
 class Synapse(nn.Module):
@@ -136,13 +136,16 @@ def one_step(spiking_block, size, precision, device, seed):
     given = torch.from_numpy(x).to(device, dtype), torch.from_numpy(labels).to(device)
     arrays = arrays_of_step(network, net, *given)
     report = agl.oracle.compare(reference, arrays, dtype=precision)
+    forced = agl.oracle.compare(reference, arrays, dtype=precision, force=("s", "u", "width"))
     return {
         "seed": seed,
         "precision": precision,
         "verdict": report.verdict,
+        "backward": forced.verdict,
         "first": report.first_divergence,
         **flips(reference, arrays, unit_roundoff(precision)),
         "text": str(report),
+        "backward_text": str(forced),
     }
 
 
@@ -173,31 +176,37 @@ def flips(reference, arrays, unit):
 
 
 def vgg_report(adapter, dtype, small=False):
-    """Steps over several seeds in `dtype` (on a GPU also with TF32 convolutions), printed and returned.
+    """Steps over several seeds and sizes in `dtype` (on a GPU also with TF32 convolutions), printed and returned.
 
     A flip in an early layer changes what every later layer gets: behind the first one flips need not be near any more, which
-    is why a run with one is AMBIGUOUS as a whole.
+    is why a run with one is AMBIGUOUS as a whole. "backward" judges the backward pass alone, from the run's own spikes,
+    potentials and widths; it says whether the gradients are right also where spikes flipped.
     """
-    size, device = (SMALL if small else FULL), adapter.device
-    rows = []
-    for precision in [dtype] + (["tf32"] if device == "cuda" and dtype == "float32" else []):
-        if precision == "bfloat16":
-            continue  # no margin of a network is that wide
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        rows += [one_step(adapter.module.spiking_block, size, precision, device, seed) for seed in range(size.seeds)]
-    print(f"\nVGGSNN {size.widths}, {size.image}x{size.image}, T={size.T}, batch {size.N}, on {device}")
-    columns = ("precision", "seed", "verdict", "spikes", "near", "near_the_edge", "expected", "flipped", "flipped_not_near")
+    precisions = [dtype] + (["tf32"] if adapter.device == "cuda" and dtype == "float32" else [])
+    found = []
+    for size in SMALL if small else FULL:
+        for precision in precisions:
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+            block = adapter.module.spiking_block
+            rows = [one_step(block, size, precision, adapter.device, seed) for seed in range(size.seeds)]
+            print(f"\nVGGSNN {size.widths}, {size.image}x{size.image}, T={size.T}, batch {size.N}, on {adapter.device}")
+            print_steps(precision, rows)
+            found.append({"size": size._asdict(), "precision": precision, "steps": rows})
+    verdicts = [row[key] for one in found for row in one["steps"] for key in ("verdict", "backward")]
+    return {"runs": found, "verdicts": verdicts}
+
+
+def print_steps(precision, rows):
+    columns = ("seed", "verdict", "backward", "spikes", "near", "near_the_edge", "expected", "flipped", "flipped_not_near")
     print(" ".join(f"{column:>{max(9, len(column))}}" for column in columns))
     for row in rows:
         values = [f"{row[c]:.3g}" if c == "expected" else str(row[c]) for c in columns]
         print(" ".join(f"{value:>{max(9, len(c))}}" for value, c in zip(values, columns, strict=True)))
-    for precision in dict.fromkeys(row["precision"] for row in rows):
-        own = [row for row in rows if row["precision"] == precision]
-        may = sum(row["near"] + row["near_the_edge"] > 0 for row in own)
-        expected = sum(1 - math.exp(-row["expected"]) for row in own)
-        did = sum(row["flipped"] > 0 for row in own)
-        print(
-            f"{precision}: by the margins at most {may} of {len(own)} runs have a flip, {expected:.2f} are to be expected, "
-            f"{did} had one; AMBIGUOUS: {sum(row['verdict'] == 'AMBIGUOUS' for row in own)}"
-        )
-    return {"size": size._asdict(), "steps": rows, "verdicts": [row["verdict"] for row in rows]}
+    may = sum(row["near"] + row["near_the_edge"] > 0 for row in rows)
+    expected = sum(1 - math.exp(-row["expected"]) for row in rows)
+    did = sum(row["flipped"] > 0 for row in rows)
+    ambiguous = sum(row["verdict"] == "AMBIGUOUS" for row in rows)
+    print(
+        f"{precision}: by the margins at most {may} of {len(rows)} runs have a flip, {expected:.2f} are to be expected, "
+        f"{did} had one; AMBIGUOUS: {ambiguous}"
+    )
