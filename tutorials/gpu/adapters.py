@@ -3,8 +3,8 @@
     values, backward = adapter.block(z, leak, v_th=..., ...)        # NumPy in, NumPy out
     grads = backward(ds)
 
-z (T, ..., C) is what the synapse gave, leak is tau or, if `learned`, PLIF's w. values has u, s and width; grads has z, leak and
-where there is a tdBN (beta is given) gamma and beta, else also du. Options are those of `spiking_block` in lif_torch.py.
+z (T, ..., C) is what the synapse gave, leak is tau or, if `learned`, PLIF's w. values has u, s and width; grads has z, leak
+and where there is a tdBN (beta is given) gamma and beta, else also du. Options are those of `spiking_block` in lif_torch.py.
 """
 
 import importlib

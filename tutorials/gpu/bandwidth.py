@@ -75,8 +75,14 @@ def measure(adapter, small=False):
     for name, call in calls.items():
         seconds = seconds_of(call, sync, runs, inner)
         rate = (2 if name == "copy" else 3) * T * n * size / seconds / 1e9
-        found[name] = {"seconds": seconds, "GB/s": rate, "of the copy": rate / found.get("copy", {"GB/s": rate})["GB/s"]}
+        found[name] = {
+            "seconds": seconds,
+            "GB/s": rate,
+            "of the copy": rate / found.get("copy", {"GB/s": rate})["GB/s"],
+        }
     print(f"\nT={T}, {n} neurons" + (", too few for a time that says anything" if small else ""))
     for name, row in found.items():
-        print(f"{name:<10} {row['seconds'] * 1e3:>10.3f} ms {row['GB/s']:>8.1f} GB/s  {row['of the copy']:>6.2f} of the copy")
+        print(
+            f"{name:<10} {row['seconds'] * 1e3:>10.3f} ms {row['GB/s']:>8.1f} GB/s  {row['of the copy']:>6.2f} of the copy"
+        )
     return {"T": T, "neurons": n, **found}

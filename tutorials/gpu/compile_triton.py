@@ -25,7 +25,9 @@ def compiled(name, pointer, capability):
     kernel, wide = getattr(lif_triton, name), pointer == "*fp64"
     values = {**COMMON, **TILE, "ACC": tl.float64 if wide else tl.float32}
     constants = {arg: values[arg] for arg in kernel.arg_names if arg in values}
-    signature = {arg: "i32" if arg in INTEGERS else "constexpr" if arg in values else pointer for arg in kernel.arg_names}
+    signature = {
+        arg: "i32" if arg in INTEGERS else "constexpr" if arg in values else pointer for arg in kernel.arg_names
+    }
     if name == "backward_kernel":
         signature["partial"] = "*fp64" if wide else "*fp32"
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
@@ -39,7 +41,9 @@ def main(argv=None):
     for name in KERNELS:
         for pointer in ("*fp32", "*fp64", "*bf16"):
             binary = compiled(name, pointer, args.capability)
-            print(f"{name:<22} {pointer:<6} {len(binary.asm['cubin']):>6} bytes, {binary.metadata.shared} of shared memory")
+            print(
+                f"{name:<22} {pointer:<6} {len(binary.asm['cubin']):>6} bytes, {binary.metadata.shared} of shared memory"
+            )
     return 0
 
 

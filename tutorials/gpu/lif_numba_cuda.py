@@ -142,7 +142,7 @@ def leak_gradient_kernel(dtau, tau, learned, out):
 
 @cuda.jit
 def channel_sums_kernel(a, z, norm, partial):
-    """Per channel, over ROWS rows: sum(a), then sum(a x_hat), in float64. Grid: chunks of rows, then channels (y ends at 65535)."""
+    """Per channel, over ROWS rows: sum(a), then sum(a x_hat), in float64. Chunks lie in x: y ends at 65535."""
     chunk, c = cuda.blockIdx.x, cuda.blockIdx.y * THREADS + cuda.threadIdx.x
     rows, C = z.shape
     if c >= C:

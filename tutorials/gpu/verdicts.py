@@ -1,6 +1,6 @@
 """Run an implementation of this folder on the golden cases of the ops it offers, and have the oracle judge each.
 
-    python tutorials/gpu/verdicts.py --impl numba|triton|torch|jax [--dtype float32] [--device cpu|cuda] [--cases ...] [--out DIR]
+    python tutorials/gpu/verdicts.py --impl numba|triton|torch|jax [--dtype float32] [--device cpu|cuda] [--out DIR] ...
 
 On a GPU it also takes a VGGSNN training step (vgg_step.py) and the time of the kernels against the memory (bandwidth.py).
 Exit codes: 0 every verdict is PASS, 1 something failed, 2 only AMBIGUOUS besides PASS, 3 bad arguments.
@@ -241,7 +241,9 @@ def about(adapter, args):
 def print_table(rows):
     print(f"{'case':<28} {'op':<10} {'tier':>4} {'verdict':<10} {'worst':>7}  where")
     for row in rows:
-        print(f"{row['case']:<28} {row['op']:<10} {row['tier']:>4} {row['verdict']:<10} {row['worst']:>7}  {row['where']}")
+        print(
+            f"{row['case']:<28} {row['op']:<10} {row['tier']:>4} {row['verdict']:<10} {row['worst']:>7}  {row['where']}"
+        )
 
 
 def write(folder, head, rows, more):

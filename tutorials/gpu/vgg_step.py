@@ -17,6 +17,7 @@ import agl_ref as agl
 from agl_ref.oracle._types import unit_roundoff
 
 V_TH = 0.5
+FLIPS = ("values", "near", "flipped", "edge near", "edge flipped", "not near", "expected")
 
 
 class Size(NamedTuple):
@@ -28,7 +29,10 @@ class Size(NamedTuple):
 
 
 SMALL = (Size((4, 5, 6, 7), 16, 2, 2, 2),)
-FULL = (Size((4, 8, 16, 32), 32, 2, 2, 20), Size((8, 16, 32, 64), 48, 4, 2, 2))  # many runs with few flips, two with many
+FULL = (
+    Size((4, 8, 16, 32), 32, 2, 2, 20),
+    Size((8, 16, 32, 64), 48, 4, 2, 2),
+)  # many runs with few flips, two with many
 
 
 class Synapse(nn.Module):
@@ -150,29 +154,48 @@ def one_step(spiking_block, size, precision, device, seed):
 
 
 def flips(reference, arrays, unit):
-    """Spikes in all, those that the margins call near, the flips to expect, those that came, and how many of them not near.
+    """Spikes and places in the window that flipped, those that the margins call near, and the flips that were to be expected.
 
-    A margin is the distance from the threshold over the worst rounding error, and real errors are far below the worst. So
-    the share of the worst that a layer's errors had is taken from the dump, and a spike with margin m is expected to flip
-    if an error drawn from these exceeds m, towards the threshold: half of them do.
+    A margin counts with the worst rounding error, and real ones are far below it. So the errors that a layer's potentials
+    had, close to the threshold, are taken from the dump: a neuron at distance d from a boundary is expected to flip if an
+    error drawn from these exceeds d and points to the boundary, which half of them do.
     """
-    found = {"spikes": 0, "near": 0, "near_the_edge": 0, "expected": 0.0, "flipped": 0, "flipped_not_near": 0}
+    found = dict.fromkeys(FLIPS, 0)
     for name, margin in reference.margins.items():
+        block, _, kind = name.rpartition(".")
+        wide, kappa, bound = (reference.arrays[f"{block}.u"], reference.arrays[f"{block}.width"],
+                              reference.bounds[f"{block}.u"] * unit)  # fmt: skip
+        u, width = _array(arrays[f"{block}.u"]), _array(arrays[f"{block}.width"])
+        if kind == "s":
+            flipped, distance = _array(arrays[name]) != reference.arrays[name], np.abs(wide - V_TH)
+        else:
+            flipped, distance = _inside(u, width) != _inside(wide, kappa), np.abs(_beyond(wide, kappa))
         near = margin <= unit
-        if name.endswith(".window"):
-            found["near_the_edge"] += int(near.sum())
-            continue
-        u = f"{name[:-1]}u"
-        flipped = arrays[name].detach().cpu().numpy() != reference.arrays[name]
-        error = np.abs(arrays[u].detach().cpu().numpy() - reference.arrays[u])
-        share = (error / np.maximum(reference.bounds[u] * unit, 1e-300)).ravel()
-        share = share[share <= 1]  # beyond 1 a flip in an earlier layer is the reason
-        found["spikes"] += flipped.size
-        found["near"] += int(near.sum())
-        found["expected"] += sum(0.5 * float((share > m).mean()) for m in margin[near] / unit)
-        found["flipped"] += int(flipped.sum())
-        found["flipped_not_near"] += int((flipped & ~near).sum())
+        error = np.abs(u - wide)
+        error = np.sort(
+            error[(np.abs(wide - V_TH) < 0.25) & (error <= bound)]
+        )  # beyond it an earlier flip is the reason
+        exceeding = 1 - np.searchsorted(error, distance[near], side="right") / max(error.size, 1)
+        edge = "" if kind == "s" else "edge "
+        found["expected"] += 0.5 * float(exceeding.sum()) if error.size else 0.0
+        found[f"{edge}near"] += int(near.sum())
+        found[f"{edge}flipped"] += int(flipped.sum())
+        found["not near"] += int((flipped & ~near).sum())
+        found["values"] += flipped.size if kind == "s" else 0
     return found
+
+
+def _array(tensor):
+    return tensor.detach().cpu().numpy()
+
+
+def _beyond(u, width):
+    """How far outside the window's edge, negative inside."""
+    return np.abs(u - V_TH) - width.reshape((-1,) + (1,) * (u.ndim - 1)) / 2
+
+
+def _inside(u, width):
+    return _beyond(u, width) < 0
 
 
 def vgg_report(adapter, dtype, small=False):
@@ -197,16 +220,16 @@ def vgg_report(adapter, dtype, small=False):
 
 
 def print_steps(precision, rows):
-    columns = ("seed", "verdict", "backward", "spikes", "near", "near_the_edge", "expected", "flipped", "flipped_not_near")
+    columns = ("seed", "verdict", "backward", *(key for key in rows[0] if key in FLIPS))
     print(" ".join(f"{column:>{max(9, len(column))}}" for column in columns))
     for row in rows:
         values = [f"{row[c]:.3g}" if c == "expected" else str(row[c]) for c in columns]
         print(" ".join(f"{value:>{max(9, len(c))}}" for value, c in zip(values, columns, strict=True)))
-    may = sum(row["near"] + row["near_the_edge"] > 0 for row in rows)
+    may = sum(row["near"] + row["edge near"] > 0 for row in rows)
     expected = sum(1 - math.exp(-row["expected"]) for row in rows)
-    did = sum(row["flipped"] > 0 for row in rows)
+    did = sum(row["flipped"] + row["edge flipped"] > 0 for row in rows)
     ambiguous = sum(row["verdict"] == "AMBIGUOUS" for row in rows)
     print(
-        f"{precision}: by the margins at most {may} of {len(rows)} runs have a flip, {expected:.2f} are to be expected, "
+        f"{precision}: of {len(rows)} runs at most {may} can have a flip by the margins, {expected:.1f} are expected to, "
         f"{did} had one; AMBIGUOUS: {ambiguous}"
     )
