@@ -29,6 +29,7 @@ def adapter_of(impl, dtype, device, module=None):
     """
     if device == "cpu":
         os.environ.setdefault({"numba": "NUMBA_ENABLE_CUDASIM", "triton": "TRITON_INTERPRET"}.get(impl, "_"), "1")
+    os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")  # golden cases are small
     if impl == "jax":
         os.environ.setdefault("JAX_PLATFORMS", device)
     module = module or importlib.import_module(MODULES[impl])
@@ -159,5 +160,7 @@ class NumbaAdapter:
     def about(self):
         import numba
 
-        name = "CUDA simulator" if numba.config.ENABLE_CUDASIM else self.module.cuda.get_current_device().name.decode()
-        return name, {"numba": numba.__version__}
+        if numba.config.ENABLE_CUDASIM:
+            return "CUDA simulator", {"numba": numba.__version__}
+        name = self.module.cuda.get_current_device().name
+        return name.decode() if isinstance(name, bytes) else name, {"numba": numba.__version__}
