@@ -1,5 +1,7 @@
 """Notebooks 7 and 8: the exercises' references against the engine, every known mistake told from them, the kernels' bugs."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,8 @@ def test_a_question_without_an_answer_earns_nothing(capsys):
     assert "Not answered yet" in capsys.readouterr().out
     assert check("half_at_fault", lambda: {}["no"]) == 0
     assert "It stops with KeyError" in capsys.readouterr().out
+    assert check("half_at_fault", lambda: print("loud", file=sys.stderr)) == 0
+    assert not capsys.readouterr().err  # nbgrader takes anything there for a failure
 
 
 def test_a_sum_without_the_last_block_is_right_where_all_are_full(capsys):

@@ -157,6 +157,17 @@ def test_the_walk_through_a_network_is_by_layer_then_time(net):
     assert at["explains"] == [1 + got["conv2.u"][0].size, 1 + got["conv2.u"][0].size]
 
 
+def test_a_gradient_dumped_alone_is_walked_backwards_in_time(lif):
+    wrong = lif.arrays["grad_x"].astype(np.float32)
+    assert len(wrong) > 1
+    wrong[:, 0] += 1
+    assert compare(lif, {"grad_x": wrong}).first_divergence["index"][0] == len(wrong) - 1
+    right = lif.arrays["grad_x"].astype(np.float32)
+    right[0] += 1  # du before dx at each timestep, and the sums over time last
+    assert compare(lif, {"grad_x": right, "du": right}).first_divergence["name"] == "du"
+    assert compare(lif, {"grad_x": right, "grad_decay": np.float32(9)}).first_divergence["name"] == "grad_x"
+
+
 def test_downstream_by_hand():
     order = Order(["a.width", "a.x", "a.u", "a.s", "a.v", "b.x", "b.u", "logits", "b.du", "a.ds", "a.du", "grad_b.weight",
                    "grad_a.weight", "grad_x"])  # fmt: skip

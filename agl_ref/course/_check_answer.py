@@ -55,8 +55,10 @@ def _plain(text):
 def _of_choice(item, answer):
     """(points, text) of a chosen option, or of a function that returns it; case and spaces do not matter."""
     if callable(answer):
+        from ._diagnose import _quietly
+
         try:
-            answer = answer()
+            answer = _quietly(answer, ())
         except NotImplementedError:
             answer = None
         except Exception as error:

@@ -111,7 +111,10 @@ def walk(names, T):
         group = []
         while i < len(names):
             other, kind = split_name(names[i])
-            if other != block or kind not in family or kind == "width":
+            of_neuron = (
+                block == "" and family is BACKWARD and names[i] == "grad_x"
+            )  # a layer alone: dx_t as du_t, per timestep
+            if not of_neuron and (other != block or kind not in family or kind == "width"):
                 break
             group.append(names[i])
             i += 1
