@@ -111,7 +111,7 @@ def _two_curves(ax, x, values, labels_at):
     ):
         ax.plot(x, y, color=colour, marker=marker, markevery=8)
         dy = 12 if label != "adaptive" or y[-1] > y[0] else -22
-        ax.annotate(label, (at, np.interp(at, x, y)), (-12, dy), color=colour, textcoords="offset points", ha="center")
+        ax.annotate(label, (at, np.interp(at, x, y)), (-14, dy), color=colour, textcoords="offset points", ha="center")
     ax.grid(alpha=0.3)
 
 
@@ -139,7 +139,7 @@ def factor_by_gamma(decay=0.2):
     values = np.array([layer_factor(gamma, decay) for gamma in gammas]).T
     fig = _figure(8, 4.2)
     ax = fig.subplots()
-    _two_curves(ax, gammas, values, (3.2, 2.3))
+    _two_curves(ax, gammas, values, (3.2, 1.75))
     ax.axhline(1, color=INK, lw=1)
     ax.text(0.02, 0.06, "on the black line gradients keep their size", transform=ax.transAxes)
     ax.set(xscale="log", xlabel=r"$\bar\gamma$", ylabel="factor from layer to layer", ylim=(0, 2.2))
