@@ -168,3 +168,18 @@ def test_triton_kernels_compile_for_a_gpu():
     result = ran("compile_triton.py")
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 15
+
+
+def test_page(folder):
+    """The page has a row for each bug, in order, and its snippet of the kernel is the kernel's."""
+    from bugs import BUGS
+
+    page = (GPU / "README.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    bugs = [bug for impl in IMPLEMENTATIONS for bug in BUGS[impl]]
+    assert [row[0] for row in rows] == [f"| `{bug.name}`" for bug in bugs]
+    for row, bug in zip(rows, bugs, strict=True):
+        assert row[1] == bug.what and row[2].split(" in ")[0] == bug.case and row[3] in ("FAIL", "INVALID")
+        assert row[4].startswith(bug.array)
+    snippet = page.partition("```python\n")[2].partition("```")[0]
+    assert snippet in (GPU / "lif_numba_cuda.py").read_text()
