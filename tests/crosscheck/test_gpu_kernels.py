@@ -109,6 +109,18 @@ def test_bad_arguments():
         assert result.returncode == 3 and "expected" in result.stderr and not result.stdout
 
 
+@pytest.mark.parametrize("impl", ["torch", "numba"])
+def test_no_gpu(impl):
+    """Asked for a GPU that is not there, the command says so."""
+    needs(impl)
+    there = "from torch import cuda" if impl == "torch" else "from numba import cuda"
+    there += "; assert cuda.is_available()"
+    if subprocess.run([sys.executable, "-c", there], capture_output=True).returncode == 0:
+        pytest.skip("a GPU is at hand")
+    result = ran("verdicts.py", "--impl", impl, "--device", "cuda", "--cases", "lif-grid")
+    assert (result.returncode, result.stdout) == (3, "") and "--device: expected a GPU" in result.stderr
+
+
 def test_judging(folder):
     """Exit codes, what is not finite, and a spike that contradicts the potential beside it."""
     from verdicts import exit_code, judge
