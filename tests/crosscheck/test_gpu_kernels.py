@@ -109,6 +109,18 @@ def test_bad_arguments():
         assert result.returncode == 3 and "expected" in result.stderr and not result.stdout
 
 
+@pytest.mark.parametrize("impl", ["torch", "numba"])
+def test_no_gpu(impl):
+    """Asked for a GPU that is not there, the command says so."""
+    needs(impl)
+    there = "from torch import cuda" if impl == "torch" else "from numba import cuda"
+    there += "; assert cuda.is_available()"
+    if subprocess.run([sys.executable, "-c", there], capture_output=True).returncode == 0:
+        pytest.skip("a GPU is at hand")
+    result = ran("verdicts.py", "--impl", impl, "--device", "cuda", "--cases", "lif-grid")
+    assert (result.returncode, result.stdout) == (3, "") and "--device: expected a GPU" in result.stderr
+
+
 def test_judging(folder):
     """Exit codes, what is not finite, and a spike that contradicts the potential beside it."""
     from verdicts import exit_code, judge
@@ -168,3 +180,18 @@ def test_triton_kernels_compile_for_a_gpu():
     result = ran("compile_triton.py")
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 15
+
+
+def test_page(folder):
+    """The page has a row for each bug, in order, and its snippet of the kernel is the kernel's."""
+    from bugs import BUGS
+
+    page = (GPU / "README.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    bugs = [bug for impl in IMPLEMENTATIONS for bug in BUGS[impl]]
+    assert [row[0] for row in rows] == [f"| `{bug.name}`" for bug in bugs]
+    for row, bug in zip(rows, bugs, strict=True):
+        assert row[1] == bug.what and row[2].split(" in ")[0] == bug.case and row[3] in ("FAIL", "INVALID")
+        assert row[4].startswith(bug.array)
+    snippet = page.partition("```python\n")[2].partition("```")[0]
+    assert snippet in (GPU / "lif_numba_cuda.py").read_text()

@@ -37,12 +37,25 @@ def adapter_of(impl, dtype, device, module=None):
     return kind(module, dtype, device)
 
 
+def _needs_gpu(device, found):
+    if device == "cuda" and not found:
+        raise ValueError("--device: expected a GPU for cuda, received a machine without one that can be used; use cpu")
+
+
+def _jax_devices(jax):
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError):  # no backend for the platform that was asked for
+        return []
+
+
 class TorchAdapter:
     """lif_torch and lif_triton: gradients by torch.autograd."""
 
     def __init__(self, module, dtype, device):
         import torch
 
+        _needs_gpu(device, torch.cuda.is_available())
         self.module, self.device, self.dtype, self.torch = module, device, getattr(torch, dtype), torch
 
     def put(self, value):
@@ -86,6 +99,7 @@ class JaxAdapter:
     def __init__(self, module, dtype, device):
         import jax
 
+        _needs_gpu(device, device == "cpu" or any(d.platform == "gpu" for d in _jax_devices(jax)))
         if dtype == "float64":
             jax.config.update("jax_enable_x64", True)
         self.module, self.jax, self.dtype = module, jax, jax.numpy.dtype(dtype)
@@ -121,6 +135,7 @@ class NumbaAdapter:
     """lif_numba_cuda: kernels called by hand, forward and backward."""
 
     def __init__(self, module, dtype, device):
+        _needs_gpu(device, module.cuda.is_available())
         self.module, self.device, self.dtype = module, device, np.dtype(dtype)
 
     def put(self, value):

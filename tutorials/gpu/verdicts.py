@@ -288,10 +288,10 @@ def main(argv=None):
     try:
         args = parse(argv)
         picked, left = chosen_cases(args.dtype, args.cases)
+        adapter = adapter_of(args.impl, args.dtype, args.device)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 3
-    adapter = adapter_of(args.impl, args.dtype, args.device)
     rows, more = [], {"not_offered": left}
     for case in picked:
         row, report = verdict_of(adapter, case, args.dtype)
