@@ -2,10 +2,12 @@
 
     python tutorials/gpu/compile_triton.py [--capability 90]
 
-Needs triton alone, which brings NVIDIA's assembler; nothing is run. One line per kernel and dtype.
+Needs triton and torch; triton brings NVIDIA's assembler. Nothing is run. One line per kernel and dtype, and once more with
+every size equal to 1, which Triton compiles in as a constant.
 """
 
 import argparse
+import itertools
 import sys
 
 import lif_triton
@@ -20,13 +22,14 @@ INTEGERS = ("T", "M", "C", "R", "size")
 KERNELS = ("prepare_kernel", "forward_kernel", "backward_kernel", "channel_sums_kernel", "norm_backward_kernel")
 
 
-def compiled(name, pointer, capability):
+def compiled(name, pointer, capability, ones=False):
     """The kernel's binary for pointers of this dtype ("*fp32")."""
     kernel, wide = getattr(lif_triton, name), pointer == "*fp64"
     values = {**COMMON, **TILE, "ACC": tl.float64 if wide else tl.float32}
+    values |= dict.fromkeys(INTEGERS, 1) if ones else {}
     constants = {arg: values[arg] for arg in kernel.arg_names if arg in values}
     signature = {
-        arg: "i32" if arg in INTEGERS else "constexpr" if arg in values else pointer for arg in kernel.arg_names
+        arg: "constexpr" if arg in values else "i32" if arg in INTEGERS else pointer for arg in kernel.arg_names
     }
     if name == "backward_kernel":
         signature["partial"] = "*fp64" if wide else "*fp32"
@@ -38,12 +41,10 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--capability", type=int, default=90, help="compute capability times 10 (%(default)s)")
     args = parser.parse_args(argv)
-    for name in KERNELS:
-        for pointer in ("*fp32", "*fp64", "*bf16"):
-            binary = compiled(name, pointer, args.capability)
-            print(
-                f"{name:<22} {pointer:<6} {len(binary.asm['cubin']):>6} bytes, {binary.metadata.shared} of shared memory"
-            )
+    for name, pointer, ones in itertools.product(KERNELS, ("*fp32", "*fp64", "*bf16"), (False, True)):
+        binary = compiled(name, pointer, args.capability, ones)
+        sizes = "sizes of 1" if ones else "any sizes"
+        print(f"{name:<22} {pointer:<6} {sizes:<11} {len(binary.asm['cubin']):>6} bytes")
     return 0
 
 

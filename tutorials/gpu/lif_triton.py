@@ -44,7 +44,7 @@ def prepare_kernel(
             tl.store(width + t, tl.where(t == 0, first, later).to(ACC))
 
 
-@triton.jit(do_not_specialize=["T", "M"])
+@triton.jit
 def forward_kernel(
     z, norm, tau, u, s, T, M, C,
     ACC: tl.constexpr, V_TH: tl.constexpr, NORM: tl.constexpr, SOFT: tl.constexpr, BLOCK: tl.constexpr,
@@ -70,7 +70,7 @@ def forward_kernel(
         row += M
 
 
-@triton.jit(do_not_specialize=["T", "M"])
+@triton.jit
 def backward_kernel(
     ds, u, width, tau, du, partial, T, M,
     ACC: tl.constexpr, V_TH: tl.constexpr, SOFT: tl.constexpr, DETACH: tl.constexpr, BLOCK: tl.constexpr,
@@ -81,7 +81,7 @@ def backward_kernel(
     leak = tl.load(tau).to(ACC)
     dv = tl.zeros((BLOCK,), ACC)
     dtau = tl.zeros((BLOCK,), ACC)
-    row = (T - 1) * M.to(tl.int64) + m
+    row = (T - 1) * tl.cast(M, tl.int64) + m
     ut = tl.load(u + row, mask=inside, other=0.0).to(ACC)
     for k in range(T):
         kappa = tl.load(width + T - 1 - k).to(ACC)
