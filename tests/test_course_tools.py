@@ -144,12 +144,16 @@ def test_the_command_refuses_an_unknown_figure(line, tmp_path, capsys):
 @pytest.mark.skipif(not figures.modules(), reason="no figures yet")
 @pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="some figures train networks")
 def test_every_figure_is_complete_by_itself_and_readable():
+    from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
     for name in figures.names():
         drawn = getattr(figures, name)()
         texts = [text for text in drawn.findobj(Text) if text.get_visible() and text.get_text().strip()]
         assert min(text.get_fontsize() for text in texts) >= 12, name
+        drawn_as_shapes = [line for line in drawn.findobj(Line2D) if not line.get_rasterized()]
+        markers = sum(len(line.get_xdata()) for line in drawn_as_shapes if line.get_marker() not in (None, "None", ""))
+        assert markers < 8000, f"{name}: an SVG of so many shapes is over a megabyte; rasterize the dense points"
 
 
 # --- sliders --------------------------------------------------------------------------------------

@@ -70,6 +70,12 @@ def test_one_strong_input_fires_once_twice_and_four_times():
     np.testing.assert_array_equal(soft[:3], [1.25, 0.5625, 0.75 * 0.0625])
 
 
+def test_leak_factors_has_whole_timesteps_on_its_axis():
+    for T in (2, 6, 12):
+        for ax in one_neuron.leak_factors(T=T).axes:
+            assert all(tick == round(tick) for tick in ax.get_xticks())
+
+
 def test_leaks_are_powers_and_geometric_series():
     left, right = one_neuron.leak_factors(decays=(0.25, 0.5), x=0.5, T=6).axes
     for pulse, constant, decay in zip(lines(left), lines(right), (0.25, 0.5), strict=False):

@@ -179,3 +179,15 @@ def test_every_figure_that_the_page_names_is_there():
     lecture = TEXT.partition("### One lecture")[2].partition("### One lab")[0]
     named = set(re.findall(r"`(\w+)`", lecture)) | set(re.findall(r"figures\.(\w+)[(]", TEXT))
     assert len(named) > 8 and named <= set(figures.names())
+
+
+def test_markdown_leaves_the_formulas_alone():
+    """GitHub reads Markdown first: a backslash before punctuation goes, and an underscore after punctuation may open
+    emphasis; a vertical bar ends a table's cell."""
+    text = re.sub(r"(?ms)^```.*?^```$|`[^`\n]*`", "", TEXT)
+    formulas = re.findall(r"\$([^$]+)\$", text)
+    assert len(formulas) > 100 and text.count("$") == 2 * len(formulas)
+    for formula in formulas:
+        assert not re.search(r"\\[!-/:-@\[-`{-~]|[!-/:-@\[-^`{-~]_|\n|\*", formula), formula
+    for row in re.findall(r"(?m)^\|.*\|$", text):
+        assert not any("|" in formula for formula in re.findall(r"\$([^$]+)\$", row)), row

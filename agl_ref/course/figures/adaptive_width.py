@@ -96,7 +96,7 @@ def window_on_density(gamma=1.0, decay=0.2, beta=0.0):
             ax.plot([V_TH - width / 2, V_TH + width / 2], [top * y] * 2, color=colour, lw=6, solid_capstyle="butt")
             text = f"{label}, width {width:.2f}: covers {coverage[label][t]:.0%}"
             ax.text(-3.4, top * (y + 0.03), text, color=colour, va="bottom")
-        ax.axvline(V_TH, ymax=0.86, color=INK, lw=1, ls=":")
+        ax.axvline(V_TH, ymax=0.69, color=INK, lw=1, ls=":")
         ax.text(V_TH + 0.1, 0.6 * top, "$V_{th}$")
         ax.set(title=f"t = {t + 1}", xlabel="$u_t$", yticks=[], xlim=(-3.5, 4.5))
     fig.axes[0].set_ylabel("density")
@@ -110,8 +110,10 @@ def _two_curves(ax, x, values, labels_at):
         (("adaptive", ADAPTIVE_COLOUR, "o"), ("fixed, width 1", FIXED_COLOUR, "s")), values, labels_at, strict=True
     ):
         ax.plot(x, y, color=colour, marker=marker, markevery=8)
-        dy = 12 if label != "adaptive" or y[-1] > y[0] else -22
-        ax.annotate(label, (at, np.interp(at, x, y)), (-14, dy), color=colour, textcoords="offset points", ha="center")
+        rising = y[-1] > y[0]
+        dx, ha = (-6, "right") if rising else (-14, "center")  # above a rising curve there is room on the left
+        dy = 12 if label != "adaptive" or rising else -22
+        ax.annotate(label, (at, np.interp(at, x, y)), (dx, dy), color=colour, textcoords="offset points", ha=ha)
     ax.grid(alpha=0.3)
 
 
@@ -139,7 +141,7 @@ def factor_by_gamma(decay=0.2):
     values = np.array([layer_factor(gamma, decay) for gamma in gammas]).T
     fig = _figure(8, 4.2)
     ax = fig.subplots()
-    _two_curves(ax, gammas, values, (3.2, 1.75))
+    _two_curves(ax, gammas, values, (3.2, 1.9))
     ax.axhline(1, color=INK, lw=1)
     ax.text(0.02, 0.06, "on the black line gradients keep their size", transform=ax.transAxes)
     ax.set(xscale="log", xlabel=r"$\bar\gamma$", ylabel="factor from layer to layer", ylim=(0, 2.2))

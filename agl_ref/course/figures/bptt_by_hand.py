@@ -134,7 +134,7 @@ def reset_on_off(seed=0):
     right.axline((0, 0), slope=1, color=GREY, lw=1)
     right.axhline(0, color=GREY, lw=1)
     right.axvline(0, color=GREY, lw=1)
-    right.plot(attached.ravel(), detached.ravel(), ".", ms=3, color=COLOURS["gradient"], alpha=0.5)
+    right.plot(attached.ravel(), detached.ravel(), ".", ms=3, color=COLOURS["gradient"], alpha=0.5, rasterized=True)
     right.set(title="1000 neurons, 10 timesteps each", xlabel="attached", ylabel="detached")
     return fig
 

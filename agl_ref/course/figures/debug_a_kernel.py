@@ -120,7 +120,7 @@ def gradient_by_size(sizes=None, received=None):
     ax.plot(sizes, sizes / 4, color=GREY, lw=5, alpha=0.6)
     ax.plot(sizes, received, color=BLUE, marker="o", ms=4)
     ax.text(sizes[-1], sizes[-1] / 4, "right: n / 4 ", ha="right", va="bottom", color="#555555")
-    ax.text(sizes[-1], received[-1], "received", ha="right", va="bottom", color=BLUE)
+    ax.annotate("received", (sizes[-1], received[-1]), (0, 5), textcoords="offset points", ha="right", color=BLUE)
     ax.set(xlabel="neurons n", ylabel="grad_decay", xlim=(0, None), ylim=(0, sizes[-1] / 4 * 1.15))
     return fig
 
@@ -143,7 +143,7 @@ def gradient_by_call(received=None, expected=None):
     ax.plot(calls, received, "o", ms=9, color=VERMILION)
     low, high = min(min(received), expected), max(max(received), expected)
     margin = 0.25 * (high - low) if high > low else 0.1
-    ax.text(calls[-1] + 0.4, expected, "right", ha="right", va="bottom", color="#555555")
+    ax.annotate("right", (calls[-1] + 0.4, expected), (0, 5), textcoords="offset points", ha="right", color="#555555")
     ax.set(xlabel="call with the same arguments", ylabel="du of one neuron, last $t$", xticks=calls,
            xlim=(0.6, calls[-1] + 0.4), ylim=(low - margin, high + margin))  # fmt: skip
     return fig

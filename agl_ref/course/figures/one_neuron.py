@@ -93,9 +93,10 @@ def leak_factors(decays=(0.2, 0.5, 0.9), x=0.3, v_th=0.5, T=12):
         right.annotate(f"tau = {decay:g}", (T, u[-1]), (8, 0), textcoords="offset points", color=PALETTE[k], va="center",
                        annotation_clip=False)  # fmt: skip
     left.legend()
-    left.set(title="one input of 1 at t = 1", xlabel="timestep t", ylabel="$u_t$")
+    ticks = np.arange(1, T + 1, max(1, T // 4))
+    left.set(title="one input of 1 at t = 1", xlabel="timestep t", ylabel="$u_t$", xticks=ticks)
     right.axhline(v_th, color=INK, lw=1.5, ls="--")
-    right.set(title=f"constant {x:g}, no reset; dashed: $V_{{th}}$", xlabel="timestep t", ylabel="$u_t$")
+    right.set(title=f"constant {x:g}, no reset; dashed: $V_{{th}}$", xlabel="timestep t", ylabel="$u_t$", xticks=ticks)
     return fig
 
 
