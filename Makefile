@@ -40,7 +40,7 @@ $(VENV)/.installed-tutorials: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-course: $(VENV)/.installed-test $(VENV)/.installed-tutorials
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[course]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[course,nir]'
 	touch $@
 
 clean:

@@ -10,7 +10,9 @@ from agl_ref import theory
 from agl_ref.course import figures
 from agl_ref.course.figures import adaptive_width, conv_snn, membrane_potential
 
-pytestmark = pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="some figures train networks")
+needs_jit = pytest.mark.skipif(
+    bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="trains networks: minutes without the JIT"
+)
 
 
 def ydata(ax, index=0):
@@ -41,6 +43,7 @@ def small(monkeypatch):
 # --- notebook 4 ---------------------------------------------------------------------------------------------
 
 
+@needs_jit
 def test_weights_scaled_shows_the_silent_network_and_its_cure():
     figure = figures.weights_scaled()
     assert isinstance(figure, Figure)
@@ -153,6 +156,7 @@ def test_layer_factor_by_hand():
     assert np.allclose(adaptive_width.layer_factor(1.0, decay=0.0), expected, rtol=1e-5)
 
 
+@needs_jit
 def test_layer_factor_predicts_what_a_deep_network_does():
     train, _ = conv_snn.fashion()
     few = conv_snn.Images(train.x[:, :100], train.labels[:100])
@@ -201,6 +205,7 @@ def test_kernels_on_an_image_are_cross_correlations():
     assert np.array_equal(figure.axes[0].images[0].get_array(), np.eye(5, k=1))  # each pixel shows its left neighbour
 
 
+@needs_jit
 def test_layers_by_depth_shows_the_explosion_and_the_vanishing(small):
     figure = figures.layers_by_depth()
     assert isinstance(figure, Figure)
@@ -218,6 +223,7 @@ def test_layers_by_depth_leaves_out_layers_without_gradient():
     assert np.isnan(ydata(figure.axes[1])[0]) and ydata(figure.axes[1])[1] == 1
 
 
+@needs_jit
 @pytest.mark.parametrize("name", ["training_curves", "accuracies", "large_gamma", "spikes_inside"])
 def test_figures_of_trained_networks_are_complete_by_themselves(name, small):
     assert isinstance(getattr(figures, name)(), Figure)
@@ -240,6 +246,7 @@ def test_spikes_inside_draws_the_spikes(small):
     assert np.array_equal(drawn[1], trace["conv1"].s[-1, 0, :, :, 0]) and 0 < np.mean(drawn[1:7]) < 1
 
 
+@needs_jit
 def test_fit_learns_and_leaves_the_number_of_threads_alone(small):
     import numba
 
