@@ -1,7 +1,5 @@
 """Notebooks built in the tests: a solved one, and the same as students hand it in."""
 
-import nbformat
-
 SOLUTIONS = {
     "leak": "def leak(v, x, decay):\n    ### BEGIN SOLUTION\n    return decay * v + x\n    ### END SOLUTION",
     "fires": "def fires(u, v_th):\n    ### BEGIN SOLUTION\n    return (u >= v_th).astype(float)\n    ### END SOLUTION",
@@ -14,6 +12,8 @@ POINTS = {"leak": 1, "fires": 1, "rectangular": 2, "soft_reset": 1}
 
 def solved_notebook():
     """A notebook with four exercises, as an author writes it."""
+    import nbformat
+
     new = nbformat.v4
     cells = [
         new.new_markdown_cell("# A small notebook", id="c00-title"),
