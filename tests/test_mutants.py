@@ -23,6 +23,12 @@ KILLED_BY = {
     "spikes-in-32-bits": "lif-long",
     "gradient-read-as-contiguous": "lif-strided-gradient",
     "hidden-state": "lif-two-forwards",
+    "threshold-one-half": "lif-threshold-hard",
+    "soft-reset-gradient-one-half": "lif-threshold-soft",
+    "soft-carry-narrow": "lif-soft-realistic",
+    "time-capped-at-64": "lif-beyond-64",
+    "width-without-threshold": "lif-threshold-adaptive",
+    "gamma-sum-narrow": "width-fine",
     "spread-missing": "lif-adaptive",
     "window-of-kappa": "lif-hard-attached",
     "gamma-magnitude": "lif-gamma-negative",
@@ -63,6 +69,20 @@ def test_every_mutant_is_killed(references):
 def test_each_by_the_case_that_was_made_for_it(id):
     mutant = next(mutant for mutant in zoo() if mutant.id == id)
     assert [kill.case for kill in kills(mutant, [load_case(KILLED_BY[id])])] == [KILLED_BY[id]]
+
+
+def other_thresholds(reference):
+    """Whether a neuron or a width of the case has a threshold other than 1/2."""
+    v_th = reference.meta.get("v_th", 0.5)
+    return reference.meta["op"] != "tdbn" and set(v_th.values() if isinstance(v_th, dict) else [v_th]) != {0.5}
+
+
+@pytest.mark.parametrize("id", ["threshold-one-half", "width-without-threshold", "soft-reset-gradient-one-half"])
+def test_a_built_in_threshold_shows_only_where_it_is_another(id, references):
+    mutant = next(mutant for mutant in zoo() if mutant.id == id)
+    killers = {kill.case for kill in kills(mutant, references, enough=None)}
+    others = {reference.id for reference in references if other_thresholds(reference)}
+    assert killers and killers <= others
 
 
 def test_no_correct_run_is_refused(references):

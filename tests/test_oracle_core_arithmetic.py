@@ -305,3 +305,25 @@ def test_gradients_of_float16_that_are_lost_are_noticed():
         compare(reference, {"s": reference.arrays["s"], "u": reference.arrays["u"], "du": lost}, "float16").verdict
         == "FAIL"
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_welfords_mean_and_variance_pass_where_the_values_are_exact(dtype):
+    """Dyadic values give every sum exactly, but Welford's running mean divides at each step."""
+
+    from agl_ref.oracle import load_case
+    from agl_ref.oracle.candidate import Candidate
+    from agl_ref.oracle.problems import problem_of
+
+    class Welford(Candidate):
+        def mean(self, a):
+            flat, mean = a.reshape(-1, a.shape[-1]), np.zeros(a.shape[-1], self.dtype)
+            for n, row in enumerate(flat, 1):
+                mean = mean + (row - mean) / self.dtype.type(n)
+            return mean.reshape(*[1] * (a.ndim - 1), -1)
+
+    case = load_case("tdbn-training-exact")
+    arrays = problem_of(case).run(Welford(np.dtype(dtype), Conventions(**case.conventions)))
+    assert any(not np.array_equal(arrays[name], case.arrays[name]) for name in case.arrays)
+    assert compare(case, arrays, dtype=dtype).verdict == "PASS"
+    assert compare(case, {**arrays, "y": arrays["y"] * np.dtype(dtype).type(1.0001)}, dtype=dtype).verdict == "FAIL"

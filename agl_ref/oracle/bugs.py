@@ -1,12 +1,14 @@
 """Plausible bugs of neuron kernels, each a Candidate with one rule wrong.
 
 A bug may be right on some inputs (a sum over one thread block is right with few neurons): that is why such inputs are
-not enough for a test. The first line of each docstring says what is wrong; the name given to `bug` is permanent.
+not enough for a test. One that is right in float32 has `shows_in`, the dtype where it is not. The first line of each
+docstring says what is wrong; the name given to `bug` is permanent.
 """
 
 import numpy as np
 
 from .candidate import Candidate
+from .draw import to_significand
 
 THREADS = 1024  # neurons in one thread block, for the bugs that forget the other blocks
 WARP = 32  # neurons that such a kernel takes at a time
@@ -237,6 +239,42 @@ class _HiddenState(Candidate):
         return super().neuron_backward(ds, self.latest[ds.shape], width)
 
 
+@bug("threshold-one-half")
+class _ThresholdOneHalf(Candidate):
+    """The neuron's threshold is 0.5 whatever V_th is: a constant in the kernel."""
+
+    def neuron_forward(self, x, decay, v_th):
+        return super().neuron_forward(x, decay, 0.5)
+
+
+@bug("soft-reset-gradient-one-half")
+class _SoftGradientOneHalf(Candidate):
+    """The gradient through a soft reset takes 0.5 for V_th."""
+
+    def through_reset(self, fwd, t, dv):
+        soft = self.conventions.reset.startswith("soft")
+        return super().through_reset(fwd._replace(v_th=0.5) if soft else fwd, t, dv)
+
+
+@bug("soft-carry-narrow")
+class _SoftCarryNarrow(Candidate):
+    """The potential after a soft reset is kept in bfloat16, in a float64 kernel in float32."""
+
+    def reset(self, u, s, v_th):
+        v = super().reset(u, s, v_th)
+        if self.conventions.reset != "soft":
+            return v
+        return to_significand(v, 24 if self.dtype == np.float64 else 8).astype(self.dtype)
+
+
+@bug("time-capped-at-64")
+class _TimeCapped(Candidate):
+    """A kernel with room for 64 timesteps: the backward pass leaves later ones out."""
+
+    def reverse_times(self, T):
+        return reversed(range(min(T, 64)))
+
+
 # --- width and surrogate ----------------------------------------------------------------------------------------------
 
 
@@ -326,3 +364,21 @@ class _WindowOfV(Candidate):
 
     def derivative(self, u, v_th, kappa):
         return super().derivative(self.reset(u, self.fire(u, v_th), v_th), v_th, kappa)
+
+
+@bug("width-without-threshold")
+class _WidthWithoutThreshold(Candidate):
+    """kappa lacks the factor 2 V_th, which is 1 where the threshold is 1/2."""
+
+    def width(self, gamma, v_th, decay, T, alpha=1.0):
+        return super().width(gamma, 0.5, decay, T, alpha)
+
+
+@bug("gamma-sum-narrow")
+class _GammaSumNarrow(Candidate):
+    """The gammas are added up in float32 where the kernel computes in float64."""
+
+    shows_in = "float64"
+
+    def gamma_bar(self, gamma):
+        return float(np.sum(gamma, dtype=np.float32)) / gamma.size

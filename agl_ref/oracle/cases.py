@@ -1,8 +1,8 @@
 """The golden cases: which there are, why each exists, and the inputs it is computed from.
 
 Ids are permanent: a case is never renamed, renumbered or changed, only added; one that turns out to be wrong keeps its id,
-gets the flag "withdrawn" and a successor. The cases are in `cases_neuron`, `cases_surrogate`, `cases_layers` and
-`cases_networks`; the comments are in notes.json.
+gets the flag "withdrawn" and a successor. The cases are in `cases_neuron`, `cases_surrogate`, `cases_layers`,
+`cases_networks` and `cases_thresholds`; the comments are in notes.json.
 
     tier 1   dyadic numbers: every value is exact, any correct implementation gives these bits
     tier 2   the forward pass, kappa and the window are exact; gradients meet a factor 1/kappa or a softmax that is not
@@ -79,9 +79,10 @@ def definitions():
 
     Raises RuntimeError if two have one id.
     """
-    from . import cases_layers, cases_networks, cases_neuron, cases_surrogate
+    from . import cases_layers, cases_networks, cases_neuron, cases_surrogate, cases_thresholds
 
-    every = (*cases_neuron.CASES, *cases_surrogate.CASES, *cases_layers.CASES, *cases_networks.CASES)
+    first = (*cases_neuron.CASES, *cases_surrogate.CASES, *cases_layers.CASES, *cases_networks.CASES)
+    every = (*first, *cases_thresholds.CASES)
     found = {case.id: case for case in every}
     if len(found) != len(every):
         ids = [case.id for case in every]

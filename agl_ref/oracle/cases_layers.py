@@ -63,7 +63,7 @@ def _tdbn(id, tier, make, flags=(), tells=(), meta=None, bits=None, **convention
 
 
 NORMS = [
-    _tdbn("tdbn-training-exact", 1, _norm_exact, ("odd_sizes",), ("norm_scale",), {"eps": 0.4375}, 24),
+    _tdbn("tdbn-training-exact", 2, _norm_exact, ("odd_sizes",), ("norm_scale",), {"eps": 0.4375}, 24),
     _tdbn("tdbn-evaluation-exact", 1, _norm_exact_evaluation, ("odd_sizes",), ("norm_scale",), {"eps": 0.0625}, 24),
     _tdbn("tdbn-training", 3, _norm((4, 3, 5, 3, 6)), ("odd_sizes",), ("norm_variance", "norm_scale")),
     _tdbn("tdbn-evaluation", 3, _norm((4, 3, 5, 3, 6), running=True), ("odd_sizes",), ("norm_scale",)),

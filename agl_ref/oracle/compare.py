@@ -3,12 +3,13 @@
 PASS       every element is inside its own bound times the dtype's unit roundoff
 AMBIGUOUS  a spike, or a neuron's place in or out of the window, flipped within rounding distance of a boundary, or a value
            downstream of one is off; never a pass
-FAIL       anything else
+FAIL       anything else; also a spike that does not follow from the potential dumped beside it
 """
 
 import numpy as np
 
 from ._types import Reference, unit_roundoff, walk
+from .contradictions import contradictions, first_contradiction
 from .downstream import Order
 from .dump import all_in_reference_layout
 from .given import BITS, check_finite, check_input, judged_dtype, known_arrays
@@ -60,7 +61,7 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True)
             raise ValueError(
                 "dump: expected something to judge beside the forced values, received none; dump the gradients"
             )
-    return _Judge(reference, arrays, dtype).report(forced, guess, layout)
+    return _Judge(reference, arrays, dtype, found).report(forced, guess, layout)
 
 
 def collect(reference, theirs, layout="TN..C"):
@@ -86,7 +87,7 @@ def _check_precision(reference, dtype):
 class _Judge:
     """One comparison: which elements are off, which of them a flip within rounding distance can explain."""
 
-    def __init__(self, reference, arrays, dtype):
+    def __init__(self, reference, arrays, dtype, kinds):
         self.reference, self.arrays, self.dtype = reference, arrays, dtype
         self.unit = unit_roundoff(dtype)
         self.order = Order(reference.names())
@@ -96,6 +97,7 @@ class _Judge:
                 self.tolerance[name] = self._tolerance(name)
                 self.off[name] = np.abs(arrays[name] - reference.arrays[name]) > self.tolerance[name]
         self.seeds, self.hidden = self._flips()
+        self.contradictions = contradictions(reference, arrays, kinds, dtype)
 
     def _tolerance(self, name):
         """The bound times u (in float64 the reference has rounded too), plus what underflow can take."""
@@ -161,6 +163,8 @@ class _Judge:
 
     def verdict(self, name):
         off = self.off[name]
+        if name in self.contradictions and self.contradictions[name].any():
+            return "FAIL"
         if not off.any():
             return "PASS"
         excused = self.explained(name, self.seeds)
@@ -178,6 +182,9 @@ class _Judge:
                    "sizes": {name: int(mask.size) for name, mask in self.off.items()},
                    "worst": worst, "forced": list(forced), "hidden": self.hidden,
                    "flips": {name: int(mask.sum()) for name, mask in self.seeds.items()}}  # fmt: skip
+        contradiction = first_contradiction(ref, self.arrays, self.contradictions)
+        if contradiction:
+            details["contradiction"] = contradiction
         if verdict == "FAIL":
             details["first_failure"] = self.first({name for name, v in verdicts.items() if v == "FAIL"})
             rules = None if forced else self.tolerance  # a replayed backward pass is no run of the case

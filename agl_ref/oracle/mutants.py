@@ -41,6 +41,11 @@ class Mutant:
     field: str | None = None
     value: str | None = None
 
+    @property
+    def dtype(self):
+        """The dtype in which it is judged: float32, or the one that a bug needs to show."""
+        return getattr(BUGS.get(self.id), "shows_in", "float32")
+
     def build(self, dtype=np.float64, conventions=MPD_AGL, surrogate="rectangular", **options):
         """The Candidate with this mutation, or None where the case's convention has that value already."""
         if self.kind == "bug":
@@ -95,15 +100,15 @@ def judged(reference, arrays, dtype="float32"):
     return report.verdict, first
 
 
-def kills(mutant, references, dtype="float32", enough=ENOUGH):
+def kills(mutant, references, dtype=None, enough=ENOUGH):
     """The golden cases that kill a mutant, in the order of `references`.
 
     Parameters
     ----------
     mutant : Mutant
     references : iterable of Reference
-    dtype : {"float32", "float64"}
-        In which the mutant computes.
+    dtype : {"float32", "float64"}, optional
+        In which the mutant computes; by default its own, `Mutant.dtype`.
     enough : int or None
         Stop at this many.
 
@@ -111,7 +116,7 @@ def kills(mutant, references, dtype="float32", enough=ENOUGH):
     -------
     list of Kill
     """
-    found = []
+    found, dtype = [], dtype or mutant.dtype
     for reference in references:
         problem, conventions = problem_of(reference), Conventions(**reference.conventions)
         arrays = mutant.dump(problem, conventions, np.dtype(dtype))

@@ -33,7 +33,8 @@ class Report:
         elements lie downstream), ambiguous.
     details : dict
         off, sizes: wrong and all elements per array; worst: the largest error over what is allowed; flips; hidden;
-        forced; first_failure and cause where there is a failure.
+        forced; first_failure and cause where there is a failure; contradiction: the first spike that does not follow from
+        the dumped u, and how many there are.
     """
 
     id: str
@@ -61,10 +62,12 @@ class Report:
 
         lines = [f"{paint(self.verdict)}  {self.id}, judged in {self.dtype}{self._forced()}"]
         for name, verdict in self.verdicts.items():
-            if verdict != "PASS":
+            if verdict != "PASS" and self.details["off"][name]:
                 off, size, worst = (self.details[key][name] for key in ("off", "sizes", "worst"))
                 times = "must be equal" if math.isinf(worst) else f"up to {worst:.3g} times the bound"
                 lines.append(f"  {paint(verdict)}  {name}: {off} of {size} elements off, {times}")
+        if self.details.get("contradiction"):
+            lines += _contradiction(self.details["contradiction"])
         first, failure = self.first_divergence, self.details.get("first_failure")
         if first:
             lines += _place("first divergence", first)
@@ -75,7 +78,7 @@ class Report:
         lines += [f"  not visible: {text}" for text in self.details.get("hidden", ()) if self.verdict != "PASS"]
         if self.verdict == "AMBIGUOUS":
             lines.append(f"  {_WAY_OUT}")
-        if self.verdict == "FAIL":
+        if self.verdict == "FAIL" and (failure or not self.details.get("contradiction")):
             lines.append("  which rule is it? agl-ref identify names the conventions that give these numbers")
         lines.append(f"  checked {len(self.checked)}: {', '.join(self.checked)}")
         if self.not_checked:
@@ -115,8 +118,20 @@ class Report:
                 ElementTree.SubElement(case, "skipped", message="not in the dump")
             elif verdict != "PASS":
                 message = f"{verdict}: {self.details['off'][name]} of {self.details['sizes'][name]} elements off"
+                if name == self.details.get("contradiction", {}).get("name"):
+                    message += ", and spikes that do not follow from the dumped u"
                 ElementTree.SubElement(case, "failure", type=verdict, message=message).text = self.text()
         return ElementTree.tostring(suite, encoding="unicode")
+
+
+def _contradiction(at):
+    """Lines on spikes that do not follow from the potentials in the same dump."""
+    index = ", ".join(map(str, at["index"]))
+    return [
+        f"  {at['name']} does not follow from the dumped u at {at['count']} places, the first of them [{index}]:",
+        f"    s = {at['s']:g}, but u {at['test']} V_th with u = {at['u']!r}, V_th = {at['v_th']!r} says {1 - at['s']:g}: "
+        "the threshold test had another u",
+    ]
 
 
 def _place(title, at):

@@ -161,31 +161,17 @@ def place(name, index):
     return f"{name}[{', '.join(map(str, index))}]" if len(index) else name
 
 
-def contradiction(case, arrays):
-    """The first spike that is not the dump's own [u >= V_th], as text, or None: u and s must come of one comparison."""
-    for name in arrays:
-        prefix = name[: -len("s")] if name == "s" or name.endswith(".s") else None
-        if prefix is None or f"{prefix}u" not in arrays:
-            continue
-        v_th = case.meta["v_th"][prefix[:-1]] if prefix else case.meta["v_th"]
-        u, s = as_numpy("u", arrays[f"{prefix}u"])[0], as_numpy("s", arrays[name])[0]
-        wrong = np.argwhere(s != (u >= u.dtype.type(v_th)))
-        if len(wrong):
-            return f"{place(name, wrong[0])} contradicts the u beside it"
-    return None
-
-
 def judge(case, arrays, dtype):
-    """(verdict, where, report or None): the oracle's, and a spike that contradicts its own potential is a failure."""
+    """(verdict, where, report or None): the oracle's; where is the first failure, or a spike that contradicts its u."""
     try:
         report = compare(case, arrays, dtype=dtype)
     except ValueError as error:
         return "INVALID", str(error), None
     first = report.details.get("first_failure") or report.first_divergence
     where = place(first["name"], first["index"]) if first else ""
-    against_itself = contradiction(case, arrays)
-    if report.verdict != "FAIL" and against_itself:
-        return "FAIL", against_itself, report
+    against_itself = report.details.get("contradiction")
+    if against_itself and not report.details.get("first_failure"):
+        where = f"{place(against_itself['name'], against_itself['index'])} contradicts the u beside it"
     return report.verdict, where, report
 
 
