@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/agl-ref demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 coverage: $(VENV)/.installed-course
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n 2 --cov --cov-fail-under=95 tests agl_ref --ignore=tests/crosscheck
