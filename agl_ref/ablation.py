@@ -43,11 +43,16 @@ class Experiment:
         for seed in range(self.seeds):
             for arm, settings in self.arms.items():
                 for width in self.widths:
-                    yield arm, width, TrainConfig(**settings, **width_settings(width), seed=seed)
+                    yield arm, width, TrainConfig(**settings, **width_settings(width, settings.get("T", TrainConfig.T)), seed=seed)
 
 
-def width_settings(width):
-    """TrainConfig's fields for a rule's name or for a number, the fixed kappa."""
+def width_settings(width, T):
+    """TrainConfig's fields for a rule's name or for a number, the fixed kappa.
+
+    Up to T = 2 the geometric sum has no term beyond the adaptive rule's: the same run, which is not trained twice.
+    """
+    if width == "geometric" and T <= 2:
+        width = "adaptive"
     return {"width": width} if isinstance(width, str) else {"width": "fixed", "fixed_width": float(width)}
 
 

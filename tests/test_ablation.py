@@ -14,6 +14,7 @@ import pytest
 from helpers import assert_refused
 from scipy import stats
 
+import agl_ref as agl
 from agl_ref import _ablation_report as report
 from agl_ref import ablation, cli
 from agl_ref.train import TrainConfig, Trainer
@@ -46,7 +47,7 @@ def test_the_plan_is_what_the_claim_needs():
     headline = ablation.EXPERIMENTS["headline"]
     assert headline.widths == (0.5, 1.0, 2.5, 5.0, 10.0, "adaptive", "geometric", "exact", "empirical")
     runs = list(headline.runs())
-    assert len(runs) == 45 and len({ablation.key_of(config) for _, _, config in runs}) == 45
+    assert len(runs) == 45 and len({ablation.key_of(config) for _, _, config in runs}) == 40  # see the next test
     config = runs[0][2]
     assert (config.network, config.neuron, config.T, config.data) == ("vgg_snn", "plif", 2, "fashion-mnist")
     assert {width: {c.width for _, w, c in runs if w == width} for width in (5.0, "exact")} == {
@@ -62,12 +63,26 @@ def test_the_plan_is_what_the_claim_needs():
             assert {key for key in base | other if base.get(key) != other.get(key)} == changed
 
 
+def test_geometric_is_the_adaptive_run_up_to_two_timesteps():
+    """The same widths, bit for bit, so one run. At T = 3 the rules differ."""
+    for T, same in ((1, True), (2, True), (3, False)):
+        given, taken = ablation.width_settings("geometric", T), ablation.width_settings("adaptive", T)
+        assert (given == taken) is same and taken == {"width": "adaptive"}
+        gamma = np.array([0.5, 1.25])
+        widths = [rule(gamma, 0.5, 0.2, T) for rule in (agl.geometric_width, agl.adaptive_width)]
+        assert np.array_equal(*widths) is same
+    plan = {(arm, width): config for arm, width, config in ablation.EXPERIMENTS["timesteps"].runs()}
+    assert plan["T=2", "geometric"] == plan["T=2", "adaptive"]
+    assert plan["T=4", "geometric"].width == "geometric"
+
+
 def test_runs_that_experiments_share_are_trained_once_and_seeds_come_in_turn():
     left = list(ablation.pending(ablation.EXPERIMENTS, {}).values())
     assert len(left) == len(set(left))
     total = sum(len(list(e.runs())) for e in ablation.EXPERIMENTS.values())
     shared = 2 * 27 + 9  # the base network of depth, neuron and timesteps, and of surrogate's rectangular arm
-    assert len(left) == total - shared
+    twins = 5 + 3 * 3  # geometric at T = 2 is adaptive: headline; the base network once, shallow, LIF
+    assert len(left) == total - shared - twins
     seeds = [config.seed for config in left]
     assert seeds == sorted(seeds) and set(seeds) == set(range(5))
 
