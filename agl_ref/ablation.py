@@ -42,8 +42,9 @@ class Experiment:
         """(arm, width, TrainConfig) of every run, seed by seed, so that an unfinished plan is balanced."""
         for seed in range(self.seeds):
             for arm, settings in self.arms.items():
+                T = settings.get("T", TrainConfig.T)
                 for width in self.widths:
-                    yield arm, width, TrainConfig(**settings, **width_settings(width, settings.get("T", TrainConfig.T)), seed=seed)
+                    yield arm, width, TrainConfig(**settings, **width_settings(width, T), seed=seed)
 
 
 def width_settings(width, T):
