@@ -80,7 +80,7 @@ def test_runs_that_experiments_share_are_trained_once_and_seeds_come_in_turn():
     left = list(ablation.pending(ablation.EXPERIMENTS, {}).values())
     assert len(left) == len(set(left))
     total = sum(len(list(e.runs())) for e in ablation.EXPERIMENTS.values())
-    shared = 2 * 27 + 9  # the base network of depth, neuron and timesteps, and of surrogate's rectangular arm
+    shared = 2 * 21 + 9  # the base network of depth, neuron and timesteps, and of surrogate's rectangular arm
     twins = 5 + 3 * 3  # geometric at T = 2 is adaptive: headline; the base network once, shallow, LIF
     assert len(left) == total - shared - twins
     seeds = [config.seed for config in left]
