@@ -7,6 +7,7 @@ import numpy as np
 
 from . import plots
 from .ablation import BASELINE, KEPT, accuracies, command_of, depth_profile, key_of, summary
+from .train import WIDTHS
 
 RUN_COLUMNS = ("experiment", "arm", "width", "seed", "status", "test_accuracy", "test_loss", "train_loss", "seconds",
                "command")  # fmt: skip
@@ -132,11 +133,8 @@ def cells(row):
 
 def accuracy_figure(name, experiment, records):
     """Test accuracy by width, one panel for each arm: each seed a dot, the mean a bar. A matplotlib Figure."""
-    from matplotlib.figure import Figure
-
     found = accuracies(experiment, records)
-    figure = Figure(figsize=(max(8.0, 5.5 * len(found)), 4.6), layout="constrained")
-    axes = figure.subplots(1, len(found), squeeze=False, sharey=True).ravel()
+    figure, axes = _panels(len(found), "test accuracy (%)")
     for ax, (arm, widths) in zip(axes, found.items(), strict=True):
         for i, (width, values) in enumerate(widths.items()):
             shown = 100 * values[~np.isnan(values)]
@@ -148,18 +146,14 @@ def accuracy_figure(name, experiment, records):
         ax.set_title(arm, fontsize=13)
         ax.set_xlabel("width kappa: fixed, or the rule", fontsize=12)
         ax.grid(alpha=0.3, axis="y")
-    axes[0].set_ylabel("test accuracy (%)", fontsize=12)
     figure.suptitle(f"{name}: each dot a seed, each bar their mean", x=0.01, ha="left", fontsize=13)
     return figure
 
 
 def depth_figure(name, experiment, records, statistic):
     """A statistic of the layers by depth in the last epoch, one line for each width, one panel for each arm."""
-    from matplotlib.figure import Figure
-
     label, share = plots.BY_DEPTH[statistic]
-    figure = Figure(figsize=(max(8.0, 5.5 * len(experiment.arms)), 4.6), layout="constrained")
-    axes = figure.subplots(1, len(experiment.arms), squeeze=False, sharey=True).ravel()
+    figure, axes = _panels(len(experiment.arms), label)
     for ax, arm in zip(axes, experiment.arms, strict=True):
         for i, (width, values) in enumerate(depth_profile(experiment, records, arm, statistic).items()):
             ax.plot(np.arange(1, len(values) + 1), values * (100 if share else 1), color=_colour(width), lw=2,
@@ -171,7 +165,6 @@ def depth_figure(name, experiment, records, statistic):
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.tick_params(labelsize=11)
         ax.grid(alpha=0.3)
-    axes[0].set_ylabel(label, fontsize=12)
     named = {line.get_label(): line for ax in axes for line in ax.get_lines()}
     if named:  # runs may be missing in some arms while the plan is unfinished
         figure.legend(named.values(), named, title="width", fontsize=10, loc="outside right upper", frameon=False)
@@ -179,10 +172,26 @@ def depth_figure(name, experiment, records, statistic):
     return figure
 
 
+def _panels(count, label):
+    """A figure and `count` axes of one y scale, three in a row at most."""
+    from matplotlib.figure import Figure
+
+    columns, rows = min(3, count), (count + 2) // 3
+    figure = Figure(figsize=(max(8.0, 4.8 * columns), 4.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for row in axes:
+        row[0].set_ylabel(label, fontsize=12)
+    for ax in axes.ravel()[count:]:
+        ax.remove()
+    return figure, axes.ravel()[:count]
+
+
 def _colour(width):
-    """Rules in the colours of plots.py; fixed widths from light to dark blue."""
+    """Each rule in a colour of plots.py; fixed widths from light to dark blue."""
     from matplotlib import colormaps
 
+    if width == BASELINE:
+        return plots.ADAPTIVE
     if isinstance(width, str):
-        return {"adaptive": plots.ADAPTIVE}.get(width, plots.OTHERS[len(width) % len(plots.OTHERS)])
+        return plots.OTHERS[WIDTHS.index(width) % len(plots.OTHERS)]
     return colormaps["Blues"](0.35 + 0.6 * min(1.0, np.log(width / 0.5 + 1) / np.log(21)))

@@ -258,6 +258,16 @@ def test_depth_and_figures_of_real_runs(experiments, tmp_path):
     assert f"{100 * by_hand[0]:.1f}, {100 * by_hand[1]:.1f}" in table.splitlines()[-1]
 
 
+def test_every_width_of_a_plan_has_a_colour_and_many_arms_wrap(told):
+    for experiment in ablation.EXPERIMENTS.values():
+        assert len({report._colour(width) for width in experiment.widths}) == len(experiment.widths)
+    assert report._colour("later")  # --widths takes every rule
+    five = ablation.EXPERIMENTS["surrogate"]
+    axes = report.accuracy_figure("surrogate", five, {}).axes
+    assert [ax.get_title() for ax in axes] == list(five.arms)
+    assert len({round(ax.get_subplotspec().get_position(ax.figure).y0, 3) for ax in axes}) == 2
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
