@@ -17,7 +17,19 @@ BY_DEPTH = ("coverage", "gradient_norm")
 
 
 def write(experiments, records, folder):
-    """Write the CSV files, tables.md, and the figures of experiments that have trained runs; return the paths."""
+    """Write the tables, and the figures of experiments that have trained runs; return the paths."""
+    folder, paths = Path(folder), write_tables(experiments, records, folder)
+    for name, experiment in experiments.items():
+        if any(key_of(config) in records for _, _, config in experiment.runs()):
+            paths.append(plots.save(accuracy_figure(name, experiment, records), folder / f"{name}-accuracy.png"))
+            for statistic in BY_DEPTH:
+                figure = depth_figure(name, experiment, records, statistic)
+                paths.append(plots.save(figure, folder / f"{name}-{statistic.replace('_', '-')}.png"))
+    return paths
+
+
+def write_tables(experiments, records, folder):
+    """Write runs.csv, summary.csv, depth.csv and tables.md; return the paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables = {
@@ -34,12 +46,6 @@ def write(experiments, records, folder):
             writer.writerows(rows(experiments, records))
     paths.append(folder / "tables.md")
     paths[-1].write_text(markdown(experiments, records), encoding="utf-8")
-    for name, experiment in experiments.items():
-        if any(key_of(config) in records for _, _, config in experiment.runs()):
-            paths.append(plots.save(accuracy_figure(name, experiment, records), folder / f"{name}-accuracy.png"))
-            for statistic in BY_DEPTH:
-                figure = depth_figure(name, experiment, records, statistic)
-                paths.append(plots.save(figure, folder / f"{name}-{statistic.replace('_', '-')}.png"))
     return paths
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from agl_ref import _ablation_report as report
 from agl_ref import ablation, cli
 from agl_ref.train import TrainConfig, Trainer
 
+PUBLISHED = Path(__file__).parent.parent / "tutorials" / "results" / "ablation"
 ARM = {"channels": (3, 4), "T": 2, "epochs": 2, "batch": 8, "dtype": "float64"}
 
 
@@ -266,6 +268,20 @@ def test_every_width_of_a_plan_has_a_colour_and_many_arms_wrap(told):
     axes = report.accuracy_figure("surrogate", five, {}).axes
     assert [ax.get_title() for ax in axes] == list(five.arms)
     assert len({round(ax.get_subplotspec().get_position(ax.figure).y0, 3) for ax in axes}) == 2
+
+
+def test_the_published_tables_are_what_the_published_runs_say(tmp_path):
+    """Every committed table again from the committed runs, and the README's table among them."""
+    records = ablation.read_results(PUBLISHED / "results.jsonl")
+    for path in report.write_tables(ablation.EXPERIMENTS, records, tmp_path):
+        assert path.read_bytes() == (PUBLISHED / path.name).read_bytes(), f"{path.name}: agl-ref ablation --report"
+    headline = report.markdown_table(ablation.EXPERIMENTS["headline"], records, "deep")
+    assert headline in (PUBLISHED.parents[2] / "README.md").read_text(encoding="utf-8")
+    for name, experiment in ablation.EXPERIMENTS.items():
+        assert not ablation.pending({name: experiment}, records), f"{name} is unfinished"
+    names = {path.name for path in PUBLISHED.glob("*.png")}
+    assert names == {f"{name}-{what}.png" for name in ablation.EXPERIMENTS
+                     for what in ("accuracy", "coverage", "gradient-norm")}  # fmt: skip
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
