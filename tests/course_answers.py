@@ -142,6 +142,19 @@ def _(x, decay, v_th):
     return u, s
 
 
+wrong("in the other order")(lambda x, decay, v_th: lif_forward(x, decay, v_th)[::-1])
+
+
+@wrong("the first timestep can fire too")
+def _(x, decay, v_th):
+    u, s = np.zeros(x.shape), np.zeros(x.shape)
+    u[0] = x[0]
+    for t in range(1, len(x)):
+        u[t] = decay * u[t - 1] * (1 - s[t - 1]) + x[t]
+        s[t] = u[t] >= v_th
+    return u, s
+
+
 # --- 2, why a surrogate ---------------------------------------------------------------------------
 
 
@@ -206,6 +219,7 @@ wrong("makes it negative")(lambda ds, dv, u, s: (ds + u * dv, dv * (1 - s)))
 wrong("detached gradient")(lambda ds, dv, u, s: (ds, dv * (1 - s)))
 wrong("does not stop the direct path")(lambda ds, dv, u, s: (ds - u * dv, dv))
 wrong("other order")(lambda ds, dv, u, s: (dv * (1 - s), ds - u * dv))
+wrong("v, the potential after the reset")(lambda ds, dv, u, s: (ds - u * (1 - s) * dv, dv * (1 - s)))
 
 
 def bptt(ds, u, s, decay, v_th, width, rule):
@@ -403,6 +417,7 @@ wrong("through the variance")(lambda dy, x, gamma, v_th: norm_backward(dy, x, ga
 wrong("through the mean")(lambda dy, x, gamma, v_th: norm_backward(dy, x, gamma, v_th, keep=(0, 1)))
 wrong("unbiased")(lambda dy, x, gamma, v_th: norm_backward(dy, x, gamma, v_th, ddof=1))
 wrong("V_th is forgotten")(lambda dy, x, gamma, v_th: norm_backward(dy, x, gamma, 1.0))
+wrong("in the other order")(lambda dy, x, gamma, v_th: [tdbn_backward(dy, x, gamma, v_th)[k] for k in (0, 2, 1)])
 
 
 @wrong("Right: dgamma, dbeta")
@@ -420,6 +435,8 @@ wrong("not squared")(lambda sigma, decay, t: sigma * math.sqrt((1 - decay**t) / 
 wrong("square root is missing")(lambda sigma, decay, t: sigma**2 * (1 - decay ** (2 * t)) / (1 - decay**2))
 wrong("many timesteps")(lambda sigma, decay, t: sigma / math.sqrt(1 - decay**2))
 wrong("one term too few")(lambda sigma, decay, t: sigma * math.sqrt((1 - decay ** (2 * t - 2)) / (1 - decay**2)))
+wrong("the numerator alone")(lambda sigma, decay, t: sigma * math.sqrt(1 - decay ** (2 * t)) / (1 - decay**2))
+wrong("to the power t and not 2 t")(lambda sigma, decay, t: sigma * math.sqrt((1 - decay**t) / (1 - decay**2)))
 
 
 # --- 5, adaptive width ----------------------------------------------------------------------------
@@ -437,6 +454,7 @@ wrong("kappa_1 is used at every t")(lambda gamma, v_th, decay, T: np.full(T, 2 *
 wrong("V_th is forgotten")(lambda gamma, v_th, decay, T: adaptive_width(gamma, 1.0, decay, T))
 wrong("factor 2 is missing")(lambda gamma, v_th, decay, T: adaptive_width(gamma, v_th, decay, T) / 2)
 wrong("one timestep too many")(lambda gamma, v_th, decay, T: adaptive_width(gamma, v_th, decay, T + 1))
+wrong("magnitudes")(lambda gamma, v_th, decay, T: adaptive_width(np.abs(gamma), v_th, decay, T))
 
 
 def normal(z):
@@ -467,6 +485,18 @@ wrong("half of the window")(lambda mu, std, v_th, share: width_for_coverage(mu, 
 wrong("centred at the threshold")(lambda mu, std, v_th, share: width_for_coverage(0.0, std, 0.0, share))
 wrong("lie outside")(lambda mu, std, v_th, share: width_for_coverage(mu, std, v_th, 1 - share))
 wrong("mu is forgotten")(lambda mu, std, v_th, share: width_for_coverage(0.0, std, v_th, share))
+
+
+@wrong("the wrong half")
+def _(mu, std, v_th, share):
+    low, high = 0.0, 2 * (abs(v_th - mu) + 10 * std)
+    for _ in range(60):
+        kappa = (low + high) / 2
+        if normal((v_th + kappa / 2 - mu) / std) - normal((v_th - kappa / 2 - mu) / std) > share:
+            low = kappa
+        else:
+            high = kappa
+    return kappa
 
 
 # --- 6, convolutional network ---------------------------------------------------------------------

@@ -44,6 +44,46 @@ def test_a_known_mistake_is_named(name, sentence, capsys):
         assert sentence in capsys.readouterr().out
 
 
+def _rounded(received, expected):
+    expected = expected.astype(np.float32)
+    return np.abs(received - expected) / np.spacing(np.abs(expected))
+
+
+def _rounded_both(received, expected):
+    received, expected = received.astype(np.float32), expected.astype(np.float32)
+    return np.abs(received - expected) / np.spacing(np.abs(expected))
+
+
+def _counted_from_1(wrong, backward):
+    t, i = find("first_wrong").reference(wrong, backward)
+    return t + 1, i
+
+
+def _all_explained(error, allowed, explained):
+    return 0 if (error <= allowed).all() else 2 if explained.all() else 1
+
+
+def _sigmoid_of_minus_w(ds, u, s, w, v_th, width):
+    dx, dw = find("plif_backward").reference(ds, u, s, -w, v_th, width)
+    return dx, -dw
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "words"),
+    [
+        ("ulps", _rounded, "expected is rounded to float32 before the difference"),
+        ("ulps", _rounded_both, "expected is rounded to float32 before the difference"),
+        ("first_wrong", _counted_from_1, "counted from 1"),
+        ("exit_code", _all_explained, "also those that are not off"),
+        ("plif_backward", _sigmoid_of_minus_w, "sigmoid(w) is taken for 1 - tau"),
+    ],
+)
+def test_a_student_s_slip_is_named(name, answer, words, capsys):
+    for student in ("", "anna", 17):
+        assert check(name, answer, student=student) < find(name).points
+        assert words in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", EXERCISES)
 def test_an_empty_answer_earns_nothing(name, capsys):
     def stub(*arguments):

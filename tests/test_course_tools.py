@@ -5,6 +5,8 @@ import csv
 import io
 import json
 import os
+import re
+import statistics
 import subprocess
 import sys
 import types
@@ -294,6 +296,32 @@ def test_the_committed_student_s_notebook_is_the_released_one(path):
     from agl_ref.course.release import read_notebook, student_version
 
     assert (ROOT / "tutorials" / path.name).read_text(encoding="utf-8") == student_version(read_notebook(path))
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_cells_are_short_and_a_figure_comes_after_a_prediction(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    kinds, sources = [cell["cell_type"] for cell in cells], ["".join(cell["source"]) for cell in cells]
+    lines = [
+        len([line for line in source.splitlines() if line.strip()])
+        for kind, source in zip(kinds, sources, strict=True)
+        if kind == "code"
+    ]
+    assert max(lines) <= 20 and statistics.median(lines) <= 6
+    drawing = [k for k, source in enumerate(sources) if re.search(r"(?m)^(figures\.\w+|explore)\(", source)]
+    assert len(drawing) >= 3
+    for k in drawing:
+        before = [source for kind, source in zip(kinds[max(0, k - 3) : k], sources[max(0, k - 3) : k], strict=True)
+                  if kind == "markdown"]  # fmt: skip
+        assert re.search(r"Before you (run|move)|\*\*Predict", "\n".join(before)), sources[k]
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_the_paper_s_authors_are_the_same_in_every_notebook(path):
+    reading = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][-1]["source"])
+    reading = reading.partition("## Further reading")[2]
+    (entry,) = [entry for entry in re.split(r"(?m)^- ", reading) if "10.24963/ijcai.2025/464" in entry]
+    assert re.match(r"(J\. )?Jiang, (L\. )?Wang, (R\. )?Jiang, (J\. )?Fan, (R\. )?Yan[:,]", entry), entry
 
 
 @pytest.mark.skipif(not SOLUTIONS, reason="no notebooks in tutorials/solutions")

@@ -224,7 +224,9 @@ def test_layers_by_depth_leaves_out_layers_without_gradient():
 
 
 @needs_jit
-@pytest.mark.parametrize("name", ["training_curves", "accuracies", "large_gamma", "spikes_inside"])
+@pytest.mark.parametrize(
+    "name", ["training_curves", "accuracies", "large_gamma", "spikes_inside", "layers_after_training"]
+)
 def test_figures_of_trained_networks_are_complete_by_themselves(name, small):
     assert isinstance(getattr(figures, name)(), Figure)
 

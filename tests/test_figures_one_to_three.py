@@ -10,9 +10,9 @@ import agl_ref as agl
 from agl_ref.course.figures import bptt_by_hand, one_neuron, why_a_surrogate
 
 RESETS = ("hard", "soft", "none")
-ONE = ("neuron_trace", "leak_factors", "three_resets", "firing_rate")
+ONE = ("neuron_trace", "neuron_by_hand", "leak_factors", "three_resets", "firing_rate")
 TWO = ("flat_loss", "training", "surrogate_family", "round_trip", "width_and_learning")
-THREE = ("time_graph", "reset_on_off", "quotients", "near_kinks")
+THREE = ("time_graph", "time_graph_in_numbers", "reset_on_off", "quotients", "near_kinks")
 ALL = [
     (module, name)
     for module, names in ((one_neuron, ONE), (why_a_surrogate, TWO), (bptt_by_hand, THREE))
@@ -61,6 +61,18 @@ def test_a_short_trace_has_its_numbers_written_in():
     for number in ("$u_1$ = 0.25", "$u_2$ = 0.625", "$u_3$ = 0.5", "$v_2$ = 0", "$v_3$ = 0"):
         assert number in written
     assert "$v_1$ = 0.25" not in written  # no reset there
+
+
+def test_the_slides_have_the_neuron_and_the_graph_by_hand_with_their_numbers():
+    written = texts(one_neuron.neuron_by_hand().axes[1])
+    assert "$u_2$ = 0.625" in written and "$v_2$ = 0" in written
+    attached, detached = (texts(bptt_by_hand.time_graph_in_numbers(a).axes[0]) for a in (True, False))
+    assert "1.2578125" in attached and "0.6875" in attached and "0.6875" not in detached and "1.5" in detached
+
+
+def test_the_family_s_legend_says_which_width_is_whose():
+    (legend,) = why_a_surrogate.surrogate_family(arctan=2.5).legends
+    assert {r"arctan, $\kappa$ = 2.5", r"gaussian, $\kappa$ = 1"} <= {text.get_text() for text in legend.get_texts()}
 
 
 def test_one_strong_input_fires_once_twice_and_four_times():

@@ -15,7 +15,9 @@ def _number(rng, low, high):
 
 def _draw_width(rng):
     for T, C in ((4, 3), (5, 4)):
-        yield rng.uniform(0.6, 2.5, C), _number(rng, 0.6, 0.9), _number(rng, 0.4, 0.9), T
+        gamma = rng.uniform(0.6, 2.5, C)
+        gamma[-1] = -rng.uniform(0.1, 0.4)  # a channel's gamma may be negative
+        yield gamma, _number(rng, 0.6, 0.9), _number(rng, 0.4, 0.9), T
     yield Edge("T = 1", (rng.uniform(0.5, 2, 3), 0.5, 0.5, 1))
     yield Edge("decay = 0", (rng.uniform(0.5, 2, 3), 0.5, 0.0, 3))
     yield Edge("one channel", (np.array([1.5]), 0.5, 0.75, 2))
@@ -52,6 +54,8 @@ def _spread(spread):
         lambda gamma, *a: _rule(gamma[:1], *a, _paper),
     "the largest gamma is used: it is the mean over channels":
         lambda gamma, *a: _rule(gamma.max(keepdims=True), *a, _paper),
+    "the magnitudes of gamma are averaged: it is the mean of gamma itself, with its signs":
+        lambda gamma, *a: _rule(np.abs(gamma), *a, _paper),
     "V_th is forgotten": lambda gamma, v_th, decay, T: _rule(gamma, 1.0, decay, T, _paper),
     "the factor 2 is missing: one standard deviation to EACH side": lambda *a: _rule(*a, _paper) / 2,
 })  # fmt: skip
@@ -134,6 +138,8 @@ def _centred(mu, std, v_th, share):
     "the variance stands where the standard deviation belongs":
         lambda mu, std, v_th, share: _solve(mu, std**2, v_th, share),
     "the standard deviation is left out": lambda mu, std, v_th, share: _solve(mu, 1.0, v_th, share),
+    "the wrong half of the interval is kept: where the coverage is too large, the window must become narrower":
+        lambda mu, std, v_th, share: 2 * (abs(v_th - mu) + 10 * std),
 })  # fmt: skip
 def width_for_coverage(mu, std, v_th, share):
     """The kappa for which coverage(mu, std, v_th, kappa) is the share."""

@@ -30,6 +30,8 @@ def _draw_reset(rng):
         lambda ds, dv, u, s: (ds, dv * (1 - s)),
     "u is missing from the term through the reset": lambda ds, dv, u, s: (ds - dv, dv * (1 - s)),
     "the term through the reset has s in place of u": lambda ds, dv, u, s: (ds - s * dv, dv * (1 - s)),
+    "the term through the reset has v, the potential after the reset, in place of u":
+        lambda ds, dv, u, s: (ds - u * (1 - s) * dv, dv * (1 - s)),
     "the reset does not stop the direct path: 1 - s is missing from du_direct": lambda ds, dv, u, s: (ds - u * dv, dv),
     "the direct path is open where the neuron fired and closed where it did not":
         lambda ds, dv, u, s: (ds - u * dv, dv * s),

@@ -9,11 +9,12 @@ from .._exercise import Edge, choice, exercise
 
 def _draw_ulps(rng):
     for N in (6, 5):
-        expected = rng.normal(0, 3, N).astype(np.float32)
+        near = rng.normal(0, 3, N).astype(np.float32)
         steps = rng.integers(-9, 10, N)
-        steps[0], expected[0] = -3, -abs(expected[0])
-        received = expected.astype(np.float64) + steps * np.spacing(np.abs(expected)).astype(np.float64)
-        yield received, expected.astype(np.float64)
+        steps[0], near[0] = -3, -abs(near[0])
+        spacing = np.spacing(np.abs(near)).astype(np.float64)
+        received = near.astype(np.float64) + steps * spacing
+        yield received, near + rng.uniform(0.1, 0.4, N) * spacing  # expected is no float32 number
     below_one = np.array([1.0 - 2.0**-24, 0.5 - 2.0**-25])
     yield Edge("the spacing is that at the expected value, and it halves just below a power of 2", (
         below_one, np.array([1.0, 0.5])))  # fmt: skip
@@ -31,6 +32,8 @@ def _spacing(a, dtype=np.float32):
     "the error keeps its sign": lambda received, expected: (received - expected) / _spacing(expected),
     "the spacing is that of float64: convert to float32 before np.spacing": _ulps(lambda r, e: _spacing(e, np.float64)),
     "the spacing is taken at the received value instead of the expected one": _ulps(lambda r, e: _spacing(r)),
+    "expected is rounded to float32 before the difference is taken: only its spacing is that of float32":
+        lambda received, expected: np.abs(received - expected.astype(np.float32)) / _spacing(expected),
     "the spacing is that at 1 everywhere, 2^-23": _ulps(lambda r, e: 2.0**-23),
     "the error is divided by the value and the unit roundoff, not by the spacing": _ulps(lambda r, e: np.abs(e) * 2.0**-24),
     "the error is relative": _ulps(lambda r, e: np.abs(e)),
@@ -90,6 +93,11 @@ def _variant(**changes):
     return lambda ds, u, s, w, v_th, width: _plif(ds, u, s, w, v_th, width, **changes)
 
 
+def _mirrored(ds, u, s, w, v_th, width):
+    dx, dw = _plif(ds, u, s, -w, v_th, width)
+    return dx, -dw
+
+
 def _draw_plif(rng, T=5, N=12):
     for _ in range(2):
         w, v_th = float(rng.normal(-1, 0.5)), float(rng.uniform(0.4, 0.8))
@@ -110,6 +118,7 @@ def _draw_plif(rng, T=5, N=12):
     "the gradient through the reset is missing: ds - u dv is needed": _variant(attached=False),
     "the carry is not cut where the neuron fired: the factor 1 - s is missing": _variant(gate=False),
     "the window reaches kappa to each side of the threshold instead of kappa / 2": _variant(half=1),
+    "sigmoid(w) is taken for 1 - tau, as SpikingJelly does: here it is tau": _mirrored,
 })  # fmt: skip
 def plif_backward(ds, u, s, w, v_th, width):
     return _plif(ds, u, s, w, v_th, width)
@@ -142,6 +151,8 @@ def _first(pick):
         _first(lambda at, b: at[-1] if b else at[0]),
     "neurons are walked through before timesteps":
         _first(lambda at, b: at[np.lexsort((-at[:, 0] if b else at[:, 0], at[:, 1]))][0]),
+    "timesteps are counted from 1: the index of an array's first row is 0":
+        lambda wrong, backward: (first_wrong(wrong, backward)[0] + 1, first_wrong(wrong, backward)[1]),
 })  # fmt: skip
 def first_wrong(wrong, backward):
     at = np.argwhere(wrong)
@@ -159,6 +170,7 @@ def _draw_exit_code(rng):
     flip = np.array([0.0, inside[1], outside[2], 1.0])
     yield flip, allowed, two
     yield flip, allowed, three
+    yield flip, allowed, ~none
     yield inside, allowed, none
     yield np.array([0.0, inside[1], outside[2], 0.0]), allowed, none
     yield Edge("an error of 0 where 0 is allowed, and one that is exactly at the bound, are right", (
@@ -183,6 +195,8 @@ def _above(error, allowed):
         _code(lambda error, allowed: error >= allowed, lambda off, explained: 1 if (off & ~explained).any() else 2),
     "explained is not looked at": _code(_above, lambda off, explained: 1),
     "one explained element excuses all others": _code(_above, lambda off, explained: 2 if (off & explained).any() else 1),
+    "every element must be explained, also those that are not off":
+        _code(_above, lambda off, explained: 2 if explained.all() else 1),
     "AMBIGUOUS counts as PASS": _code(_above, lambda off, explained: 1 if (off & ~explained).any() else 0),
     "the codes of FAIL and AMBIGUOUS are exchanged":
         _code(_above, lambda off, explained: 2 if (off & ~explained).any() else 1),

@@ -109,6 +109,11 @@ def _gamma_unscaled(dy, x, gamma, v_th):
     return dx, dgamma / v_th, dbeta
 
 
+def _exchanged(dy, x, gamma, v_th):
+    dx, dgamma, dbeta = _tdbn_backward(dy, x, gamma, v_th)
+    return dx, dbeta, dgamma
+
+
 def _spread_sum(dy, x, gamma, v_th):
     """The means in dx taken as sums."""
     g = dy * gamma * v_th
@@ -133,6 +138,7 @@ def _spread_sum(dy, x, gamma, v_th):
     "eps is forgotten": _but(eps=0.0),
     "mean and variance are taken over the batch alone; time belongs to them": _but(axes=1),
     "dgamma and dbeta are means over T and N; a gradient of a shared number is a sum": _but(reduce=np.mean),
+    "dgamma and dbeta are returned in the other order": _exchanged,
 })  # fmt: skip
 def tdbn_backward(dy, x, gamma, v_th):
     """g = dy gamma V_th; dx = (g - mean(g) - x_hat mean(g x_hat)) / sqrt(var + eps); dgamma, dbeta sums."""
@@ -162,6 +168,10 @@ def _draw_std(rng):
         lambda sigma, decay, t: sigma * math.sqrt(sum(decay ** (2 * j) for j in range(t - 1))),
     "the sum has one term too many, t + 1 of them":
         lambda sigma, decay, t: sigma * math.sqrt(sum(decay ** (2 * j) for j in range(t + 1))),
+    "the square root is taken of the numerator alone, 1 - decay^(2 t); it belongs to the whole":
+        lambda sigma, decay, t: sigma * math.sqrt(1 - decay ** (2 * t)) / (1 - decay**2),
+    "decay is to the power t and not 2 t in the numerator":
+        lambda sigma, decay, t: sigma * math.sqrt((1 - decay**t) / (1 - decay**2)),
     "sigma is left out": lambda sigma, decay, t: math.sqrt(sum(decay ** (2 * j) for j in range(t))),
     "sigma is inside the square root without its square":
         lambda sigma, decay, t: math.sqrt(sigma * sum(decay ** (2 * j) for j in range(t))),

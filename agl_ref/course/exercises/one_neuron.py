@@ -104,7 +104,7 @@ def soft_reset(u, s, v_th):
 def _draw_lif_forward(rng):
     for T, N in ((5, 6), (7, 4)):
         decay, v_th = _number(rng, 0.3, 0.8), _number(rng, 0.6, 1.4)
-        yield until(lambda x, decay, v_th: lively(lif(x, decay, v_th)[1]) and not (x[0] >= v_th).all(),
+        yield until(lambda x, decay, v_th: lively(lif(x, decay, v_th)[1]) and 0 < (x[0] >= v_th).mean() < 1,
                     lambda T=T, N=N, decay=decay, v_th=v_th: (current(rng, T, N, v_th), decay, v_th))  # fmt: skip
     yield Edge("a potential exactly at the threshold", (np.array([[0.5, 0.25], [0.25, 0.375], [0.5, 0.5]]), 0.5, 0.5))
     yield Edge("T = 1", (rng.normal(0.5, 1, (1, 4)), 0.5, 0.5))
@@ -134,6 +134,11 @@ def _fires_after_reset(x, decay, v_th):
     return u, (u >= v_th).astype(float)
 
 
+def _silent_at_first(x, decay, v_th):
+    u, s = _neuron(x[1:], decay, v_th, start=x[0])
+    return np.concatenate([x[:1], u]), np.concatenate([0 * x[:1], s])
+
+
 def _fired_before(x, decay, v_th):
     s = lif(x, decay, v_th)[1]
     return np.concatenate([np.zeros((1, x.shape[1])), s[:-1]]) == 1
@@ -159,6 +164,8 @@ def _fired_before(x, decay, v_th):
     "v is multiplied by 1 - decay": lambda *a: _neuron(*a, leak=lambda v, x, decay: (1 - decay) * v + x),
     "nothing is carried from one timestep to the next": _without_memory,
     "the neuron starts at 1; v_0 is 0": lambda *a: _neuron(*a, start=1.0),
+    "nothing fires at t = 1: the first timestep can fire too": _silent_at_first,
+    "the two results are returned in the other order": lambda *a: _neuron(*a)[::-1],
 })  # fmt: skip
 def lif_forward(x, decay, v_th):
     """u_t = tau v_{t-1} + x_t; s_t = [u_t >= V_th]; v_t = u_t (1 - s_t)."""

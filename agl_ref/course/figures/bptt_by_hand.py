@@ -117,6 +117,12 @@ def time_graph(numbers=False, attached=True):
 
 
 @figure
+def time_graph_in_numbers(attached=True):
+    """The graph with the derivatives' values on its edges and the gradients at its nodes."""
+    return time_graph(numbers=True, attached=attached)
+
+
+@figure
 def reset_on_off(seed=0):
     """dL/dx with the path through the reset and without: the neuron by hand, and 1000 random neurons."""
     fig = Figure(figsize=(10, 4.4), layout="constrained")

@@ -205,6 +205,13 @@ def layers_by_depth(measured=None, predicted=True):
     return fig
 
 
+@figure
+def layers_after_training():
+    """`layers_by_depth` of the trained networks."""
+    few = Images(fashion()[0].x[:, :100], fashion()[0].labels[:100])
+    return layers_by_depth({window: by_depth(run(DEEP, window).net, few) for window in WINDOWS}, predicted=False)
+
+
 def _smooth(losses, over=6):
     """Means of `over` consecutive steps, and where they lie."""
     n = len(losses) // over * over

@@ -166,6 +166,7 @@ def density_with_reset(u=None, mu=0.0, sigma=0.5, decay=DECAY, steps=T, neurons=
     handles = [axes[0].patches[0], axes[0].lines[0], axes[0].lines[1]]
     labels = ["simulated neurons", "exact law", "Theorem 1"]
     fig.legend(handles, labels, loc="outside lower center", ncols=3)
+    axes[0].text(V_TH + 0.08 * sigma, 0.72 * top, "$V_{th}$", va="top")
     axes[0].set_ylabel("density")
     return fig
 

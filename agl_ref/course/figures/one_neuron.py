@@ -77,6 +77,12 @@ def neuron_trace(x=None, decay=0.5, v_th=0.5, reset="hard"):
 
 
 @figure
+def neuron_by_hand():
+    """The trace of the neuron by hand, T = 3, with its numbers."""
+    return neuron_trace(HAND_X)
+
+
+@figure
 def leak_factors(decays=(0.2, 0.5, 0.9), x=0.3, v_th=0.5, T=12):
     """Left: what is left of one input of 1 after t steps. Right: a constant input x; the potential without a reset."""
     fig = Figure(figsize=(9, 4), layout="constrained")

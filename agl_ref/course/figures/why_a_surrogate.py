@@ -121,7 +121,7 @@ def surrogate_family(rectangular=1.0, triangular=1.0, sigmoid=1.0, arctan=1.0, g
     for k, (name, width) in enumerate(zip(NAMES, widths, strict=True)):
         look = {"color": PALETTE[k], "ls": DASHES[k]}
         left.plot(z, derivative(z, width, name), **look)
-        right.plot(z, primitive(z, width, name), **look, label=f"{name}, {width:g}")
+        right.plot(z, primitive(z, width, name), **look, label=rf"{name}, $\kappa$ = {width:g}")
     left.set(title="derivative", xlabel=r"$z = u - V_{th}$", ylabel="ds/du")
     right.set(title="primitive S(z)", xlabel=r"$z = u - V_{th}$")
     handles, labels = right.get_legend_handles_labels()
