@@ -150,9 +150,9 @@ def spread(compute, rounding, replays=REPLAYS):
     (arrays, bounds) : the arrays without any rounding error, and their bounds in units of u
     """
     plain = {name: np.array(value, np.float64) for name, value in compute(rounding).items()}
-    squares = {name: np.zeros_like(value) for name, value in plain.items()}
+    lengths = {name: np.zeros_like(value) for name, value in plain.items()}
     for _ in range(replays):
         rounding.begin()
-        for name, value in compute(rounding).items():
-            squares[name] += np.square((value - plain[name]) / SCALE)
-    return plain, {name: LAMBDA * np.sqrt(total / replays) for name, total in squares.items()}
+        for name, value in compute(rounding).items():  # the square of a difference may underflow
+            lengths[name] = np.hypot(lengths[name], (value - plain[name]) / SCALE)
+    return plain, {name: LAMBDA * length / np.sqrt(replays) for name, length in lengths.items()}
