@@ -367,3 +367,27 @@ def test_a_width_of_few_bits_may_come_from_a_sum_that_rounds():
     assert verdict(reference, width=F(exact * (1 + 2.0**-18))) == "FAIL"
     few = of("lif", {**inputs, "gamma": np.array([1.25, 0.75, 0.5, 1.5])}, {"v_th": 0.5, "decay": 0.75})
     assert not few.bounds["width"].any()
+
+
+@pytest.mark.parametrize("above", [-1, 1])
+def test_neurons_of_one_state_round_alike(above):
+    """Far from the threshold 1 - tanh^2 cancels, and where all neurons are in one state their errors add up."""
+    n, kappa = 1000, 0.3
+    u, ds = 0.5 + above * 2 * kappa, narrow(np.random.default_rng(5).uniform(0.5, 1, (2, n)))
+    x = narrow(np.stack([np.full(n, u), np.full(n, 0.75 * u)]))
+    inputs, meta = (
+        {"x": x, "ds": ds, "width": narrow(np.full(2, kappa))},
+        {"v_th": 0.5, "decay": 0.25, "surrogate": "sigmoid"},
+    )
+    reference = of("lif", inputs, meta, reset="none")
+    before = F(x[0])
+    for name, h in surrogates(np.stack([x[0], F(0.25) * before + F(x[1])]), inputs["width"])["sigmoid"].items():
+        grad_decay = total(F(ds[1]) * h[1] * before, "sorted")
+        assert verdict(reference, grad_decay=grad_decay) == "PASS", name
+        assert verdict(reference, grad_decay=grad_decay * F(1.01)) == "FAIL", name
+
+
+def test_a_value_near_the_largest_float_fails_without_a_warning():
+    reference = of("lif", neurons(1, 5), {"v_th": 0.5, "decay": 0.2})
+    with np.errstate(all="raise"):
+        assert verdict(reference, u=np.full(reference.arrays["u"].shape, -1.7e308)) == "FAIL"

@@ -192,15 +192,17 @@ class _Judge:
             rules = None if forced else self.tolerance  # a replayed backward pass is no run of the case
             first_failure = details["first_failure"]
             args = (ref, self.arrays, self.off, first_failure, rules, self.unit, layout)
-            details["cause"] = guess_cause(*args) if guess else None
+            with np.errstate(over="ignore", invalid="ignore"):  # of values near the largest number
+                details["cause"] = guess_cause(*args) if guess else None
         return Report(ref.id, verdict, verdicts, list(verdicts), missing, self.dtype, first, details)
 
     def _worst(self, name):
         """Largest error over tolerance (1 is the edge; inf where the values must be equal)."""
         error, tolerance = np.abs(self.arrays[name] - self.reference.arrays[name]), self.tolerance[name]
-        ratio = np.where(
-            tolerance > 0, error / np.where(tolerance > 0, tolerance, 1.0), np.where(error > 0, np.inf, 0.0)
-        )
+        with np.errstate(over="ignore"):
+            ratio = np.where(
+                tolerance > 0, error / np.where(tolerance > 0, tolerance, 1.0), np.where(error > 0, np.inf, 0.0)
+            )
         return float(ratio.max(initial=0.0))
 
     def first(self, among):

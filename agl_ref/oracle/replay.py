@@ -290,7 +290,8 @@ def slopes(r, u, width, p):
         return np.where(p.inside, height, 0.0)
     safe = np.where(width > 0, width, 1.0).reshape(shaped)
     shape, error = shape_of(p.surrogate, (u - p.v_th) / safe, r.bits)
-    return np.where(p.inside, r(height * shape, lambda: height * (error + np.abs(shape))), 0.0)
+    # Silent neurons of one state, thousands of them, have one error: in a sum it does not average out.
+    return np.where(p.inside, r(height * shape, lambda: height * (error + np.abs(shape)), alike=u), 0.0)
 
 
 class NeuronGrads(NamedTuple):
