@@ -327,3 +327,67 @@ def test_welfords_mean_and_variance_pass_where_the_values_are_exact(dtype):
     assert any(not np.array_equal(arrays[name], case.arrays[name]) for name in case.arrays)
     assert compare(case, arrays, dtype=dtype).verdict == "PASS"
     assert compare(case, {**arrays, "y": arrays["y"] * np.dtype(dtype).type(1.0001)}, dtype=dtype).verdict == "FAIL"
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("variance", VARIANCES)
+def test_tdbn_of_sparse_input_passes_in_every_order(order, variance):
+    """Where most inputs are 0, a variance in two passes sums thousands of equal terms, mean^2, that round alike."""
+    rng = np.random.default_rng(8)
+    x = np.where(rng.uniform(size=(2, 1500, 3)) < 0.01, narrow(rng.normal(0.3, 0.2, (2, 1500, 3))), 0.0)
+    inputs = {"x": x, "gamma": np.ones(3), "beta": np.zeros(3), "dy": narrow(rng.normal(size=x.shape))}
+    reference = of("tdbn", inputs, {"v_th": 0.5, "eps": 1e-5})
+    got = tdbn(**inputs, variance=variance, affine="plain", backward="means", order=order)
+    assert verdict(reference, **got) == "PASS"
+    assert verdict(reference, y=got["y"] * F(1.001)) == "FAIL"
+
+
+def test_slopes_too_small_for_the_dtype_may_be_zero():
+    """The Gaussian's reach 1e-300, whose square is 0 even in float64; float32 has none of these numbers."""
+    u = np.linspace(0.5, 20.5, 201).reshape(1, 1, 201)
+    reference = of("surrogate", {"u": narrow(u), "width": np.array([0.75])}, {"v_th": 0.5, "surrogate": "gaussian"})
+    y = reference.arrays["y"]
+    assert y.min() < 1e-300 and (y > 1e-300).sum() > 100
+    assert verdict(reference, y=np.where(y < 2.0**-126, 0, y).astype(np.float32)) == "PASS"
+    assert verdict(reference, y=np.where(y < 1e-20, 0, y).astype(np.float32)) == "FAIL"
+    assert compare(reference, {"y": np.nextafter(y, 2 * y)}, dtype="float64").verdict == "PASS"
+    assert compare(reference, {"y": y * (1 + 1e-9)}, dtype="float64").verdict == "FAIL"
+
+
+def test_a_width_of_few_bits_may_come_from_a_sum_that_rounds():
+    """2 + 2^-22 is a float32 number, but (1 + 2^-23) + 1 is none."""
+    gamma = np.array([1 + 2.0**-23, 1, 2.0**-23, 0])
+    inputs = {"x": np.full((1, 1, 3), 0.375), "ds": np.ones((1, 1, 3)), "gamma": gamma}
+    reference = of("lif", inputs, {"v_th": 0.5, "decay": 0.75})
+    exact = reference.arrays["width"]
+    assert (exact == np.float32(exact)).all()
+    rounded = np.add.accumulate(F(gamma))[-1:] / F(4)
+    assert (rounded != exact).all()
+    assert verdict(reference, width=rounded) == "PASS"
+    assert verdict(reference, width=F(exact * (1 + 2.0**-18))) == "FAIL"
+    few = of("lif", {**inputs, "gamma": np.array([1.25, 0.75, 0.5, 1.5])}, {"v_th": 0.5, "decay": 0.75})
+    assert not few.bounds["width"].any()
+
+
+@pytest.mark.parametrize("above", [-1, 1])
+def test_neurons_of_one_state_round_alike(above):
+    """Far from the threshold 1 - tanh^2 cancels, and where all neurons are in one state their errors add up."""
+    n, kappa = 1000, 0.3
+    u, ds = 0.5 + above * 2 * kappa, narrow(np.random.default_rng(5).uniform(0.5, 1, (2, n)))
+    x = narrow(np.stack([np.full(n, u), np.full(n, 0.75 * u)]))
+    inputs, meta = (
+        {"x": x, "ds": ds, "width": narrow(np.full(2, kappa))},
+        {"v_th": 0.5, "decay": 0.25, "surrogate": "sigmoid"},
+    )
+    reference = of("lif", inputs, meta, reset="none")
+    before = F(x[0])
+    for name, h in surrogates(np.stack([x[0], F(0.25) * before + F(x[1])]), inputs["width"])["sigmoid"].items():
+        grad_decay = total(F(ds[1]) * h[1] * before, "sorted")
+        assert verdict(reference, grad_decay=grad_decay) == "PASS", name
+        assert verdict(reference, grad_decay=grad_decay * F(1.01)) == "FAIL", name
+
+
+def test_a_value_near_the_largest_float_fails_without_a_warning():
+    reference = of("lif", neurons(1, 5), {"v_th": 0.5, "decay": 0.2})
+    with np.errstate(all="raise"):
+        assert verdict(reference, u=np.full(reference.arrays["u"].shape, -1.7e308)) == "FAIL"

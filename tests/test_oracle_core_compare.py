@@ -183,6 +183,25 @@ def test_downstream_by_hand():
     assert order.after("grad_a.weight", "grad_b.weight", np.ones(4, bool)) is None
 
 
+def test_the_body_of_a_residual_block_does_not_reach_its_shortcut_nor_the_other_way_round():
+    body = [{"name": "r.b"}, {"name": "r.c"}]
+    layers = [
+        {"kind": "block", "name": "a"},
+        {"kind": "residual", "name": "r", "body": body, "shortcut": {"name": "r.s"}},
+    ]
+    names = [f"{block}.{key}" for block in ("a", "r.b", "r.c", "r.s") for key in ("width", "x", "s")]
+    names += ["logits", *(f"{block}.{key}" for block in ("r.s", "r.c", "r.b", "a") for key in ("ds", "du"))]
+    names += ["grad_r.s.weight", "grad_r.c.weight", "grad_a.weight"]
+    order, mask = Order(names, layers), np.ones((2, 1), bool)
+    assert order.after("r.s.x", "r.b.s", mask) is None and order.after("r.c.x", "r.b.s", mask)
+    assert order.after("logits", "r.b.s", mask) and order.after("r.s.ds", "r.b.s", mask)  # through the loss
+    assert order.after("r.c.du", "r.s.du", mask) is None and order.after("a.ds", "r.s.du", mask)
+    assert order.after("grad_r.c.weight", "r.s.du", mask) is None and order.after("grad_a.weight", "r.s.du", mask)
+    assert order.after("r.c.du", "r.s.width", np.ones(2, bool)) is None and order.after(
+        "a.du", "r.s.width", np.ones(2, bool)
+    )
+
+
 # --- ambiguity: spikes and windows within rounding distance of a boundary
 
 
@@ -264,6 +283,34 @@ def test_a_window_that_flipped_in_rounding_is_ambiguous():
     report = compare(ref, got, dtype="float32")
     assert report.verdict == "AMBIGUOUS" and report.details["flips"] == {"du": 1}, str(report)
     assert compare(ref, {"grad_x": got["grad_x"]}, dtype="float32").verdict == "AMBIGUOUS"
+
+
+def test_a_window_that_may_have_flipped_is_ambiguous_where_no_gradient_of_the_neuron_is_dumped():
+    """Neuron 0 at t = 2 is at the edge; the dumped u has it inside, and only the sum over time shows that it was not."""
+    x = np.array([[0.2, 0.9], [-0.01 + 0.3 * U32 * 0.05, 0.31]]).reshape(2, 1, 2)
+    inputs = {"x": x, "ds": np.ones((2, 1, 2)), "width": np.array([0.9, 0.9])}
+    ref = op_reference("edge", "lif", inputs, {"v_th": 0.5, "decay": 0.3}, agl.MPD_AGL)
+    assert ref.margins["window"][1, 0, 0] < U32 < np.delete(ref.margins["window"].ravel(), 2).min()
+    got = {"u": ref.arrays["u"], "s": ref.arrays["s"], "grad_decay": np.zeros(())}
+    assert ref.arrays["grad_decay"] > 0.1
+    assert compare(ref, got, dtype="float32").verdict == "AMBIGUOUS"
+    assert compare(ref, {**got, "du": ref.arrays["du"]}, dtype="float32").verdict == "FAIL"  # it did not flip
+
+
+def test_a_flip_in_the_body_does_not_excuse_the_shortcut():
+    weight = np.full((1, 3), 0.5 * (1 - 0.3 * U32))
+    body, shortcut = (
+        agl.SpikingBlock(name, agl.Linear(1, 3, bias=False, seed=1), None, agl.LIF(0.2)) for name in ("b", "s")
+    )
+    net = agl.Network([agl.Residual("r", [body], shortcut), agl.Readout("fc", 3, 2)], (1,))
+    net.parameters()["r.b.weight"][...] = weight
+    ref = reference(net, np.array([1.0, 0.4]).reshape(2, 1, 1), np.array([0]))
+    u, s, v = (ref.arrays[f"r.b.{key}"].copy() for key in "usv")
+    u[0], s[0], v[0] = 0.5, 1.0, 0.0
+    got = {"r.b.s": s, "r.b.v": v, "r.s.u": ref.arrays["r.s.u"], "logits": ref.arrays["logits"] + 1}
+    assert compare(ref, got, dtype="float32").verdict == "AMBIGUOUS"
+    report = compare(ref, {**got, "r.s.u": got["r.s.u"] * 1.01}, dtype="float32")
+    assert report.verdicts["r.s.u"] == "FAIL" and report.verdicts["logits"] == "AMBIGUOUS", str(report)
 
 
 # --- teacher forcing

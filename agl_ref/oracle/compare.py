@@ -90,7 +90,7 @@ class _Judge:
     def __init__(self, reference, arrays, dtype, kinds):
         self.reference, self.arrays, self.dtype = reference, arrays, dtype
         self.unit = unit_roundoff(dtype)
-        self.order = Order(reference.names())
+        self.order = Order(reference.names(), reference.meta.get("layers", ()))
         self.off, self.tolerance = {}, {}
         for name in reference.arrays:
             if name in arrays:
@@ -101,9 +101,10 @@ class _Judge:
 
     def _tolerance(self, name):
         """The bound times u (in float64 the reference has rounded too), plus what underflow can take."""
-        bound = np.asarray(self.reference.bounds[name], np.float64)
-        twice = 2.0 if self.dtype == "float64" else 1.0
-        return np.where(bound > 0, twice * bound * self.unit + 16 * _SMALLEST.get(self.dtype, 2.0**-126), 0.0)
+        bound, smallest = np.asarray(self.reference.bounds[name], np.float64), _SMALLEST.get(self.dtype, 2.0**-126)
+        twice, size = 2.0 if self.dtype == "float64" else 1.0, np.abs(self.reference.arrays[name])
+        underflows = (size > 0) & (size < smallest)
+        return np.where((bound > 0) | underflows, twice * bound * self.unit + 16 * smallest, 0.0)
 
     def _flips(self):
         """({array name: mask of the flips that rounding explains}, [texts on flips that the dump does not show])."""
@@ -146,9 +147,10 @@ class _Judge:
         return (mine != theirs) | unsure
 
     def _gradient_off(self, prefix):
-        name = next((n for n in (f"{prefix}du", f"{prefix}dx", "grad_x") if n in self.off), None)
-        shape = self.reference.arrays[f"{prefix}u"].shape
-        return self.off[name] if name and self.off[name].shape == shape else np.zeros(shape, bool)
+        """Where the neurons' own gradient is off; anywhere if the dump does not have it."""
+        own = (f"{prefix}du", f"{prefix}dx") if prefix else ("du", "grad_x")
+        name = next((n for n in own if n in self.off), None)
+        return self.off[name] if name else np.ones(self.reference.arrays[f"{prefix}u"].shape, bool)
 
     def explained(self, name, sources):
         """Mask of the elements of `name` downstream of the marked elements of the sources {name: mask}."""
@@ -190,15 +192,17 @@ class _Judge:
             rules = None if forced else self.tolerance  # a replayed backward pass is no run of the case
             first_failure = details["first_failure"]
             args = (ref, self.arrays, self.off, first_failure, rules, self.unit, layout)
-            details["cause"] = guess_cause(*args) if guess else None
+            with np.errstate(over="ignore", invalid="ignore"):  # of values near the largest number
+                details["cause"] = guess_cause(*args) if guess else None
         return Report(ref.id, verdict, verdicts, list(verdicts), missing, self.dtype, first, details)
 
     def _worst(self, name):
         """Largest error over tolerance (1 is the edge; inf where the values must be equal)."""
         error, tolerance = np.abs(self.arrays[name] - self.reference.arrays[name]), self.tolerance[name]
-        ratio = np.where(
-            tolerance > 0, error / np.where(tolerance > 0, tolerance, 1.0), np.where(error > 0, np.inf, 0.0)
-        )
+        with np.errstate(over="ignore"):
+            ratio = np.where(
+                tolerance > 0, error / np.where(tolerance > 0, tolerance, 1.0), np.where(error > 0, np.inf, 0.0)
+            )
         return float(ratio.max(initial=0.0))
 
     def first(self, among):

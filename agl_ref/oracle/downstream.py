@@ -1,7 +1,8 @@
 """What depends on what: which elements of a reference a wrong value can have reached. NumPy alone.
 
 Neurons do not talk to each other inside a layer, so a value reaches the same neuron at later timesteps (in the backward
-pass: earlier ones), every later block, and in the backward pass everything that is computed after it.
+pass: earlier ones), every later block, and in the backward pass everything that is computed after it. The body of a
+residual block and its shortcut do not reach each other but through what follows them.
 """
 
 import numpy as np
@@ -16,10 +17,17 @@ class Order:
     ----------
     names : list of str
         In the order of computation.
+    layers : list of dict
+        A network's, as in its Reference's meta; read for residual blocks with a shortcut.
     """
 
-    def __init__(self, names):
+    def __init__(self, names, layers=()):
         self.names = list(names)
+        self.branch = {}  # {block: (residual block, which of its two branches)}
+        for layer in layers:
+            if layer["kind"] == "residual" and layer["shortcut"]:
+                self.branch[layer["shortcut"]["name"]] = layer["name"], "shortcut"
+                self.branch.update({block["name"]: (layer["name"], "body") for block in layer["body"]})
         self.place = {}
         groups = {}
         for i, name in enumerate(self.names):
@@ -50,6 +58,9 @@ class Order:
         start, from_block, from_kind, from_phase = self.place[source]
         if from_phase == "weights":
             return None
+        through_the_loss = from_phase == "forward" and phase != "forward" and from_kind != "width"
+        if self._beside(block, from_block) and not through_the_loss:
+            return None
         if from_kind == "width":  # the width of a window matters for gradients alone
             return np.True_ if phase in ("backward", "weights") and group >= self._backward_of(from_block) else None
         if group == start and phase in ("forward", "backward") and kind != "width":
@@ -61,6 +72,11 @@ class Order:
             reached = not readout and self._backward_of(block) >= start
             return np.True_ if from_phase != "backward" or reached else None
         return np.True_ if group > start and kind != "width" else None
+
+    def _beside(self, block, other):
+        """Whether one of the two is in the body of a residual block and the other in its shortcut."""
+        here, there = self.branch.get(block), self.branch.get(other)
+        return bool(here and there) and here[0] == there[0] and here[1] != there[1]
 
     def _backward_of(self, block):
         """Where the backward pass of a block begins; the readout's is at the first gradient."""

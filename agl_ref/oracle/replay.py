@@ -156,7 +156,7 @@ def norm_forward(r, y, p):
         mean = r(mean, lambda: np.abs(mean))
         second = channel_sum(r, y * y, inexact=1.0) / M
         var = np.maximum(second - mean * mean, 0.0)
-        var = r(var, lambda: 2 * np.abs(var) + 4 * mean * mean)
+        var = r(var, lambda: 2 * np.abs(var) + 4 * mean * mean + _deviations_size(y, mean, var))
         used = var * (M / (M - 1)) if p.unbiased else var
     else:
         mean, used = p.running
@@ -167,6 +167,12 @@ def norm_forward(r, y, p):
     scaled = p.gamma * (p.scale * x_hat)
     out = r(scaled + p.beta, lambda: 3 * np.abs(scaled) + np.abs(p.beta) + np.abs(scaled + p.beta))
     return out, p._replace(x_hat=x_hat, inv_std=inv_std)
+
+
+def _deviations_size(y, mean, var):
+    """Error of the mean of the (y - mean)^2 as a sum in any order; where y is 0 these terms are not."""
+    flat = y.reshape(-1, y.shape[-1])
+    return sum_size(var, var, len(flat), repeats(flat - mean))
 
 
 def norm_backward(r, dy, p):
@@ -284,7 +290,8 @@ def slopes(r, u, width, p):
         return np.where(p.inside, height, 0.0)
     safe = np.where(width > 0, width, 1.0).reshape(shaped)
     shape, error = shape_of(p.surrogate, (u - p.v_th) / safe, r.bits)
-    return np.where(p.inside, r(height * shape, lambda: height * (error + np.abs(shape))), 0.0)
+    # Silent neurons of one state, thousands of them, have one error: in a sum it does not average out.
+    return np.where(p.inside, r(height * shape, lambda: height * (error + np.abs(shape)), alike=u), 0.0)
 
 
 class NeuronGrads(NamedTuple):
@@ -340,7 +347,12 @@ def width_values(r, rule, gamma, scale, tau, T):
     """kappa_t of an adaptive rule with the errors of the mean, the leak, the root and the products."""
     gamma_bar = channel_sum(r, gamma[:, None])[0] / gamma.size
     width = 2.0 * scale * gamma_bar * np.array(spread(rule, float(tau), T))
-    return r(width, lambda: np.where(representable(width, r.dtype), 0.0, 6 * width))
+    return r(width, lambda: np.where(sums_exactly(gamma, r.bits) & representable(width, r.dtype), 0.0, 6 * width))
+
+
+def sums_exactly(gamma, bits):
+    """Whether the sum of gamma is exact in any order; a sum of few bits alone may have passed through one of many."""
+    return is_exact(quantum(gamma), np.abs(gamma).sum(), bits)
 
 
 # --- pools and residual sums ----------------------------------------------------------------------------------------

@@ -119,17 +119,20 @@ class Rounding:
         self._asked += 1
         return value if all(a is b for a, b in zip(before, inputs, strict=True)) else compute()
 
-    def __call__(self, value, size):
+    def __call__(self, value, size, alike=None):
+        """`alike`: what the value is a function of; where it is equal, to float32's precision, the errors are equal too."""
         if self.recording:
             e = np.asarray(size(), np.float64) * np.ones_like(value)
-            self._sizes.append(SCALE * e if e.any() else None)
+            places = None if alike is None else np.unique(np.float32(alike), return_inverse=True)[1].reshape(e.shape)
+            self._sizes.append((SCALE * e, places) if e.any() else None)
             return value
-        e = self._sizes[self._next]
+        site = self._sizes[self._next]
         self._next += 1
-        if e is None:
+        if site is None:
             return value
-        sign = self._rng.integers(0, 2, e.shape, dtype=np.int8)
-        return value + e * (2.0 * sign - 1.0)
+        e, places = site
+        sign = self._rng.integers(0, 2, e.shape if places is None else places.max() + 1, dtype=np.int8)
+        return value + e * (2.0 * (sign if places is None else sign[places]) - 1.0)
 
     def given(self, value):
         """An input: rounded where the dtype cannot represent it."""
@@ -150,9 +153,9 @@ def spread(compute, rounding, replays=REPLAYS):
     (arrays, bounds) : the arrays without any rounding error, and their bounds in units of u
     """
     plain = {name: np.array(value, np.float64) for name, value in compute(rounding).items()}
-    squares = {name: np.zeros_like(value) for name, value in plain.items()}
+    lengths = {name: np.zeros_like(value) for name, value in plain.items()}
     for _ in range(replays):
         rounding.begin()
-        for name, value in compute(rounding).items():
-            squares[name] += np.square((value - plain[name]) / SCALE)
-    return plain, {name: LAMBDA * np.sqrt(total / replays) for name, total in squares.items()}
+        for name, value in compute(rounding).items():  # the square of a difference may underflow
+            lengths[name] = np.hypot(lengths[name], (value - plain[name]) / SCALE)
+    return plain, {name: LAMBDA * length / np.sqrt(replays) for name, length in lengths.items()}
