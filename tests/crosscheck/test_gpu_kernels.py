@@ -59,10 +59,10 @@ def folder(monkeypatch):
     [
         ("numba", "float32", NUMBA, 24),
         ("numba", "float64", ["lif-adaptive", "plif-realistic", "tdbn-evaluation-exact"], 3),
-        ("triton", "float32", (), 54),
+        ("triton", "float32", (), 64),
         ("triton", "float64", ["lif", "tdbn-training-exact"], 28),
-        ("torch", "float32", (), 54),
-        ("torch", "float64", (), 54),
+        ("torch", "float32", (), 64),
+        ("torch", "float64", (), 64),
         ("torch", "bfloat16", (), 8),
         ("jax", "float32", JAX, 11),
         ("jax", "float64", ["plif-realistic", "tdbn-training", "net-linear"], 3),
