@@ -7,7 +7,8 @@ z (T, ..., C) is what the synapse gave, leak is tau or, if `learned`, PLIF's w. 
 and where there is a tdBN (beta is given) gamma and beta, else also du. Options are those of `spiking_block` in lif_torch.py.
 """
 
-import importlib
+import contextlib
+import importlib.metadata
 import os
 
 import numpy as np
@@ -175,7 +176,10 @@ class NumbaAdapter:
     def about(self):
         import numba
 
+        versions = {"numba": numba.__version__}
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # otherwise numba's own CUDA target
+            versions["numba-cuda"] = importlib.metadata.version("numba-cuda")
         if numba.config.ENABLE_CUDASIM:
-            return "CUDA simulator", {"numba": numba.__version__}
+            return "CUDA simulator", versions
         name = self.module.cuda.get_current_device().name
-        return name.decode() if isinstance(name, bytes) else name, {"numba": numba.__version__}
+        return name.decode() if isinstance(name, bytes) else name, versions

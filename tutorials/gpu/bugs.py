@@ -67,7 +67,7 @@ TRITON = (
     Bug("reversed-time", "kappa's index runs forward in the backward pass", "lif-hard-attached", "du",
         (("tl.load(width + T - 1 - k)", "tl.load(width + k)"),)),
     Bug("strict-test", "> for >=", "lif-on-threshold", "s", (("fired = ut >= V_TH", "fired = ut > V_TH"),)),
-    Bug("window-of-kappa", "kappa for kappa / 2", "lif-hard-attached", "du", (("< kappa / 2, height", "< kappa, height"),)),
+    Bug("window-of-kappa", "kappa for kappa / 2", "lif-hard-attached", "du", (("< 0.5 * kappa, height", "< kappa, height"),)),
     Bug("detached-reset", "no gradient through the reset", "lif-hard-attached", "du",
         (("        if not DETACH:\n", "        if DETACH:\n"),)),
     Bug("carry-through-reset", "the carry is not cut where a neuron fired", "lif-hard-attached", "du",

@@ -3,7 +3,7 @@
     u_t = tau v_{t-1} + a_c (z_t - mean_c) + beta_c;   s_t = [u_t >= V_th];   v_t = u_t (1 - s_t)
 
     T timesteps, M neurons (samples, space and channels flattened, channels last), C channels, R = T M / C rows
-    z (T, M) what the synapse gave; u (T, M) potential before firing; s (T, M) spikes; norm (4, C) mean, 1/std, a, beta
+    z (T, M) what the synapse gave; u (T, M) potential before firing; s (T, M) spikes; norm (4, C) mean, 1/std, a, beta in ACC
 
 One program per BLOCK neurons, the loop over time inside: v and dv stay in registers. Spikes and v are recomputed from u.
 V_th is a constexpr: a Python float that is passed as an argument arrives as float32, whatever the tensors are. Loads are
@@ -71,6 +71,12 @@ def forward_kernel(
 
 
 @triton.jit
+def reciprocal(a):
+    """1 / a to the nearest number. On a GPU float32's `/` may be 2 ulps off, even where 1 / a is exact; float64's is not."""
+    return tl.div_rn(1.0, a) if a.dtype == tl.float32 else 1.0 / a
+
+
+@triton.jit
 def backward_kernel(
     ds, u, width, tau, du, partial, T, M,
     ACC: tl.constexpr, V_TH: tl.constexpr, SOFT: tl.constexpr, DETACH: tl.constexpr, BLOCK: tl.constexpr,
@@ -85,8 +91,8 @@ def backward_kernel(
     ut = tl.load(u + row, mask=inside, other=0.0).to(ACC)
     for k in range(T):
         kappa = tl.load(width + T - 1 - k).to(ACC)
-        height = 1 / tl.where(kappa > 0, kappa, 1.0)
-        h = tl.where(tl.abs(ut - V_TH) < kappa / 2, height, 0.0)  # width 0: nobody is inside
+        height = reciprocal(tl.where(kappa > 0, kappa, 1.0))
+        h = tl.where(tl.abs(ut - V_TH) < 0.5 * kappa, height, 0.0)  # width 0: nobody is inside
         ds_total = tl.load(ds + row, mask=inside, other=0.0).to(ACC)
         if not DETACH:
             ds_total -= (V_TH if SOFT else ut) * dv  # through the reset
@@ -111,8 +117,8 @@ def channel_sums_kernel(dx, z, norm, partial, R, C, ROWS: tl.constexpr, CHANNELS
     inside = (r < R) & (c < C)
     at = r.to(tl.int64) * C + c
     mean, inv_std = tl.load(norm + c, mask=c < C, other=0.0), tl.load(norm + C + c, mask=c < C, other=0.0)
-    d = tl.load(dx + at, mask=inside, other=0.0)
-    x_hat = (tl.load(z + at, mask=inside, other=0.0) - mean) * inv_std
+    d = tl.load(dx + at, mask=inside, other=0.0).to(norm.dtype.element_ty)
+    x_hat = (tl.load(z + at, mask=inside, other=0.0).to(norm.dtype.element_ty) - mean) * inv_std
     out = partial + tl.program_id(0) * 2 * C + c
     tl.store(out, tl.sum(d, 0)[None, :], mask=c < C)
     tl.store(out + C, tl.sum(d * x_hat, 0)[None, :], mask=c < C)
@@ -124,16 +130,19 @@ def norm_backward_kernel(dx, z, norm, means, dz, size, C, BLOCK: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = i < size
     c = i % C
-    x_hat = (tl.load(z + i, mask=inside, other=0.0) - tl.load(norm + c)) * tl.load(norm + C + c)
-    d = tl.load(dx + i, mask=inside, other=0.0) - tl.load(means + c) - x_hat * tl.load(means + C + c)
+    zi = tl.load(z + i, mask=inside, other=0.0).to(norm.dtype.element_ty)
+    x_hat = (zi - tl.load(norm + c)) * tl.load(norm + C + c)
+    d = tl.load(dx + i, mask=inside, other=0.0).to(norm.dtype.element_ty)
+    d = d - tl.load(means + c) - x_hat * tl.load(means + C + c)
     tl.store(dz + i, tl.load(norm + 2 * C + c) * d, mask=inside)
 
 
 def norm_forward(z, gamma, beta, scale, eps, running=None):
-    """norm (4, C) for `forward_kernel`; z (R, C), running = (mean, var) in evaluation.
+    """norm (4, C) for `forward_kernel`, not in bfloat16; z (R, C), running = (mean, var) in evaluation.
 
     The statistics are torch's, in two passes: `torch.var_mean` is Welford's, which divides at each step and rounds there.
     """
+    z, gamma, beta = (a.float() if a.dtype == torch.bfloat16 else a for a in (z, gamma, beta))
     mean, var = (z.mean(0), (z - z.mean(0)).square().mean(0)) if running is None else running
     inv_std = torch.rsqrt(var + eps)
     return torch.stack([mean, inv_std, gamma * scale * inv_std, beta])
@@ -143,7 +152,7 @@ def norm_backward(dx, z, norm, training):
     """dz (R, C) and the sums (2, C): dbeta, then sum(dx x_hat), which dgamma is alpha V_th times."""
     R, C = z.shape
     chunks = triton.cdiv(R, ROWS)
-    partial = allocate(z, chunks, 2, C)
+    partial = allocate(norm, chunks, 2, C)
     channel_sums_kernel[chunks, triton.cdiv(C, CHANNELS)](dx, z, norm, partial, R, C, ROWS, CHANNELS)
     sums = partial.sum(0)
     means = sums / R if training else torch.zeros_like(sums)
@@ -204,4 +213,5 @@ def spiking_block(
 
     leak is a 0-d tensor, PLIF's w if `learned`, else tau. With beta, tdBN comes first; without a width, gamma gives it.
     """
-    return SpikingBlock.apply(z, leak, gamma, beta, width, v_th, learned, alpha, eps, running, soft, detach)
+    with torch.cuda.device_of(z):  # Triton launches on the current GPU, wherever the tensors are
+        return SpikingBlock.apply(z, leak, gamma, beta, width, v_th, learned, alpha, eps, running, soft, detach)

@@ -1,6 +1,6 @@
 """Run an implementation of this folder on the golden cases of the ops it offers, and have the oracle judge each.
 
-    python tutorials/gpu/verdicts.py --impl numba|triton|torch|jax [--dtype float32] [--device cpu|cuda] [--out DIR] ...
+    python tutorials/gpu/verdicts.py --impl numba|triton|torch|jax|all [--dtype float32] [--device cpu|cuda] [--out DIR] ...
 
 On a GPU it also takes a VGGSNN training step (vgg_step.py) and the time of the kernels against the memory (bandwidth.py).
 Exit codes: 0 every verdict is PASS, 1 something failed, 2 only AMBIGUOUS besides PASS, 3 bad arguments.
@@ -11,6 +11,7 @@ import csv
 import datetime
 import json
 import platform
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,6 @@ from adapters import DTYPES, MODULES, adapter_of
 from agl_ref import __version__
 from agl_ref.conventions import Conventions
 from agl_ref.oracle import cases, compare, load_case
-from agl_ref.oracle._types import unit_roundoff
 from agl_ref.oracle.candidate import Candidate
 from agl_ref.oracle.candidate_network import CandidateNetwork, Walked
 from agl_ref.oracle.dump import as_numpy
@@ -250,10 +250,21 @@ def exit_code(verdicts):
     return 1 if set(verdicts) & {"FAIL", "INVALID"} else 2 if "AMBIGUOUS" in verdicts else 0
 
 
+def run_all(args, argv):
+    """`--impl all`, `--dtype all`, a process for each: the simulators' variables are read at import. The worst exit code."""
+    codes = []
+    for impl in MODULES if args.impl == "all" else (args.impl,):
+        for dtype in DTYPES[impl] if args.dtype == "all" else (args.dtype,):
+            if dtype in DTYPES[impl]:
+                command = [sys.executable, __file__, *argv, "--impl", impl, "--dtype", dtype]  # the last of two counts
+                codes.append(subprocess.run(command).returncode)
+    return max((code if code in (0, 2, 3) else 1 for code in codes), key=(0, 2, 1, 3).index)
+
+
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--impl", required=True, choices=MODULES)
-    parser.add_argument("--dtype", default="float32", help="float32, float64, bfloat16 (%(default)s)")
+    parser.add_argument("--impl", required=True, choices=(*MODULES, "all"))
+    parser.add_argument("--dtype", default="float32", help="float32, float64, bfloat16, all (%(default)s)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="cpu: the simulators (%(default)s)")
     parser.add_argument("--cases", nargs="+", default=(), metavar="ID|OP", help="golden cases, or whole ops")
     parser.add_argument("--reports", action="store_true", help="print the oracle's report for all that do not pass")
@@ -262,17 +273,19 @@ def parse(argv):
     parser.add_argument("--small", action="store_true", help="few values in --vgg and --time: to try the command")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the table as CSV and JSON there")
     args = parser.parse_args(argv)
-    if args.dtype not in DTYPES[args.impl]:
+    offered = DTYPES["torch" if args.impl == "all" else args.impl]
+    if args.dtype not in (*offered, "all"):
         raise ValueError(
-            f"--dtype: expected one of {', '.join(DTYPES[args.impl])}, received {args.dtype!r}; {args.impl} has those"
+            f"--dtype: expected one of {', '.join(offered)} or all, received {args.dtype!r}; {args.impl} has those"
         )
-    unit_roundoff(args.dtype)
     return args
 
 
 def main(argv=None):
     try:
         args = parse(argv)
+        if "all" in (args.impl, args.dtype):
+            return run_all(args, sys.argv[1:] if argv is None else argv)
         picked, left = chosen_cases(args.dtype, args.cases)
         adapter = adapter_of(args.impl, args.dtype, args.device)
     except ValueError as error:
