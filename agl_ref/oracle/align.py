@@ -42,6 +42,8 @@ def in_layout(arrays, shapes, axis_order):
             value = theirs if axis_order != "TN..C" and theirs.shape == shape else value
         elif value.ndim == len(shape) >= 3:
             value = from_layout(value, axis_order)
+        if value.size == 1 and int(np.prod(shape)) == 1:
+            value = value.reshape(shape)
         if value.shape != shape:
             misfits.append(name)
         turned[name] = value
