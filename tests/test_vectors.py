@@ -290,8 +290,11 @@ def test_damaged_files_are_refused_in_one_line(folder):
 
 
 def test_unknown_id_names_near_ones():
-    with pytest.raises(ValueError, match="for example lif-"):
+    with pytest.raises(ValueError, match="for example lif-hard-attached, lif-hard-detached"):
         vectors.load_case("lif-hard")
+    for typed, meant in (("lif-realistc", "lif-realistic"), ("net_conv", "net-conv"), ("plif-Half", "plif-half")):
+        with pytest.raises(ValueError, match=f"for example {meant}"):
+            vectors.load_case(typed)
 
 
 def test_write_reads_back_and_never_overwrites(tmp_path):

@@ -10,6 +10,7 @@ Arrays that repeat an earlier one bit for bit are stored once: "same" in the hea
 each array (shape, dtype and bytes). `allow_pickle` is never on.
 """
 
+import difflib
 import hashlib
 import io
 import json
@@ -111,7 +112,9 @@ def entry_of(id, folder=None):
     if not found:
         raise ValueError(f"{folder or FOLDER}: expected a manifest of golden cases, received none; reinstall agl-ref")
     if id not in found:
-        near = [other for other in found if str(id).split("-")[0] == other.split("-")[0]][:4]
+        typed = str(id).lower()
+        begun = [other for other in found if typed and other.startswith(typed)]
+        near = list(dict.fromkeys([*begun, *difflib.get_close_matches(typed, found, 4, 0.6)]))[:4]
         hint = f", for example {', '.join(near)}" if near else ""
         raise ValueError(f"case: expected an id of `agl-ref vectors list`{hint}, received {id!r}; choose one")
     return found[id]
