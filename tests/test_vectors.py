@@ -443,6 +443,15 @@ def test_exports_hold_the_same_values(tmp_path, format, dtype):
         assert np.array_equal(held[f"inputs/{name}"], array), name
 
 
+@pytest.mark.parametrize("id", ["lif-grid", "lif-adaptive", "width-adaptive", "net-conv", "lif-sigmoid", "conv-same"])
+def test_what_is_written_leaves_no_rule_to_a_default(tmp_path, id):
+    meta = json.loads((exporting.export(id, tmp_path, "raw") / "header.json").read_text())["meta"]
+    op, inputs = meta["op"], vectors.load_case(id).inputs
+    surrogate = {"lif-sigmoid": "sigmoid"}.get(id, "rectangular")
+    assert meta.get("surrogate") == (surrogate if op in ("lif", "network") else None)
+    assert meta.get("alpha") == (1.0 if "gamma" in inputs else None)
+
+
 def test_bfloat16_bits():
     """Round to nearest, ties to even, by hand."""
     values = np.array([1.0, -2.0, 1 + 2.0**-8, 1 + 3 * 2.0**-8, 3.140625, 0.0])

@@ -168,8 +168,22 @@ def load_case(id, folder=None):
         for name, value in parts["inputs"].items()
     }
     return Reference(
-        id, header["conventions"], header["meta"], inputs, arrays, bounds, margins, header["meta"]["tier"] == 1
+        id,
+        header["conventions"],
+        written_out(header["meta"], inputs),
+        inputs,
+        arrays,
+        bounds,
+        margins,
+        header["meta"]["tier"] == 1,
     )
+
+
+def written_out(meta, inputs):
+    """`meta` with the surrogate and tdBN's alpha where they matter: a header leaves out "rectangular" and 1."""
+    surrogate = {"surrogate": "rectangular"} if meta["op"] in ("lif", "plif", "surrogate", "network") else {}
+    alpha = {"alpha": 1.0} if "gamma" in inputs else {}
+    return {**surrogate, **alpha, **meta}
 
 
 def _read(path, entry):
@@ -327,7 +341,7 @@ def verify(id, folder=None):
 
 
 def _different_facts(stored, fresh):
-    meta = json.loads(json.dumps(fresh.meta))
+    meta = written_out(json.loads(json.dumps(fresh.meta)), fresh.inputs)
     for key in ("op", "tier", "flags", "comment", "layers", "v_th", "decay", "T", "surrogate", "dtypes", "coverage"):
         if stored.meta.get(key) != meta.get(key):
             yield f"{key}: stored {stored.meta.get(key)!r}, computed {meta.get(key)!r}"
