@@ -210,11 +210,27 @@ def test_a_misnamed_array_hears_its_name(command, given, meant, capsys, right):
 def test_a_dump_that_mixes_layouts_is_told_so(capsys):
     arrays = {name: a.astype(np.float32) for name, a in load_case("lif-image").arrays.items()}
     np.savez("dump.npz", u=np.moveaxis(arrays["u"], -1, 2), s=arrays["s"])
+    said = refusal(capsys, "identify", "dump.npz", "--case", "lif-image")
+    assert "several layouts" in said and "TN..C" in said and "TNC.." in said
     for layout in ("TN..C", "TNC.."):
         said = refusal(capsys, "check", "dump.npz", "--case", "lif-image", "--layout", layout)
         assert "several layouts" in said and "TN..C" in said and "TNC.." in said
     np.savez("dump.npz", u=np.moveaxis(arrays["u"], -1, 2), v=np.moveaxis(arrays["v"], -1, 2))
     assert "--layout TNC.." in refusal(capsys, "check", "dump.npz", "--case", "lif-image")
+
+
+@pytest.mark.parametrize("layout", ["TN..C", "NT..C", "TNC..", "NTC.."])
+def test_identify_takes_every_layout_that_check_takes(layout, capsys):
+    arrays = {name: a.astype(np.float32) for name, a in load_case("lif-image").arrays.items()}
+    for name, a in arrays.items():
+        a = np.moveaxis(a, -1, 2) if a.ndim > 3 and not layout.endswith("C") else a
+        arrays[name] = a.swapaxes(0, 1) if a.ndim > 3 and layout.startswith("NT") else a
+    np.savez("dump.npz", **arrays)
+    for command in ("check", "identify"):
+        assert cli.main([command, "dump.npz", "--case", "lif-image", "--layout", layout]) == 0
+        assert "axis order" not in capsys.readouterr().out
+    if layout == "NT..C":  # no framework has it, so it is no convention
+        assert "--layout NT..C" in refusal(capsys, "identify", "dump.npz", "--case", "lif-image")
 
 
 def test_empty_options(capsys, right):

@@ -125,7 +125,7 @@ class _Search:
         return True
 
 
-def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0):
+def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0, layout=None):
     """The search itself: an Identification without tellers.
 
     Parameters
@@ -142,9 +142,11 @@ def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0):
     seconds : float
         Combinations that would start later are left out, and counted.
     """
+    layout : str, optional
+        Of the arrays; without it the axis order is one of the conventions.
     shapes = _shapes(problem, base, surrogate)
     values, irrelevant = relevant_values(problem, base, surrogate)
-    fitting = layouts(named_arrays(theirs, shapes, problem.inputs, problem.id), shapes, base.axis_order)
+    fitting = layouts(named_arrays(theirs, shapes, problem.inputs, problem.id), shapes, base.axis_order, layout)
     end = time.monotonic() + seconds
     runs = [_Search(problem, arrays, dtype, surrogate) for arrays in fitting.values()]
     every = math.prod(len(allowed) for allowed in values.values())
@@ -202,12 +204,12 @@ def _try(run, values, base, confirm, end):
     return matches, close, 0
 
 
-def search_surrogates(problem, theirs, base, dtype, confirm, seconds=60.0):
+def search_surrogates(problem, theirs, base, dtype, confirm, seconds=60.0, layout=None):
     """`search` under the problem's own surrogate, and where nothing at all fits, under the others."""
-    found = search(problem, theirs, base, dtype, problem.surrogate, confirm, seconds)
+    found = search(problem, theirs, base, dtype, problem.surrogate, confirm, seconds, layout)
     if found.verdict == "unknown" and "surrogate_scale" not in found.irrelevant:
         for surrogate in SURROGATES:
-            other = search(problem, theirs, base, dtype, surrogate, confirm, seconds)
+            other = search(problem, theirs, base, dtype, surrogate, confirm, seconds, layout)
             if surrogate != problem.surrogate and other.matches:
                 return other
     return found
@@ -235,7 +237,7 @@ def _bugs(runs, base, surrogate):
     return {name: effect for name, (_, effect) in sorted(found.items(), key=lambda item: item[1][0])}
 
 
-def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, seconds=60.0):
+def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, seconds=60.0, layout=None):
     """The conventions under which the reference gives an implementation's numbers, for a network of one's own.
 
     Parameters
@@ -254,6 +256,8 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
         Time after which no further combination is tried; `tried` and `combinations` say how many were.
 
     Returns
+    layout : {"TN..C", "NT..C", "TNC..", "NTC.."}, optional
+        Of `theirs`; without it the axis order is one of the conventions that are looked for.
     -------
     Identification
 
@@ -273,10 +277,10 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
         other = Network(net.layers, net.input_shape, conventions, surrogate)
         return compare(reference(other, x, labels, loss, training), arrays, dtype=dtype, guess=False).verdict == "PASS"
 
-    return with_tellers(search_surrogates(problem, theirs, net.conventions, dtype, confirm, seconds))
+    return with_tellers(search_surrogates(problem, theirs, net.conventions, dtype, confirm, seconds, layout))
 
 
-def identify_case(case, theirs, dtype=None, seconds=60.0):
+def identify_case(case, theirs, dtype=None, seconds=60.0, layout=None):
     """The conventions under which the reference gives an implementation's numbers, for a golden case.
 
     Parameters
@@ -284,7 +288,7 @@ def identify_case(case, theirs, dtype=None, seconds=60.0):
     case : str
         Its id.
     theirs : {name: ndarray}
-    dtype, seconds
+    dtype, seconds, layout
         As for `identify`.
 
     Returns
@@ -306,7 +310,7 @@ def identify_case(case, theirs, dtype=None, seconds=60.0):
         other = replace(case, conventions=conventions, meta=meta, tier=tier)
         return compare(reference_of_case(other), arrays, dtype=dtype, guess=False).verdict == "PASS"
 
-    return with_tellers(search_surrogates(problem, theirs, case.conventions, dtype, confirm, seconds))
+    return with_tellers(search_surrogates(problem, theirs, case.conventions, dtype, confirm, seconds, layout))
 
 
 def with_tellers(found):
