@@ -3,7 +3,7 @@
     screen    every combination of the conventions that can matter is run by the NumPy candidate in float64, sharing
               forward passes, and dropped at the first array that is not close to the implementation's
     confirm   the combinations that are left are judged by the reference itself, within its bounds
-    explain   if there is none, the bugs of the zoo are tried; if there are several, the golden cases that tell them
+    explain   if there is none, the known bugs are tried; if there are several, the golden cases that tell them
               apart are looked up
 
 Nothing is guessed: what is reported was computed under those conventions and compared.
@@ -23,6 +23,7 @@ from .candidate import Candidate
 from .identification import Identification
 from .mutants import zoo
 from .problems import FORWARD, NetworkProblem, case_inputs, problem_of
+from .slips import SLIPS, slip_effect, slip_name
 
 SCREEN = {"float64": 1e-9, "float32": 2e-4, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 0.1}  # of an array's magnitude
 SURROGATES = ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")
@@ -141,9 +142,9 @@ def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0, layou
         Whether the reference under these gives the arrays within its bounds.
     seconds : float
         Combinations that would start later are left out, and counted.
-    """
     layout : str, optional
         Of the arrays; without it the axis order is one of the conventions.
+    """
     shapes = _shapes(problem, base, surrogate)
     values, irrelevant = relevant_values(problem, base, surrogate)
     fitting = layouts(named_arrays(theirs, shapes, problem.inputs, problem.id), shapes, base.axis_order, layout)
@@ -225,15 +226,16 @@ def _undecided(matches):
 
 
 def _bugs(runs, base, surrogate):
-    """{bug: effect} of the zoo's bugs that change something and come close to the arrays, the closest first."""
+    """{bug: effect} of the known bugs that change something and come close to the arrays, the closest first."""
+    known = {mutant.id: (mutant.effect, mutant.build) for mutant in zoo() if mutant.kind == "bug"}
+    known.update({slip_name(cls): (slip_effect(cls), cls) for cls in SLIPS})
     found = {}
     for run in runs:
         right = run.matches(base)
-        for mutant in zoo():
-            if mutant.kind == "bug":
-                screened = run.matches(base, mutant.build(np.float64, base, surrogate))
-                if screened is not None and (right is None or 10 * screened[1] < right[1]):
-                    found[mutant.id] = (screened[1], mutant.effect)
+        for name, (effect, build) in known.items():
+            screened = run.matches(base, build(np.float64, base, surrogate))
+            if screened is not None and (right is None or 10 * screened[1] < right[1]):
+                found[name] = (screened[1], effect)
     return {name: effect for name, (_, effect) in sorted(found.items(), key=lambda item: item[1][0])}
 
 
@@ -254,10 +256,10 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
     training : bool
     seconds : float
         Time after which no further combination is tried; `tried` and `combinations` say how many were.
-
-    Returns
     layout : {"TN..C", "NT..C", "TNC..", "NTC.."}, optional
         Of `theirs`; without it the axis order is one of the conventions that are looked for.
+
+    Returns
     -------
     Identification
 
