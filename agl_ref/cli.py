@@ -76,7 +76,8 @@ TRAIN_OPTIONS = (
 )  # fmt: skip
 
 
-def _parser():
+def _parser(command="train"):
+    """The parser; train's options, whose defaults need SciPy, are left out where `command` is another."""
     parser = _Parser(
         prog="agl-ref",
         description="Surrogate-gradient training of spiking neural networks with MPD-AGL's adaptive width.",
@@ -106,8 +107,8 @@ def _parser():
         "stopped.",
         epilog="Example: agl-ref train --data fashion-mnist --neuron plif --T 2 --epochs 10 --out runs/fashion",
     )
-    defaults = _defaults()
-    for name, kind, text in TRAIN_OPTIONS:
+    defaults = _defaults() if command == "train" else {}
+    for name, kind, text in TRAIN_OPTIONS if defaults else ():
         flag = f"--{name.replace('_', '-')}"
         shown = "the network's own" if defaults[name] is None else defaults[name]
         metavar = "RULE|KAPPA" if name == "width" else ("A,B,..." if name == "channels" else name.upper())
@@ -292,7 +293,8 @@ def _eval(args):
 
 def main(argv=None):
     """Run the command; returns the exit code."""
-    args = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser(argv[0] if argv else None).parse_args(argv)
     warnings.showwarning = lambda message, *rest, **kw: print(f"agl-ref: warning: {message}", file=sys.stderr)
     try:
         code = args.run(args)

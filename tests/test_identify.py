@@ -14,6 +14,7 @@ from agl_ref.oracle.candidate import Candidate
 from agl_ref.oracle.identify import search, search_surrogates
 from agl_ref.oracle.mutants import BUGS
 from agl_ref.oracle.problems import NetworkProblem, OpProblem
+from agl_ref.oracle.slips import SLIPS, slip_effect, slip_name
 from agl_ref.oracle.tellers import telling_cases
 
 NET = every_layer()
@@ -123,6 +124,17 @@ class TestBugs:
         assert found.verdict == "bug"
         assert next(iter(found.bugs)) == bug
         assert bug in str(found)
+
+    @pytest.mark.parametrize("slip", ["carry-without-leak", "carry-leaks-twice", "upper-half", "gradient-reversed"])
+    def test_what_a_report_would_guess_is_named_too(self, slip):
+        cls = next(cls for cls in SLIPS if slip_name(cls) == slip)
+        found = found_in(dump(bug=cls))
+        assert found.verdict == "bug" and next(iter(found.bugs)) == slip
+        assert slip_effect(cls) in str(found)
+
+    def test_names_of_bugs_are_unique(self):
+        names = [*BUGS, *map(slip_name, SLIPS)]
+        assert len(set(names)) == len(names)
 
     def test_a_bug_without_effect_is_not_named(self):
         found = found_in(dump(bug=BUGS["softmax-overflows"]), confirm=lambda *_: False)

@@ -5,6 +5,8 @@ import json
 import pickle
 import shutil
 import struct
+import warnings
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -80,6 +82,16 @@ def npz(**arrays):
     return file.getvalue()
 
 
+def archive(**entries):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as whole, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile warns of a name that comes twice
+        for name, datas in entries.items():
+            for data in datas:
+                whole.writestr(name, data)
+    return file.getvalue()
+
+
 FILES = {
     "folder/u.npy": (npy_header("(1000000, 1000000, 1000000)"), "cannot be read"),
     "huge/u.npy": (npy_header(f"({10**25},)"), "cannot be read"),
@@ -93,7 +105,13 @@ FILES = {
     "model.pt": (b"x", "np.savez"),
     "deep.safetensors": (safetensors(b"[" * 100_000), "cannot be read"),
     "list.safetensors": (safetensors([1]), "its header is not an object"),
-    "kind.safetensors": (safetensors({"u": {"dtype": "F8_E4M3", "shape": [0], "data_offsets": [0, 0]}}), "F8_E4M3"),
+    "kind.safetensors": (
+        safetensors({"u": {"dtype": "F8_E4M3", "shape": [0], "data_offsets": [0, 0]}}),
+        "u is of type F8_E4M3, none of F64, F32",
+    ),  # fmt: skip
+    "appended/u.npy": (2 * npy(np.zeros((4, 4, 9), np.float32)), "received more behind it"),
+    "twice.npz": (archive(**{"u.npy": 2 * [npy(np.zeros((4, 4, 9), np.float32))]}), "u once, received it twice"),
+    "notes.npz": (archive(**{"readme.txt": [b"x"]}), "received the entry 'readme.txt'"),
     "long.npz": (npz(u=np.zeros((4, 4, 9), np.longdouble)), "expected float64 or narrower"),
 }
 
@@ -146,6 +164,31 @@ def test_spikes_may_be_integers(command, kind, capsys, right):
 
 
 @COMMANDS
+@pytest.mark.parametrize("kind", ["I8", "I16", "U16", "U32", "U64"])
+def test_integers_of_a_safetensors_file(command, kind, right):
+    s = right["s"].astype({"I": "<i", "U": "<u"}[kind[0]] + str(int(kind[1:]) // 8))
+    entry = {"dtype": kind, "shape": list(s.shape), "data_offsets": [0, s.nbytes]}
+    Path("dump.safetensors").write_bytes(safetensors({"s": entry}) + s.tobytes())
+    assert cli.main([command, "dump.safetensors", "--case", "lif-grid"]) == 0
+
+
+@COMMANDS
+@pytest.mark.parametrize("named", [np.array(b"lif-grid"), np.array(["lif-grid"]), np.array([b"lif-grid"])])
+def test_a_case_may_be_named_in_bytes_or_in_a_list_of_one(command, named, capsys, right):
+    np.savez("dump.npz", **right, case=named)
+    assert cli.main([command, "dump.npz", "--case", "lif-grid"]) == 0
+    capsys.readouterr()
+    np.savez("dump.npz", **right, case=np.array(b"lif-long"))
+    assert "received one of 'lif-long'" in refusal(capsys, command, "dump.npz", "--case", "lif-grid")
+
+
+@COMMANDS
+def test_a_scalar_may_be_a_list_of_one(command, right):
+    np.savez("dump.npz", **{**right, "grad_decay": right["grad_decay"].reshape(1)})
+    assert cli.main([command, "dump.npz", "--case", "lif-grid"]) == 0
+
+
+@COMMANDS
 @pytest.mark.parametrize(
     ("given", "meant"),
     [
@@ -167,11 +210,27 @@ def test_a_misnamed_array_hears_its_name(command, given, meant, capsys, right):
 def test_a_dump_that_mixes_layouts_is_told_so(capsys):
     arrays = {name: a.astype(np.float32) for name, a in load_case("lif-image").arrays.items()}
     np.savez("dump.npz", u=np.moveaxis(arrays["u"], -1, 2), s=arrays["s"])
+    said = refusal(capsys, "identify", "dump.npz", "--case", "lif-image")
+    assert "several layouts" in said and "TN..C" in said and "TNC.." in said
     for layout in ("TN..C", "TNC.."):
         said = refusal(capsys, "check", "dump.npz", "--case", "lif-image", "--layout", layout)
         assert "several layouts" in said and "TN..C" in said and "TNC.." in said
     np.savez("dump.npz", u=np.moveaxis(arrays["u"], -1, 2), v=np.moveaxis(arrays["v"], -1, 2))
     assert "--layout TNC.." in refusal(capsys, "check", "dump.npz", "--case", "lif-image")
+
+
+@pytest.mark.parametrize("layout", ["TN..C", "NT..C", "TNC..", "NTC.."])
+def test_identify_takes_every_layout_that_check_takes(layout, capsys):
+    arrays = {name: a.astype(np.float32) for name, a in load_case("lif-image").arrays.items()}
+    for name, a in arrays.items():
+        a = np.moveaxis(a, -1, 2) if a.ndim > 3 and not layout.endswith("C") else a
+        arrays[name] = a.swapaxes(0, 1) if a.ndim > 3 and layout.startswith("NT") else a
+    np.savez("dump.npz", **arrays)
+    for command in ("check", "identify"):
+        assert cli.main([command, "dump.npz", "--case", "lif-image", "--layout", layout]) == 0
+        assert "axis order" not in capsys.readouterr().out
+    if layout == "NT..C":  # no framework has it, so it is no convention
+        assert "--layout NT..C" in refusal(capsys, "identify", "dump.npz", "--case", "lif-image")
 
 
 def test_empty_options(capsys, right):

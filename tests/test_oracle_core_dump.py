@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -253,6 +255,21 @@ def test_exit_codes_and_formats(tmp_path, capsys, lif, got):
     assert check(capsys, tmp_path / "good.npz", "--case", "lif-nothing")[0] == 3
     assert check(capsys, tmp_path / "good.npz", "--case", "lif-realistic", "--force", "q")[0] == 3
     assert check(capsys, tmp_path / "good.npz", "--case", "lif-realistic", "--dtype", "half")[0] == 3
+
+
+def test_the_command_needs_numpy_alone(tmp_path, got):
+    np.savez(tmp_path / "dump.npz", **got)
+    code = """
+import sys
+from agl_ref.cli import main
+for command in (["check", "dump.npz", "--case", "lif-realistic"], ["vectors", "show", "lif-realistic"],
+                ["vectors", "list"], ["vectors", "export", "lif-realistic"], ["vectors", "certify", "lif-realistic"]):
+    assert main(command) == 0, command
+loaded = {name.partition(".")[0] for name in sys.modules}
+assert not loaded & {"numba", "scipy", "matplotlib", "tqdm"}, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_ambiguous_is_exit_code_2(tmp_path, capsys, monkeypatch, lif, got):

@@ -290,8 +290,11 @@ def test_damaged_files_are_refused_in_one_line(folder):
 
 
 def test_unknown_id_names_near_ones():
-    with pytest.raises(ValueError, match="for example lif-"):
+    with pytest.raises(ValueError, match="for example lif-hard-attached, lif-hard-detached"):
         vectors.load_case("lif-hard")
+    for typed, meant in (("lif-realistc", "lif-realistic"), ("net_conv", "net-conv"), ("plif-Half", "plif-half")):
+        with pytest.raises(ValueError, match=f"for example {meant}"):
+            vectors.load_case(typed)
 
 
 def test_write_reads_back_and_never_overwrites(tmp_path):
@@ -438,6 +441,15 @@ def test_exports_hold_the_same_values(tmp_path, format, dtype):
         assert (held[f"bounds/{name}"] >= case.bounds[name]).all()
     for name, array in case.inputs.items():
         assert np.array_equal(held[f"inputs/{name}"], array), name
+
+
+@pytest.mark.parametrize("id", ["lif-grid", "lif-adaptive", "width-adaptive", "net-conv", "lif-sigmoid", "conv-same"])
+def test_what_is_written_leaves_no_rule_to_a_default(tmp_path, id):
+    meta = json.loads((exporting.export(id, tmp_path, "raw") / "header.json").read_text())["meta"]
+    op, inputs = meta["op"], vectors.load_case(id).inputs
+    surrogate = {"lif-sigmoid": "sigmoid"}.get(id, "rectangular")
+    assert meta.get("surrogate") == (surrogate if op in ("lif", "network") else None)
+    assert meta.get("alpha") == (1.0 if "gamma" in inputs else None)
 
 
 def test_bfloat16_bits():

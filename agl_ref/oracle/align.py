@@ -4,7 +4,7 @@ import numpy as np
 
 from ..conventions import Conventions
 from ..interop import conv_weight_from_torch, from_layout
-from .dump import as_numpy
+from .dump import all_in_reference_layout, as_numpy
 from .given import check_finite, check_input, judged_dtype, known_arrays, mapping
 
 
@@ -42,17 +42,22 @@ def in_layout(arrays, shapes, axis_order):
             value = theirs if axis_order != "TN..C" and theirs.shape == shape else value
         elif value.ndim == len(shape) >= 3:
             value = from_layout(value, axis_order)
+        if value.size == 1 and int(np.prod(shape)) == 1:
+            value = value.reshape(shape)
         if value.shape != shape:
             misfits.append(name)
         turned[name] = value
     return turned, misfits
 
 
-def layouts(arrays, shapes, own="TN..C"):
+def layouts(arrays, shapes, own="TN..C", given=None):
     """{axis order: arrays in the reference's layout} for every layout in which all shapes fit.
 
-    Two layouts of the same arrays count once: the own one, or the first. Raises ValueError if none fits.
+    Two layouts of the same arrays count once: the own one, or the first. With a layout that is `given`, that one alone, which
+    is no convention then. Raises ValueError if none fits.
     """
+    if given is not None:
+        return {own: all_in_reference_layout(arrays, shapes, given)}
     orders = Conventions.choices()["axis_order"]
     found, fewest = {}, None
     for order in sorted(orders, key=lambda order: order != own):
@@ -62,6 +67,7 @@ def layouts(arrays, shapes, own="TN..C"):
         if not misfits and not again:
             found[order] = turned
     if not found:
+        all_in_reference_layout(arrays, shapes)  # says which layout would fit, or that there are several
         name = fewest[0]
         raise ValueError(
             f"{name}: expected shape {shapes[name]}, or the same array with its axes in the order {' or '.join(orders)}, "

@@ -3,6 +3,8 @@
 import json
 import sys
 
+from .dump import LAYOUTS
+
 
 def add_parsers(commands):
     """Add `identify` and `selftest` to the subparsers of `agl-ref`."""
@@ -16,6 +18,8 @@ def add_parsers(commands):
     identify.add_argument("dump", metavar="DUMP", help="a folder of NAME.npy, an .npz or a .safetensors file")
     identify.add_argument("--case", required=True, metavar="ID", help="the case that was run")
     identify.add_argument("--dtype", help="what the implementation computes in (default: the dtype of the arrays)")
+    identify.add_argument("--layout", choices=LAYOUTS, help="of the dump (default: the axis order is one of the conventions "
+                          "that are looked for)")  # fmt: skip
     identify.add_argument("--seconds", type=float, default=60.0, help="for the search (%(default)s)")
     identify.add_argument("--json", action="store_true", help="print the result as JSON")
     identify.set_defaults(run=_identify)
@@ -40,7 +44,7 @@ def _identify(args):
     from .vectors import load_case
 
     load_case(args.case)  # refuses a file that is not the published one
-    found = identify_case(args.case, load_dump(args.dump), args.dtype, args.seconds)
+    found = identify_case(args.case, load_dump(args.dump), args.dtype, args.seconds, args.layout)
     print(json.dumps(found.to_json()) if args.json else found)
     return 0 if found.base in found.matches and found.surrogate == found.own_surrogate else 1
 

@@ -5,9 +5,10 @@ import textwrap
 
 from ._types import unit_roundoff
 from .cases import notes
-from .vectors import cases, entry_of, load_case, manifest, verify
+from .vectors import cases, entry_of, load_case, manifest, verify, written_out
 
-_SCALARS = ("T", "v_th", "decay", "alpha", "eps", "training", "stride", "padding", "loss", "target", "lam")
+_SCALARS = ("T", "v_th", "decay", "alpha", "eps", "training", "stride", "padding", "loss", "target", "lam",
+            "surrogate")  # fmt: skip
 
 
 def add_parsers(commands):
@@ -99,9 +100,8 @@ def _show(args):
     for flag, note in flags.items():
         print(textwrap.fill(f"  {flag} ({note['bug']}): {note['effect']}", 100, subsequent_indent="    "))
     print("conventions: " + ", ".join(f"{key} {value}" for key, value in entry["conventions"].items()))
-    scalars = {key: meta[key] for key in _SCALARS if key in meta}
-    if meta["op"] in ("lif", "plif", "surrogate", "network"):
-        scalars["surrogate"] = meta.get("surrogate", "rectangular")
+    told = written_out(meta, entry["arrays"]["inputs"])
+    scalars = {key: told[key] for key in _SCALARS if key in told}
     print("scalars:     " + ", ".join(f"{key} {value}" for key, value in scalars.items()))
     for layer in meta.get("layers", ()):
         print("layer:       " + _layer(layer))

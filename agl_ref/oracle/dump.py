@@ -17,7 +17,8 @@ BROKEN = (  # all that NumPy, zipfile, zlib and json raise on damaged files; Rec
 )  # fmt: skip
 _SAFETENSORS = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
-    "U8": np.dtype("u1"), "BOOL": np.dtype("?"), "I64": np.dtype("<i8"), "I32": np.dtype("<i4"),
+    "U8": np.dtype("u1"), "U16": np.dtype("<u2"), "U32": np.dtype("<u4"), "U64": np.dtype("<u8"), "BOOL": np.dtype("?"),
+    "I8": np.dtype("i1"), "I16": np.dtype("<i2"), "I32": np.dtype("<i4"), "I64": np.dtype("<i8"),
 }  # fmt: skip
 
 
@@ -60,11 +61,14 @@ def load_dump(path):
 
 def _npy(path):
     try:
-        found = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            more = file.read(1) if isinstance(found, np.ndarray) else b""
     except BROKEN as error:
         raise ValueError(f"{path}: {_reason(path, error)}") from None
+    if more:  # two runs that append to one file: the first would be judged again and again
+        raise ValueError(f"{path}: expected one array, received more behind it; write the file anew, append nothing")
     if not isinstance(found, np.ndarray):
-        found.close()
         raise ValueError(f"{path}: expected one array, received an archive; name it .npz and give it as the dump")
     return found
 
@@ -75,10 +79,17 @@ def _npz(path):
             file = np.load(raw, allow_pickle=False)
             if not isinstance(file, np.ndarray):
                 with file:
-                    return {name: file[name] for name in file.files}
+                    names, found = file.files, {name: file[name] for name in file.files}
     except BROKEN as error:
         raise ValueError(f"{path}: {_reason(path, error)}") from None
-    raise ValueError(f"{path}: expected named arrays, received one without a name; save it with np.savez(..., u=u)")
+    if isinstance(file, np.ndarray):
+        raise ValueError(f"{path}: expected named arrays, received one without a name; save it with np.savez(..., u=u)")
+    for name, array in found.items():
+        if names.count(name) > 1:
+            raise ValueError(f"{path}: expected {name} once, received it twice; write the file anew")
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{path}: expected arrays alone, received the entry {name!r}; save them with np.savez")
+    return found
 
 
 def _reason(path, error):
@@ -104,6 +115,8 @@ def _safetensors(path):
         named = header.pop("__metadata__", None) or {}
         for name, entry in header.items():
             first, last = entry["data_offsets"]
+            if entry["dtype"] not in _SAFETENSORS:
+                raise ValueError(f"{name} is of type {entry['dtype']}, none of {', '.join(_SAFETENSORS)}")
             dtype, shape = _SAFETENSORS[entry["dtype"]], tuple(entry["shape"])
             if last > len(data) or last - first != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
                 raise ValueError(f"{name} ends outside the file")

@@ -53,9 +53,9 @@ def known_arrays(theirs, names, inputs, id):
     arrays, kinds, given_inputs = {}, {}, {}
     for given, value in mapping(theirs).items():
         if given == "case":
-            if str(np.asarray(value)) != id:
-                raise ValueError(f"case: expected a dump of {id!r}, received one of {str(np.asarray(value))!r}; check it "
-                                 "against its own case")  # fmt: skip
+            if _text(value) != id:
+                raise ValueError(f"case: expected a dump of {id!r}, received one of {_text(value)!r}; check it against "
+                                 "its own case")  # fmt: skip
             continue
         name = gradient_name(given, names)
         array, kind = as_numpy(given, value)
@@ -78,6 +78,13 @@ def known_arrays(theirs, names, inputs, id):
     if not arrays:
         raise ValueError(f"dump: expected one of {shortened(names)}, received none; dump u, s and the gradients")
     return arrays, kinds, given_inputs
+
+
+def _text(value):
+    """A case's id as a dump holds it: a string or bytes, alone or in an array of one."""
+    array = np.asarray(value)
+    value = array.item() if array.size == 1 else array
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def check_finite(arrays):

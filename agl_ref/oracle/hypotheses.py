@@ -13,7 +13,7 @@ from .dump import LAYOUTS
 from .identification import WHAT
 from .mutants import zoo
 from .problems import problem_of
-from .slips import BLOCKS, SLIPS, one_block
+from .slips import BLOCKS, SLIPS, one_block, slip_effect
 
 LARGEST = 2_000_000  # values in a reference; more take too long for a guess
 SECONDS = 5.0
@@ -127,7 +127,7 @@ def _hypotheses(problem, conventions, first):
             text = f"conventions.{mutant.field} is {mutant.value!r} where the case has {own!r} ({WHAT[mutant.field]})"
         yield text, lambda mutant=mutant: mutant.build(np.float64, conventions, surrogate)
     for cls in SLIPS:
-        text = _lowered(" ".join(cls.__doc__.split()).rstrip("."))
+        text = _lowered(slip_effect(cls).rstrip("."))
         yield text, lambda cls=cls: cls(np.float64, conventions, surrogate)
     if first.startswith("grad_"):
         for size in BLOCKS:

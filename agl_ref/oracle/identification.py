@@ -44,7 +44,7 @@ class Identification:
     close : tuple of Conventions
         If no combination matches: those that come close to every array, but not within the reference's bounds.
     bugs : {bug id: effect}
-        If no combination matches: the bugs of the zoo that come close, the closest first.
+        If no combination matches: the known bugs, the zoo's and the slips, that come close, the closest first.
     nearest : Conventions or None
         If nothing matches: the combination that agrees longest in the order of computation.
     stopped_at : str or None
@@ -70,7 +70,7 @@ class Identification:
 
     @property
     def verdict(self):
-        """ "conventions" (one or more match), "bug" (only a bug of the zoo does), "close" or "unknown"."""
+        """ "conventions" (one or more match), "bug" (only a known bug does), "close" or "unknown"."""
         return "conventions" if self.matches else "bug" if self.bugs else "close" if self.close else "unknown"
 
     @property

@@ -3,7 +3,7 @@
     screen    every combination of the conventions that can matter is run by the NumPy candidate in float64, sharing
               forward passes, and dropped at the first array that is not close to the implementation's
     confirm   the combinations that are left are judged by the reference itself, within its bounds
-    explain   if there is none, the bugs of the zoo are tried; if there are several, the golden cases that tell them
+    explain   if there is none, the known bugs are tried; if there are several, the golden cases that tell them
               apart are looked up
 
 Nothing is guessed: what is reported was computed under those conventions and compared.
@@ -23,6 +23,7 @@ from .candidate import Candidate
 from .identification import Identification
 from .mutants import zoo
 from .problems import FORWARD, NetworkProblem, case_inputs, problem_of
+from .slips import SLIPS, slip_effect, slip_name
 
 SCREEN = {"float64": 1e-9, "float32": 2e-4, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 0.1}  # of an array's magnitude
 SURROGATES = ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")
@@ -125,7 +126,7 @@ class _Search:
         return True
 
 
-def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0):
+def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0, layout=None):
     """The search itself: an Identification without tellers.
 
     Parameters
@@ -141,10 +142,12 @@ def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0):
         Whether the reference under these gives the arrays within its bounds.
     seconds : float
         Combinations that would start later are left out, and counted.
+    layout : str, optional
+        Of the arrays; without it the axis order is one of the conventions.
     """
     shapes = _shapes(problem, base, surrogate)
     values, irrelevant = relevant_values(problem, base, surrogate)
-    fitting = layouts(named_arrays(theirs, shapes, problem.inputs, problem.id), shapes, base.axis_order)
+    fitting = layouts(named_arrays(theirs, shapes, problem.inputs, problem.id), shapes, base.axis_order, layout)
     end = time.monotonic() + seconds
     runs = [_Search(problem, arrays, dtype, surrogate) for arrays in fitting.values()]
     every = math.prod(len(allowed) for allowed in values.values())
@@ -202,12 +205,12 @@ def _try(run, values, base, confirm, end):
     return matches, close, 0
 
 
-def search_surrogates(problem, theirs, base, dtype, confirm, seconds=60.0):
+def search_surrogates(problem, theirs, base, dtype, confirm, seconds=60.0, layout=None):
     """`search` under the problem's own surrogate, and where nothing at all fits, under the others."""
-    found = search(problem, theirs, base, dtype, problem.surrogate, confirm, seconds)
+    found = search(problem, theirs, base, dtype, problem.surrogate, confirm, seconds, layout)
     if found.verdict == "unknown" and "surrogate_scale" not in found.irrelevant:
         for surrogate in SURROGATES:
-            other = search(problem, theirs, base, dtype, surrogate, confirm, seconds)
+            other = search(problem, theirs, base, dtype, surrogate, confirm, seconds, layout)
             if surrogate != problem.surrogate and other.matches:
                 return other
     return found
@@ -223,19 +226,20 @@ def _undecided(matches):
 
 
 def _bugs(runs, base, surrogate):
-    """{bug: effect} of the zoo's bugs that change something and come close to the arrays, the closest first."""
+    """{bug: effect} of the known bugs that change something and come close to the arrays, the closest first."""
+    known = {mutant.id: (mutant.effect, mutant.build) for mutant in zoo() if mutant.kind == "bug"}
+    known.update({slip_name(cls): (slip_effect(cls), cls) for cls in SLIPS})
     found = {}
     for run in runs:
         right = run.matches(base)
-        for mutant in zoo():
-            if mutant.kind == "bug":
-                screened = run.matches(base, mutant.build(np.float64, base, surrogate))
-                if screened is not None and (right is None or 10 * screened[1] < right[1]):
-                    found[mutant.id] = (screened[1], mutant.effect)
+        for name, (effect, build) in known.items():
+            screened = run.matches(base, build(np.float64, base, surrogate))
+            if screened is not None and (right is None or 10 * screened[1] < right[1]):
+                found[name] = (screened[1], effect)
     return {name: effect for name, (_, effect) in sorted(found.items(), key=lambda item: item[1][0])}
 
 
-def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, seconds=60.0):
+def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, seconds=60.0, layout=None):
     """The conventions under which the reference gives an implementation's numbers, for a network of one's own.
 
     Parameters
@@ -252,6 +256,8 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
     training : bool
     seconds : float
         Time after which no further combination is tried; `tried` and `combinations` say how many were.
+    layout : {"TN..C", "NT..C", "TNC..", "NTC.."}, optional
+        Of `theirs`; without it the axis order is one of the conventions that are looked for.
 
     Returns
     -------
@@ -273,10 +279,10 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
         other = Network(net.layers, net.input_shape, conventions, surrogate)
         return compare(reference(other, x, labels, loss, training), arrays, dtype=dtype, guess=False).verdict == "PASS"
 
-    return with_tellers(search_surrogates(problem, theirs, net.conventions, dtype, confirm, seconds))
+    return with_tellers(search_surrogates(problem, theirs, net.conventions, dtype, confirm, seconds, layout))
 
 
-def identify_case(case, theirs, dtype=None, seconds=60.0):
+def identify_case(case, theirs, dtype=None, seconds=60.0, layout=None):
     """The conventions under which the reference gives an implementation's numbers, for a golden case.
 
     Parameters
@@ -284,7 +290,7 @@ def identify_case(case, theirs, dtype=None, seconds=60.0):
     case : str
         Its id.
     theirs : {name: ndarray}
-    dtype, seconds
+    dtype, seconds, layout
         As for `identify`.
 
     Returns
@@ -306,7 +312,7 @@ def identify_case(case, theirs, dtype=None, seconds=60.0):
         other = replace(case, conventions=conventions, meta=meta, tier=tier)
         return compare(reference_of_case(other), arrays, dtype=dtype, guess=False).verdict == "PASS"
 
-    return with_tellers(search_surrogates(problem, theirs, case.conventions, dtype, confirm, seconds))
+    return with_tellers(search_surrogates(problem, theirs, case.conventions, dtype, confirm, seconds, layout))
 
 
 def with_tellers(found):

@@ -1,8 +1,9 @@
-"""More wrong rules that a report's guess tries: slips that the zoo has no mutant of, each a Candidate with one rule wrong.
+"""More wrong rules that a guess and `identify` try: slips without a mutant in the zoo, each a Candidate with one rule wrong.
 
 The zoo (`bugs`) is what the golden cases are measured by, and its ids are permanent; these lines may change. NumPy alone.
 """
 
+import re
 from functools import cache
 
 import numpy as np
@@ -18,6 +19,16 @@ def slip(cls):
     """Enter a Candidate subclass into SLIPS."""
     SLIPS.append(cls)
     return cls
+
+
+def slip_name(cls):
+    """A slip's name as `identify` prints it: "carry-without-leak" for _CarryWithoutLeak."""
+    return "-".join(re.findall("[A-Z][a-z]*", cls.__name__)).lower()
+
+
+def slip_effect(cls):
+    """What is wrong, as a sentence."""
+    return " ".join(cls.__doc__.split())
 
 
 @slip

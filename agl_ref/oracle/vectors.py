@@ -10,6 +10,7 @@ Arrays that repeat an earlier one bit for bit are stored once: "same" in the hea
 each array (shape, dtype and bytes). `allow_pickle` is never on.
 """
 
+import difflib
 import hashlib
 import io
 import json
@@ -111,7 +112,9 @@ def entry_of(id, folder=None):
     if not found:
         raise ValueError(f"{folder or FOLDER}: expected a manifest of golden cases, received none; reinstall agl-ref")
     if id not in found:
-        near = [other for other in found if str(id).split("-")[0] == other.split("-")[0]][:4]
+        typed = str(id).lower()
+        begun = [other for other in found if typed and other.startswith(typed)]
+        near = list(dict.fromkeys([*begun, *difflib.get_close_matches(typed, found, 4, 0.6)]))[:4]
         hint = f", for example {', '.join(near)}" if near else ""
         raise ValueError(f"case: expected an id of `agl-ref vectors list`{hint}, received {id!r}; choose one")
     return found[id]
@@ -165,8 +168,22 @@ def load_case(id, folder=None):
         for name, value in parts["inputs"].items()
     }
     return Reference(
-        id, header["conventions"], header["meta"], inputs, arrays, bounds, margins, header["meta"]["tier"] == 1
+        id,
+        header["conventions"],
+        written_out(header["meta"], inputs),
+        inputs,
+        arrays,
+        bounds,
+        margins,
+        header["meta"]["tier"] == 1,
     )
+
+
+def written_out(meta, inputs):
+    """`meta` with the surrogate and tdBN's alpha where they matter: a header leaves out "rectangular" and 1."""
+    surrogate = {"surrogate": "rectangular"} if meta["op"] in ("lif", "plif", "surrogate", "network") else {}
+    alpha = {"alpha": 1.0} if "gamma" in inputs else {}
+    return {**surrogate, **alpha, **meta}
 
 
 def _read(path, entry):
@@ -324,7 +341,7 @@ def verify(id, folder=None):
 
 
 def _different_facts(stored, fresh):
-    meta = json.loads(json.dumps(fresh.meta))
+    meta = written_out(json.loads(json.dumps(fresh.meta)), fresh.inputs)
     for key in ("op", "tier", "flags", "comment", "layers", "v_th", "decay", "T", "surrogate", "dtypes", "coverage"):
         if stored.meta.get(key) != meta.get(key):
             yield f"{key}: stored {stored.meta.get(key)!r}, computed {meta.get(key)!r}"
