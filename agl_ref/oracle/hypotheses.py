@@ -16,7 +16,7 @@ from .problems import problem_of
 from .slips import BLOCKS, SLIPS, one_block, slip_effect
 
 LARGEST = 2_000_000  # values in a reference; more take too long for a guess
-SECONDS = 5.0
+SECONDS = 5.0  # of this thread's own time, so that a busy machine does not change a report
 NAMED = 3  # rules that give the same arrays; more are no answer
 EVIDENCE = 3  # wrong elements of an activation that a rule must explain; one or two fit too many rules
 _SLACK = 8  # in units of the reference's bounds, which were derived for the right rule
@@ -93,10 +93,10 @@ def explain(reference, arrays, tolerance, unit, first, layout="TN..C"):
     if wrong.ndim > 1 and np.count_nonzero(wrong) < EVIDENCE:
         return None
     given, problem = _Given(reference, arrays, tolerance, unit, first), problem_of(reference)
-    conventions, end = Conventions(**reference.conventions), time.monotonic() + SECONDS
+    conventions, end = Conventions(**reference.conventions), time.thread_time() + SECONDS
     found = []
     for text, build in _hypotheses(problem, conventions, first):
-        if time.monotonic() > end:
+        if time.thread_time() > end:
             return None  # what was not tried might explain more
         ops = build()
         score = None if ops is None else given.score(problem, ops)
