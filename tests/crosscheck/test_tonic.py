@@ -5,7 +5,8 @@ import pytest
 
 from agl_ref import data
 
-tonic = pytest.importorskip("tonic")
+
+pytest.importorskip("tonic")
 
 import tonic.io  # noqa: E402
 
