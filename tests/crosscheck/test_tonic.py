@@ -5,10 +5,9 @@ import pytest
 
 from agl_ref import data
 
-
 pytest.importorskip("tonic")
 
-import tonic.io  # noqa: E402
+import tonic.io
 
 FIELDS = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
 
