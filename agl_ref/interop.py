@@ -103,8 +103,8 @@ def _problem_of(entry, value, dtype):
     name = entry.torch_name
     try:
         array = _as_array(value)
-    except TypeError as error:  # neither a tensor nor an array, or a tensor that NumPy cannot hold, such as bfloat16
-        return "unreadable", f"{name} ({error})"
+    except (TypeError, RuntimeError) as error:  # no tensor or array, or a tensor that NumPy cannot hold (bfloat16) or
+        return "unreadable", f"{name} ({error})"  # that has no values (torch's device "meta")
     if array.shape != entry.torch_shape:
         return "misshaped", f"{name} (expected {entry.torch_shape}, received {array.shape})"
     if array.dtype.kind != "f" or not np.can_cast(array.dtype, dtype, "safe"):

@@ -261,6 +261,21 @@ def test_tensors_are_known_by_their_methods():
     assert_same(other, everything(net))
 
 
+def test_a_tensor_without_values_is_listed_with_the_rest():
+    """As on torch's device "meta", whose cpu() raises NotImplementedError, a RuntimeError."""
+
+    class NoValues(Tensor):
+        def detach(self):
+            raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+
+    net = small_conv()
+    state = interop.state_dict_to_torch(net)
+    state["conv1.gamma"] = NoValues(state["conv1.gamma"])
+    del state["conv2.beta"]
+    with pytest.raises(ValueError, match=r"missing: conv2.beta; unreadable: conv1.gamma \(Cannot copy out of meta"):
+        interop.load_torch_state_dict(net, state)
+
+
 def test_narrow_floats_widen_exactly_and_wide_ones_are_refused():
     narrow, wide = scrambled(small_conv(dtype=np.float32), 1), small_conv()
     interop.load_torch_state_dict(wide, interop.state_dict_to_torch(narrow))

@@ -1,4 +1,4 @@
-"""Benchmarks: `python -m tests.benchmarks step|lif|memory|scaling|start [--json] [--repeats N] [--tiny]`.
+"""Benchmarks: `python -m tests.benchmarks step|lif|memory|scaling|start|diagnostics [--json] [--repeats N] [--tiny]`.
 
 Each prints a table; with --json one JSON object a row. A and B are warmed up, run in processes of their own with 2 threads
 each and the same inputs and weights, and alternate within one run; numbers are medians and the ratio of medians.
@@ -24,7 +24,15 @@ THREADS = {
     "OPENBLAS_NUM_THREADS": "2",
     "MKL_NUM_THREADS": "2",
 }
-TARGETS = {"step float64": 0.25, "step float32": 0.50, "demo": 0.50, "memory": 0.50, "lif": 1.5, "spikingjelly": 1 / 12}
+TARGETS = {
+    "step float64": 0.25,
+    "step float32": 0.50,
+    "demo": 0.50,
+    "memory": 0.50,
+    "lif": 1.5,
+    "spikingjelly": 1 / 12,
+    "diagnostics": 0.05,
+}
 SIZES = {  # net: T, batch, image, channels, widths
     "sew": (2, 4, 32, 3, (128, 256, 512)),
     "vgg": (10, 2, 48, 2, (64, 128, 256, 512)),
@@ -196,6 +204,25 @@ def multiplications(case):
     return 3 * T * N * (9 * convs + half * a * b + quarter * b * c)
 
 
+def diagnostics(args, folder):
+    """What the layers' statistics add to a training step on average, as the trainer takes them: in one step of many."""
+    from agl_ref.train import DIAGNOSE_EVERY
+
+    rows = []
+    for net, dtype in nets(args):
+        path = step_work(net, dtype, folder, (TINY if args.tiny else SIZES)[net])
+        workers = {"measured": Worker("ours", "measured", path), "plain": Worker("ours", "step", path)}
+        seconds = alternate(workers, args.repeats * (5 if net == "demo" else 1))
+        measured, plain = (statistics.median(seconds[name]) for name in ("measured", "plain"))
+        row = {"work": net, "dtype": dtype, "measured s": measured, "plain s": plain, "every": DIAGNOSE_EVERY}
+        ratio = (measured / plain - 1) / DIAGNOSE_EVERY
+        target = TARGETS["diagnostics"]
+        rows.append({**row, "ratio": ratio, "target": target, "met": ratio <= target})
+        for worker in workers.values():
+            worker.close()
+    return rows
+
+
 STEP_CODE = """
 import numpy as np, agl_ref as agl
 net = agl.models.conv_snn(dtype=np.float32)
@@ -255,7 +282,7 @@ def show(rows):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__.splitlines()[0])
-    commands = {f.__name__: f for f in (step, lif, memory, scaling, start)}
+    commands = {f.__name__: f for f in (step, lif, memory, scaling, start, diagnostics)}
     parser.add_argument("command", choices=commands)
     parser.add_argument("--json", action="store_true", help="one JSON object a row")
     parser.add_argument("--repeats", type=int, default=7)

@@ -1,9 +1,9 @@
 """One side of a benchmark in a process of its own: `python -m tests.benchmarks.worker SIDE KIND FILE`.
 
-SIDE is ours, torch, spikingjelly or snntorch; KIND is step, lif or copy; FILE is an npz with the work. The worker does
-each line that it reads on stdin ("run" or "peak") and answers with one number: seconds, or bytes of resident memory at
-its peak above what the process held when its modules were loaded. Processes of their own keep each side's threads,
-allocator settings and memory from touching the other's.
+SIDE is ours, torch, spikingjelly or snntorch; KIND is step, measured (a step with the layers' statistics), lif or copy;
+FILE is an npz with the work. The worker does each line that it reads on stdin ("run" or "peak") and answers with one
+number: seconds, or bytes of resident memory at its peak above what the process held when its modules were loaded.
+Processes of their own keep each side's threads, allocator settings and memory from touching the other's.
 """
 
 import sys
@@ -21,8 +21,8 @@ def resident(field):
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
 
-def ours_step(work):
-    """A function that does one training step: forward, backward, SGD."""
+def ours_step(work, measured=False):
+    """A function that does one training step: forward, backward, SGD; and takes the layers' statistics if `measured`."""
     import agl_ref as agl
 
     weights = {name[2:]: work[name] for name in work if name.startswith("p.")}
@@ -33,11 +33,18 @@ def ours_step(work):
     x, labels = work["x"], work["labels"]
 
     def step():
-        result = net.loss_and_grads(x, labels)
+        record = {} if measured else None
+        result = net.loss_and_grads(x, labels, record=record, input_gradient=False)
+        if measured:
+            agl.diagnostics.layer_statistics(result.trace, record)
         net.update_running_statistics(result.trace)
         optimiser.step(result.grads)
 
     return step
+
+
+def ours_measured(work):
+    return ours_step(work, measured=True)
 
 
 def network_sizes(work):
