@@ -75,9 +75,15 @@ def _width_value(args, text):
     return settings["fixed_width"] if "fixed_width" in settings else settings["width"]
 
 
-def _ablation(args):
+def _worker_deaths():
+    """What joblib raises for a process that was killed, and Dask for a run of which several workers died."""
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+    distributed = sys.modules.get("distributed")
+    return (TerminatedWorkerError, distributed.KilledWorker) if distributed else TerminatedWorkerError
+
+
+def _ablation(args):
     from . import _ablation_report as report
     from .ablation import command_of, pending, read_results, run
     from .cli import FAILED, _folder
@@ -95,7 +101,7 @@ def _ablation(args):
             if args.report
             else run(experiments, folder, args.jobs, args.dask, progress=not args.json)
         )
-    except TerminatedWorkerError as error:
+    except _worker_deaths() as error:
         print(f"agl-ref: a worker process was killed ({str(error).splitlines()[0]}); what was finished is kept, give the "
               "same command again", file=sys.stderr)  # fmt: skip
         return FAILED

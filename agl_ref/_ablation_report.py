@@ -12,7 +12,8 @@ from .train import WIDTHS
 RUN_COLUMNS = ("experiment", "arm", "width", "seed", "status", "test_accuracy", "test_loss", "train_loss", "seconds",
                "command")  # fmt: skip
 SUMMARY_COLUMNS = ("experiment", "arm", "width", "seeds", "mean", "std", "difference", "low", "high", "p")
-DEPTH_COLUMNS = ("experiment", "arm", "width", "epoch", "depth", "layer", "t", *KEPT)
+LABELS = {key: "kappa" if key == "width" else key for key in KEPT}  # the column "width" says which rule
+DEPTH_COLUMNS = ("experiment", "arm", "width", "epoch", "depth", "layer", "t", *LABELS.values())
 BY_DEPTH = ("coverage", "gradient_norm")
 
 
@@ -78,9 +79,15 @@ def depth_rows(experiments, records):
         for (arm, width, when), seeds in grouped.items():
             for depth, layer in enumerate(seeds[0], 1):
                 for t in range(len(seeds[0][layer]["coverage"])):
-                    means = {k: np.mean([layers[layer][k][t] for layers in seeds]) for k in KEPT}
+                    means = {label: _mean(layers[layer][k][t] for layers in seeds) for k, label in LABELS.items()}
                     yield {"experiment": name, "arm": arm, "width": width, "epoch": when, "depth": depth, "layer": layer,
-                           "t": t + 1, **{k: f"{v:.5g}" for k, v in means.items()}}  # fmt: skip
+                           "t": t + 1, **means}  # fmt: skip
+
+
+def _mean(values):
+    """Mean of those that are known, to 5 digits; empty if none is, as where the exact law could not be computed."""
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.5g}" if known else ""
 
 
 def text_table(experiments, records):
@@ -115,10 +122,11 @@ def markdown_table(experiment, records, arm):
     ]
     by_name = {str(width): width for width in experiment.widths}
     for row in summary(experiment, records):
-        if row["arm"] == arm and by_name[row["width"]] in deepest["coverage"]:
-            inside, norm = (deepest[key][by_name[row["width"]]] for key in BY_DEPTH)
-            lines.append(f"| {row['width']} | {row['seeds']} | " + " | ".join(cells(row)) + f" | {100 * inside[0]:.1f}, "
-                         f"{100 * inside[-1]:.1f} | {norm[0] / norm[-1]:.3g} |")  # fmt: skip
+        if row["arm"] == arm:
+            inside, norm = (deepest[key].get(by_name[row["width"]]) for key in BY_DEPTH)
+            share = "-" if inside is None else f"{100 * inside[0]:.1f}, {100 * inside[-1]:.1f}"
+            ratio = "-" if norm is None or not norm[-1] else f"{norm[0] / norm[-1]:.3g}"
+            lines.append(f"| {row['width']} | {row['seeds']} | {' | '.join(cells(row))} | {share} | {ratio} |")
     return "\n".join(lines)
 
 

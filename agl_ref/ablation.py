@@ -4,8 +4,11 @@ A plan is a dict of experiments {name: Experiment}; its runs are `TrainConfig` v
 experiments share it. A finished run is a line of results.jsonl; what is there is not trained again.
 """
 
+import contextlib
 import dataclasses
+import functools
 import json
+import shlex
 import shutil
 import tempfile
 import warnings
@@ -87,16 +90,16 @@ def key_of(config):
 
 
 def command_of(config):
-    """The command that repeats this run alone."""
+    """The command that repeats this run alone, in a folder of its own."""
     words, defaults = [], TrainConfig()
     for field in dataclasses.fields(TrainConfig):
         value = getattr(config, field.name)
         if field.name == "width":
             words.append(f"--width {config.fixed_width:g}" if value == "fixed" else f"--width {value}")
         elif field.name != "fixed_width" and value != getattr(defaults, field.name):
-            text = ",".join(map(str, value)) if field.name == "channels" else value
-            words.append(f"--{field.name.replace('_', '-')} {text}")
-    return " ".join(["agl-ref train", *words])
+            text = ",".join(map(str, value)) if field.name == "channels" else str(value)
+            words.append(f"--{field.name.replace('_', '-')} {shlex.quote(text)}")
+    return " ".join(["agl-ref train", *words, f"--out runs/{_digest(key_of(config))}"])
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------
@@ -203,7 +206,7 @@ def run(experiments, folder, jobs=-1, dask=None, progress=True):
     homes = [None if dask else folder / "unfinished" / _digest(key_of(config)) for config in left]
     with (
         _backend(jobs, dask),
-        tqdm(total=sum(map(_work, left)), disable=not progress, unit="frame", unit_scale=True) as bar,
+        tqdm(total=sum(map(_work, left)), disable=not progress, unit="frame", unit_scale=True, smoothing=0) as bar,
         open(path, "a", encoding="utf-8") as file,
     ):
         bar.set_description(f"{len(wanted) - len(left)} of {len(wanted)} runs")
@@ -216,7 +219,8 @@ def run(experiments, folder, jobs=-1, dask=None, progress=True):
             done[key_of(config)] = record
             bar.set_description(f"{sum(key in done for key in wanted)} of {len(wanted)} runs")
             bar.update(_work(config))
-    shutil.rmtree(folder / "unfinished", ignore_errors=True)
+    with contextlib.suppress(OSError):  # not empty: runs of other experiments were stopped, and go on from there
+        (folder / "unfinished").rmdir()
     return done
 
 
@@ -232,9 +236,14 @@ def pending(experiments, done):
 
 def _work(config):
     """Frames that a run trains on, which its time roughly follows."""
+    return config.epochs * config.T * _training_images(config.data)
+
+
+@functools.lru_cache(maxsize=8)
+def _training_images(name):
     from . import data
 
-    return config.epochs * config.T * len(data.load(config.data).x_train)
+    return len(data.load(name).x_train)
 
 
 def _digest(key):
@@ -261,12 +270,33 @@ def _backend(jobs, dask):
     except ImportError:
         raise ValueError("--dask: expected the package distributed, received none; pip install distributed") from None
     try:
-        Client(dask, timeout="10s", set_as_default=True)
+        client = Client(dask, timeout="10s", set_as_default=True)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(
             f"--dask: expected the address of a running scheduler such as tcp://host:8786, received {dask!r}: {error}"
         ) from None
-    return parallel_config(backend="dask", wait_for_workers_timeout=60)
+    return _on_cluster(client)
+
+
+@contextlib.contextmanager
+def _on_cluster(client):
+    """joblib's Dask backend. That alone would wait for ever for a run that Dask gives up after several workers died of it."""
+    from joblib import parallel_config
+    from joblib._dask import DaskDistributedBackend
+    from joblib.externals.loky.process_executor import _ExceptionWithTraceback
+
+    class Cluster(DaskDistributedBackend):
+        def submit(self, func, callback=None):
+            def tell(future):
+                if future.exception() is not None:
+                    callback(_ExceptionWithTraceback(future.exception()))
+
+            future = super().submit(func, callback)
+            future.add_done_callback(tell)
+            return future
+
+    with client, parallel_config(backend=Cluster(client=client, wait_for_workers_timeout=60)):
+        yield
 
 
 # --- what they say ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The ablation on a Dask cluster of two worker processes, one of which is killed in the middle of a run."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -8,26 +9,37 @@ import time
 import numpy as np
 import pytest
 
-from agl_ref import ablation
+from agl_ref import ablation, cli
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("default")  # the cluster's own, of workers that die
 
 
 @pytest.fixture
-def experiments(tmp_path):
+def arm(tmp_path):
     rng = np.random.default_rng(0)
     y = np.arange(600) % 3
     x = (rng.integers(0, 90, (600, 12, 12, 1)) + 60 * y[:, None, None, None]).astype(np.uint8)
     np.savez(tmp_path / "tiny.npz", x=x, y=y)
-    arm = {"channels": (8, 8), "T": 2, "epochs": 12, "batch": 10, "data": str(tmp_path / "tiny.npz")}
+    return {"channels": (8, 8), "T": 2, "epochs": 12, "batch": 10, "data": str(tmp_path / "tiny.npz")}
+
+
+@pytest.fixture
+def experiments(arm):
     return {"small": ablation.Experiment("?", {"a": arm}, widths=(1.0, "adaptive"), seeds=2)}
 
 
-def test_a_worker_dies_and_its_run_is_repeated_not_lost(experiments, tmp_path, monkeypatch):
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setenv("TMPDIR", str(scratch))  # of the workers: each attempt at a run makes a folder there
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))  # of the workers: each attempt at a run makes a folder there
+    return folder
+
+
+@contextlib.contextmanager
+def one_worker_dies(scratch):
+    """A cluster of two worker processes, one of which is killed in the middle of a run: (its address, who was killed)."""
     killed, done = [], threading.Event()
 
     def kill_one(scheduler):
@@ -45,14 +57,31 @@ def test_a_worker_dies_and_its_run_is_repeated_not_lost(experiments, tmp_path, m
         killer = threading.Thread(target=kill_one, args=(cluster.scheduler_address,))
         killer.start()
         try:
-            records = ablation.run(experiments, tmp_path / "cluster", dask=cluster.scheduler_address, progress=False)
+            yield cluster.scheduler_address, killed
         finally:
             done.set()
             killer.join()
+
+
+def test_a_worker_dies_and_its_run_is_repeated_not_lost(experiments, scratch, tmp_path):
+    with one_worker_dies(scratch) as (address, killed):
+        records = ablation.run(experiments, tmp_path / "cluster", dask=address, progress=False)
     assert killed
     assert [p for p in scratch.glob("agl-ablation-*")], "the killed attempt should have left its folder behind"
     alone = ablation.run(experiments, tmp_path / "alone", jobs=1, progress=False)
     assert len(alone) == 4 and {k: r["curve"] for k, r in records.items()} == {k: r["curve"] for k, r in alone.items()}
+
+
+def test_a_run_whose_workers_always_die_is_one_line(arm, scratch, tmp_path, monkeypatch, capsys):
+    import dask
+
+    monkeypatch.setitem(ablation.EXPERIMENTS, "depth", ablation.Experiment("?", {"a": arm}, widths=("adaptive",)))
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), one_worker_dies(scratch) as (address, killed):
+        command = ["ablation", "--experiments", "depth", "--dask", address, "--json", "--out", str(tmp_path / "out")]
+        code = cli.main(command)
+    assert killed and code == cli.FAILED
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("agl-ref")]
+    assert len(lines) == 1 and "a worker process was killed" in lines[0] and "same command" in lines[0]
 
 
 def test_an_address_without_a_scheduler_is_one_line(experiments, tmp_path):
