@@ -60,3 +60,8 @@ def kernel(function):
 def inner(function):
     """Compile a function that kernels call inside their parallel loop."""
     return numba.njit(**SERIAL_JIT)(function)
+
+
+def inlined(function):
+    """`inner`, copied into the kernel before it is compiled, so that the compiler sees which arguments are the same array."""
+    return numba.njit(**SERIAL_JIT, inline="always")(function)

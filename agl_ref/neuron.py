@@ -14,13 +14,11 @@ import numpy as np
 from numba import prange
 
 from . import _check
-from ._jit import kernel
+from ._jit import inlined, kernel
 from .conventions import MPD_AGL, Conventions
 from .surrogate import code_of, derivative_row, heights, primitive_row
 
-CHUNK = 2048  # neurons that one thread takes at a time; depends on nothing, so results never do
-HARD, SOFT, NO_RESET, SOFT_LATE = range(4)
-_RESET = {"hard": HARD, "soft": SOFT, "none": NO_RESET, "soft late": SOFT_LATE}
+CHUNK = 4096  # neurons that one thread takes at a time; depends on nothing, so results never do
 
 
 class LIFCache(NamedTuple):
@@ -53,58 +51,90 @@ class LIFGrads(NamedTuple):
     dwidth: np.ndarray
 
 
-@kernel
-def _lif_forward_kernel(x, neuron, width, height, codes, u, s):
+@inlined
+def _fire_row(x, neuron, reset, inclusive, v, fired, u, s):
+    """One timestep of a row of neurons: charge, fire, reset. x and u may be the same row."""
     tau, gain, v_th = neuron
-    reset, strict, relaxed, code = codes
-    T, n = x.shape
-    one = x.dtype.type(1)
-    zero = x.dtype.type(0)
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
-        a = chunk * CHUNK
-        b = min(a + CHUNK, n)
-        v = np.zeros(b - a, x.dtype)
-        for t in range(T):
-            xt, ut, st = x[t, a:b], u[t, a:b], s[t, a:b]
-            for i in range(b - a):
-                v[i] = tau * v[i] + gain * xt[i]
-            if reset == SOFT_LATE and t > 0:
-                s_prev = s[t - 1, a:b]
-                for i in range(b - a):
-                    v[i] = v[i] - v_th * s_prev[i]
-            for i in range(b - a):  # x is not read after here: u may be the same memory
-                ut[i] = v[i]
-            if relaxed:
-                primitive_row(ut, v_th, width[t], height[t], code, st)
-            elif strict:
-                for i in range(b - a):
-                    st[i] = one if ut[i] > v_th else zero
-            else:
-                for i in range(b - a):
-                    st[i] = one if ut[i] >= v_th else zero
-            for i in range(b - a):
-                if reset == HARD:
-                    v[i] = ut[i] * (one - st[i])
-                elif reset == SOFT:
-                    v[i] = ut[i] - v_th * st[i]
-                else:
-                    v[i] = ut[i]
+    hard, soft, late = reset
+    one, zero = u.dtype.type(1), u.dtype.type(0)
+    for i in range(x.size):
+        charged = tau * v[i] + gain * x[i] - late * fired[i]
+        spike = one if charged > v_th or (inclusive and charged == v_th) else zero
+        v[i] = charged * (one - hard * spike) - soft * spike
+        u[i], s[i], fired[i] = charged, spike, spike
+
+
+@inlined
+def _fire_row_relaxed(x, neuron, reset, width, height, code, v, fired, u, s):
+    """`_fire_row` with the surrogate's primitive in place of the step."""
+    tau, gain, v_th = neuron
+    hard, soft, late = reset
+    one = u.dtype.type(1)
+    for i in range(x.size):
+        u[i] = tau * v[i] + gain * x[i] - late * fired[i]
+    primitive_row(u, v_th, width, height, code, s)
+    for i in range(x.size):
+        v[i] = u[i] * (one - hard * s[i]) - soft * s[i]
+        fired[i] = s[i]
 
 
 @kernel
-def _lif_backward_kernel(ds, forward, neuron, width, height, codes, dx, sums):
+def _lif_forward_kernel(x, neuron, reset, width, height, codes, u, s):
+    inclusive, relaxed, code, in_place = codes
+    T, n = x.shape
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
+        v, fired = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)  # of t - 1
+        for t in range(T):
+            ut, st = u[t, a:b], s[t, a:b]
+            if relaxed:
+                _fire_row_relaxed(x[t, a:b], neuron, reset, width[t], height[t], code, v, fired, ut, st)
+            elif in_place:  # said by name, the compiler knows that the two rows are one
+                _fire_row(ut, neuron, reset, inclusive, v, fired, ut, st)
+            else:
+                _fire_row(x[t, a:b], neuron, reset, inclusive, v, fired, ut, st)
+
+
+@inlined
+def _back_row(ds, h, neuron, reset, through, u, s, dv, du, dx):
+    """One timestep backward, (1), (2) and (4) of `lif_backward`: ds to dx, and dv from t to t - 1.
+
+    `through` is `reset` where the reset's gradient is attached, else 0.
+    """
+    tau, gain, _ = neuron
+    hard_through, soft_through, late_through = through
+    one = u.dtype.type(1)
+    for i in range(ds.size):
+        ds_total = ds[i] - ((hard_through * u[i] + soft_through) * dv[i] + late_through * du[i])
+        d = dv[i] * (one - reset[0] * s[i]) + ds_total * h[i]
+        du[i], dx[i], dv[i] = d, gain * d, tau * d
+
+
+@inlined
+def _width_row(ds, h, v_th, width, through, u, dv, du):
+    """dkappa_t of a row of neurons: -sum of ds_total (z / kappa) surrogate'(u)."""
+    hard_through, soft_through, late_through = through
+    dwidth = np.float64(0.0)
+    for i in range(ds.size):
+        ds_total = ds[i] - ((hard_through * u[i] + soft_through) * dv[i] + late_through * du[i])
+        dwidth -= ds_total * h[i] * ((u[i] - v_th) / width)
+    return dwidth
+
+
+@kernel
+def _lif_backward_kernel(ds, forward, neuron, reset, surrogate, codes, dx, sums):
     """sums (chunks, 1 + T), float64: each chunk's ddecay, then its dwidth_t. The caller adds them up in order."""
     u, s, x = forward
-    tau, gain, v_th = neuron
-    reset, attached, scaled, flows, code, closed = codes
+    hard, soft, _ = reset
+    width, height = surrogate
+    attached, scaled, flows, code, closed = codes
     T, n = u.shape
-    one = u.dtype.type(1)
-    zero = u.dtype.type(0)
+    v_th = neuron[2]
+    one, zero = u.dtype.type(1), u.dtype.type(0)
+    through = (attached * reset[0], attached * reset[1], attached * reset[2])
     for chunk in prange((n + CHUNK - 1) // CHUNK):
-        a = chunk * CHUNK
-        b = min(a + CHUNK, n)
-        dv = np.zeros(b - a, u.dtype)  # gradient of v_t, carried from t + 1
-        du = np.zeros(b - a if reset == SOFT_LATE else 0, u.dtype)  # of u_{t+1}: what "soft late" subtracts from
+        a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
+        dv, du = np.zeros(b - a, u.dtype), np.zeros(b - a, u.dtype)  # of v_t and u_{t+1}
         h = np.empty(b - a, u.dtype)  # surrogate'(u_t)
         ddecay = np.zeros(b - a)
         for k in range(T):
@@ -112,45 +142,16 @@ def _lif_backward_kernel(ds, forward, neuron, width, height, codes, dx, sums):
             ut, st, dst, dxt = u[t, a:b], s[t, a:b], ds[t, a:b], dx[t, a:b]
             derivative_row(ut, v_th, width[t], height[t], code, closed, h)
             if flows and width[t] > zero:
-                dwidth = np.float64(0.0)
-                for i in range(b - a):
-                    if reset == SOFT_LATE:
-                        through_reset = v_th * du[i]
-                    else:
-                        through_reset = (ut[i] if reset == HARD else (v_th if reset == SOFT else zero)) * dv[i]
-                    ds_total = dst[i] - (through_reset if attached else zero)
-                    dwidth -= ds_total * h[i] * ((ut[i] - v_th) / width[t])
-                sums[chunk, 1 + t] = dwidth
-            if reset == SOFT_LATE:  # a loop of its own: in the next one it makes all resets about 40 % slower
-                for i in range(b - a):
-                    ds_total = dst[i] - v_th * du[i] if attached else dst[i]
-                    du[i] = dxt[i] = dv[i] + ds_total * h[i]
-                    dv[i] = tau * dxt[i]
-            else:
-                for i in range(b - a):
-                    if reset == HARD:
-                        ds_total = dst[i] - ut[i] * dv[i] if attached else dst[i]
-                        dxt[i] = dv[i] * (one - st[i]) + ds_total * h[i]
-                    elif reset == SOFT:
-                        ds_total = dst[i] - v_th * dv[i] if attached else dst[i]
-                        dxt[i] = dv[i] + ds_total * h[i]
-                    else:
-                        dxt[i] = dv[i] + dst[i] * h[i]
-                    dv[i] = tau * dxt[i]  # dv_{t-1} = tau du_t
+                sums[chunk, 1 + t] = _width_row(dst, h, v_th, width[t], through, ut, dv, du)
+            _back_row(dst, h, neuron, reset, through, ut, st, dv, du, dxt)
             if t > 0:
                 u_prev, s_prev = u[t - 1, a:b], s[t - 1, a:b]
                 for i in range(b - a):
-                    if reset == HARD:
-                        ddecay[i] += dxt[i] * (u_prev[i] * (one - s_prev[i]))
-                    elif reset == SOFT:
-                        ddecay[i] += dxt[i] * (u_prev[i] - v_th * s_prev[i])
-                    else:
-                        ddecay[i] += dxt[i] * u_prev[i]
+                    ddecay[i] += du[i] * (u_prev[i] * (one - hard * s_prev[i]) - soft * s_prev[i])
             if scaled:  # u = tau v + (1 - tau) x
                 xt = x[t, a:b]
                 for i in range(b - a):
-                    ddecay[i] -= dxt[i] * xt[i]
-                    dxt[i] = gain * dxt[i]
+                    ddecay[i] -= du[i] * xt[i]
         total = 0.0
         for i in range(b - a):
             total += ddecay[i]
@@ -158,10 +159,18 @@ def _lif_backward_kernel(ds, forward, neuron, width, height, codes, dx, sums):
 
 
 def _neuron_scalars(dtype, decay, v_th, conventions):
-    """(tau, gain, V_th) in the arrays' dtype; 1 - tau is taken there too."""
-    tau = dtype.type(decay)
-    gain = dtype.type(1) - tau if conventions.input_scale == "1 - tau" else dtype.type(1)
-    return tau, gain, dtype.type(v_th)
+    """(tau, gain, V_th) and (hard, soft, late) in the arrays' dtype; 1 - tau is taken there too.
+
+    A spike s multiplies v_t by 1 - hard s and takes soft s from it, and late s from u_{t+1}: all three are 0 without a reset.
+    """
+    tau, zero, one, v_th = dtype.type(decay), dtype.type(0), dtype.type(1), dtype.type(v_th)
+    gain = one - tau if conventions.input_scale == "1 - tau" else one
+    return (tau, gain, v_th), {
+        "hard": (one, zero, zero),
+        "soft": (zero, v_th, zero),
+        "none": (zero, zero, zero),
+        "soft late": (zero, zero, v_th),
+    }[conventions.reset]
 
 
 def _forward(x, decay, v_th, conventions, surrogate, relaxed_width=None, w=None, overwrite=False):
@@ -175,9 +184,9 @@ def _forward(x, decay, v_th, conventions, surrogate, relaxed_width=None, w=None,
     width = relaxed_width if relaxed else np.ones(len(x), dtype)
     if not (width > 0).all():
         raise ValueError("relaxed_width: expected kappa > 0, received 0; a closed window has no smooth step")
-    codes = (_RESET[conventions.reset], conventions.spike_test == ">", relaxed, code_of(surrogate))
-    neuron = _neuron_scalars(dtype, decay, v_th, conventions)
-    _lif_forward_kernel(flat, neuron, width, heights(width, conventions), codes, u, s)
+    codes = (conventions.spike_test == ">=", relaxed, code_of(surrogate), u is flat)
+    neuron, reset = _neuron_scalars(dtype, decay, v_th, conventions)
+    _lif_forward_kernel(flat, neuron, reset, width, heights(width, conventions), codes, u, s)
     kept_x = x if conventions.input_scale == "1 - tau" else None
     cache = LIFCache(u.reshape(x.shape), s.reshape(x.shape), kept_x, decay, v_th, conventions, surrogate, w)
     return cache.s, cache
@@ -194,15 +203,15 @@ def _backward(ds, cache, width, conventions, surrogate):
     dx = np.empty_like(u)
     sums = np.zeros(((u.shape[1] + CHUNK - 1) // CHUNK, 1 + T))
     codes = (
-        _RESET[conventions.reset],
-        conventions.reset_gradient == "attached",
+        dtype.type(conventions.reset_gradient == "attached"),
         scaled,
         conventions.width_gradient == "flows",
         code_of(surrogate),
         conventions.window_edge == "<=",
     )
-    neuron = _neuron_scalars(dtype, cache.decay, cache.v_th, conventions)
-    _lif_backward_kernel(ds, (u, s, x), neuron, width, heights(width, conventions), codes, dx, sums)
+    neuron, reset = _neuron_scalars(dtype, cache.decay, cache.v_th, conventions)
+    surrogate = (width, heights(width, conventions))
+    _lif_backward_kernel(ds, (u, s, x), neuron, reset, surrogate, codes, dx, sums)
     total = sums.sum(axis=0)
     return LIFGrads(dx.reshape(shape), dtype.type(total[0]), total[1:].astype(dtype))
 

@@ -25,22 +25,26 @@ def _taps(kw, stride):
 
 
 @inner
+def _aligned_zeros(shape, like):
+    """Zeros that begin on a cache line, or every vector that the processor loads would lie across two."""
+    memory = np.zeros(shape[0] * shape[1] + 64 // like.itemsize, like.dtype)
+    skipped = -memory.ctypes.data % 64 // like.itemsize
+    return memory[skipped : skipped + shape[0] * shape[1]].reshape(shape)
+
+
+@inner
 def _add_rows(target, rows, start, factor, n):
-    """target += sum over k < n of factor[k] rows[start[k]:]; four at a time, to load and store the target less often."""
+    """target += sum over k < n of factor[k] rows[start[k]:]; four at a time, to load and store the target less often.
+
+    The lists are filled up with factor 0 to a multiple of four.
+    """
     size = target.size
-    k = 0
-    while k + 4 <= n:
+    for k in range(0, n, 4):
         r0, r1 = rows[start[k] : start[k] + size], rows[start[k + 1] : start[k + 1] + size]
         r2, r3 = rows[start[k + 2] : start[k + 2] + size], rows[start[k + 3] : start[k + 3] + size]
         f0, f1, f2, f3 = factor[k], factor[k + 1], factor[k + 2], factor[k + 3]
-        for o in range(target.size):
+        for o in range(size):
             target[o] += (f0 * r0[o] + f1 * r1[o]) + (f2 * r2[o] + f3 * r3[o])
-        k += 4
-    while k < n:
-        r0, f0 = rows[start[k] : start[k] + size], factor[k]
-        for o in range(target.size):
-            target[o] += f0 * r0[o]
-        k += 1
 
 
 @inner
@@ -76,13 +80,14 @@ def _forward_kernel(x, lists, wide, starts, geometry, y):
     index, count = lists
     B, H, W, C = x.shape
     C_out = y.shape[2] // Wo
+    length, zero = kw * C_out, x.dtype.type(0)
     step = max(1, POSITIONS // Wo)
-    weights, length = wide.reshape(-1), kw * C_out
     for block in prange((B * Ho + step - 1) // step):
         first, last = block * step, min((block + 1) * step, B * Ho)
-        out = np.zeros((last - first, (Wo + 2 * kw) * C_out), x.dtype)
-        start, factor = np.empty(C, np.int64), np.empty(C, x.dtype)
+        out = _aligned_zeros((last - first, (Wo + 2 * kw) * C_out), y)
+        start, factor = np.empty(C + 3, np.int64), np.empty(C + 3, x.dtype)
         for p in range(kh):
+            weights = wide[p].reshape(-1)
             for row in range(first, last):
                 b, h = row // Ho, row % Ho * stride + p - padding
                 if h < 0 or h >= H:
@@ -92,13 +97,18 @@ def _forward_kernel(x, lists, wide, starts, geometry, y):
                     if e == a or j <= -kw or j >= Wo:
                         continue
                     m = (b * H + h) * W + w
-                    for k in range(count[m]):
-                        c = index[m, k]
-                        start[k], factor[k] = (p * C + c) * length + a * C_out, x[b, h, w, c]
+                    n = count[m]
+                    for k in range(n):
+                        start[k], factor[k] = index[m, k] * length + a * C_out, x[b, h, w, index[m, k]]
+                    while n % 4 != 0:
+                        start[n], factor[n] = 0, zero
+                        n += 1
                     target = out[row - first, (j + kw) * C_out : (j + kw + e - a) * C_out]
-                    _add_rows(target, weights, start, factor, count[m])
+                    _add_rows(target, weights, start, factor, n)
         for row in range(first, last):
-            y[row // Ho, row % Ho] = out[row - first, kw * C_out : (kw + Wo) * C_out]
+            source, target = out[row - first, kw * C_out : (kw + Wo) * C_out], y[row // Ho, row % Ho]
+            for k in range(target.size):
+                target[k] = source[k]
 
 
 @inner
@@ -141,11 +151,12 @@ def _dweight_kernel(x, padded, starts, geometry, shape, dwide):
     P, C = x.shape
     step = max(1, POSITIONS // W)
     group = max(1, min(32, C // 4))
+    zero = x.dtype.type(0)
     for part in prange((C + group - 1) // group):
         channels = (part * group, min((part + 1) * group, C))
         places, values = np.empty((group, step * W), np.int32), np.empty((group, step * W), x.dtype)
         count, out = np.empty(group, np.int64), np.empty(step * W, np.int64)
-        start, factor = np.empty(step * W, np.int64), np.empty(step * W, x.dtype)
+        start, factor = np.empty(step * W + 3, np.int64), np.empty(step * W + 3, x.dtype)
         for first in range(0, P // W, step):
             last = min(first + step, P // W)
             _list_by_channel(x, channels, (first * W, last * W), places, values, count)
@@ -160,6 +171,9 @@ def _dweight_kernel(x, padded, starts, geometry, shape, dwide):
                         for m in range(count[k]):
                             start[n], factor[n] = out[places[k, m]], values[k, m]
                             n += start[n] >= 0
+                        while n % 4 != 0:
+                            start[n], factor[n] = 0, zero
+                            n += 1
                         _add_rows(dwide[p, channels[0] + k, a:e], padded, start, factor, n)
 
 
@@ -170,7 +184,9 @@ def _widen_kernel(weight, order, wide):
     for c in prange(C):
         for p in range(kh):
             for k in range(kw):
-                wide[p, c, k * C_out : (k + 1) * C_out] = weight[p, order[k], c]
+                source, target = weight[p, order[k], c], wide[p, c, k * C_out : (k + 1) * C_out]
+                for o in range(C_out):
+                    target[o] = source[o]
 
 
 @kernel
@@ -180,23 +196,25 @@ def _narrow_kernel(wide, order, weight):
     for c in prange(C):
         for p in range(kh):
             for k in range(kw):
-                weight[p, order[k], c] = wide[p, c, k * C_out : (k + 1) * C_out]
+                source, target = wide[p, c, k * C_out : (k + 1) * C_out], weight[p, order[k], c]
+                for o in range(C_out):
+                    target[o] = source[o]
 
 
 @kernel
 def _pad_kernel(dy, margin, padded):
     """padded rows = dy rows with `margin` numbers to spare on both sides, which stay 0."""
     for row in prange(len(dy)):
-        padded[row, :margin] = dy.dtype.type(0)
-        padded[row, margin : margin + dy.shape[1]] = dy[row]
-        padded[row, margin + dy.shape[1] :] = dy.dtype.type(0)
+        source, target = dy[row], padded[row, margin : margin + dy.shape[1]]
+        for k in range(source.size):
+            target[k] = source[k]
 
 
 def forward(x, weight, geometry):
     """y (B, Ho, Wo, C_out) of x (B, H, W, C_in); geometry (kh, kw, stride, padding, Ho, Wo)."""
     kh, kw, C, C_out = weight.shape
     order, starts = _taps(kw, geometry[2])
-    wide = np.empty((kh, C, kw * C_out), x.dtype)
+    wide = _aligned_zeros((kh * C, kw * C_out), x).reshape(kh, C, -1)
     _widen_kernel(weight, order, wide)
     pixels = x.reshape(-1, C)
     lists = np.empty((len(pixels), C), np.int32), np.empty(len(pixels), np.int64)
@@ -210,9 +228,9 @@ def dweight(x, dy, geometry):
     """The weight gradient (kh, kw, C_in, C_out) of x (B, H, W, C_in) and dy (B, Ho, Wo, C_out)."""
     (kh, kw, stride, _, Ho, Wo), (_, H, W, C), C_out = geometry, x.shape, dy.shape[3]
     order, starts = _taps(kw, stride)
-    padded = np.empty((len(dy) * Ho, (Wo + 2 * kw) * C_out), dy.dtype)
+    padded = _aligned_zeros((len(dy) * Ho, (Wo + 2 * kw) * C_out), dy)
     _pad_kernel(dy.reshape(len(padded), -1), kw * C_out, padded)
-    dwide = np.zeros((kh, C, kw * C_out), x.dtype)
+    dwide = _aligned_zeros((kh * C, kw * C_out), x).reshape(kh, C, -1)
     _dweight_kernel(x.reshape(-1, C), padded.reshape(-1), starts, geometry, (H, W, C_out), dwide)
     gradient = np.empty((kh, kw, C, C_out), x.dtype)
     _narrow_kernel(dwide, order, gradient)

@@ -32,7 +32,7 @@ from ._jit import inner, kernel
 CHANNELS = 64  # fewer channels than this on either side: the additions cost more than the products saved
 GAIN = 1.7  # of the 2.25; odd image sizes waste part of their last tiles
 PLACES = 16  # of a tile
-SPACE = 2**17  # tiles times channels that are worked on together
+GROUP = 128  # channels^2 / GROUP tiles are worked on together: more leave the cache, fewer are too little for BLAS
 TURNED = (3, 1, 2, 0)  # where U's places go when the weight is turned
 
 
@@ -147,7 +147,9 @@ def _outputs_kernel(M, first, tiles, y):
                 m, place = mid[p], out[p, 2 * j * C : (2 * j + 2) * C]
                 _transform_output(m[0], m[1], m[2], m[3], place[:C], place[C:])
         for p in range(min(2, Ho - h)):
-            y[b, h + p] = out[p, :width]
+            row, target = out[p], y[b, h + p]
+            for k in range(width):
+                target[k] = row[k]
 
 
 @kernel
@@ -223,7 +225,7 @@ def _groups(y_shape, channels):
     """The tile rows and columns of one image, and (first, number of tiles) of each group of tile rows."""
     th, tw = (y_shape[1] + 1) // 2, (y_shape[2] + 1) // 2
     rows = y_shape[0] * th
-    step = max(1, SPACE // (channels * tw))
+    step = max(1, channels**2 // (GROUP * tw))
     return (th, tw), [(first, min(step, rows - first) * tw) for first in range(0, rows, step)]
 
 

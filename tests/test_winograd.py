@@ -64,7 +64,7 @@ def test_integers_give_the_bits_of_the_direct_sums(x_shape, C_out, padding, dtyp
 
 def test_several_groups_of_tiles_give_the_bits_of_the_direct_sums(monkeypatch):
     x, weight, dy = case(2, (3, 8, 6, 3), 4, 1, np.float64)
-    monkeypatch.setattr(winograd, "SPACE", 4 * 3 * 2)
+    monkeypatch.setattr(winograd, "GROUP", 2)  # 4^2 / 2 = 8 tiles: two rows of 3
     tiles, groups = winograd._groups(dy.shape, 4)
     assert tiles == (4, 3) and [n for _, n in groups] == [6] * 6
     with one_blas_thread():
