@@ -169,9 +169,17 @@ def _spikes_pay(x, weight):
     return weight.shape[1] > 1 and weight.shape[3] >= 64 and np.count_nonzero(x) <= 0.25 * x.size
 
 
+def _repeats(x):
+    """Whether x (T, N, H, W, C_in) shows the same images at each t, as direct encoding does: they are convolved once."""
+    return x.ndim == 5 and len(x) > 1 and np.array_equal(x[0, 0], x[-1, 0]) and (x[1:] == x[:1]).all()
+
+
 def _forward(x, weight, bias, stride, padding, path="auto"):
     """`conv2d_forward` without validation."""
     x = np.ascontiguousarray(x)
+    if _repeats(x):
+        y, cache = _forward(x[:1], weight, bias, stride, padding, path)
+        return np.repeat(y, len(x), axis=0), cache._replace(x=x)
     weight = np.ascontiguousarray(weight)
     geometry = _geometry(x.shape, weight.shape, stride, padding)
     images = x.reshape(-1, *x.shape[-3:])
@@ -194,34 +202,40 @@ def _forward(x, weight, bias, stride, padding, path="auto"):
     return y.reshape(*x.shape[:-3], *shape[1:]), cache
 
 
+def _dweight(x, dy, cache, geometry):
+    """The weight gradient (kh, kw, C_in, C_out) of x (B, H, W, C_in) and dy (B, Ho, Wo, C_out)."""
+    if cache.spikes:
+        return spike_driven.dweight(x, dy, geometry)
+    with one_blas_thread():
+        if cache.tiles:
+            return winograd.dweight(x, dy, cache.padding)
+        C_out = dy.shape[-1]
+        partial = np.zeros((4, cache.weight.size // C_out, C_out), x.dtype)
+        _dense_dweight_kernel(_rows(x), dy.reshape(-1, C_out), geometry, partial)
+    return partial.sum(axis=0).reshape(cache.weight.shape)
+
+
 def _backward(dy, cache, need_dx=True):
     """`conv2d_backward` without validation."""
-    x, weight, has_bias, stride, padding, spikes, tiles = cache
-    dy = np.ascontiguousarray(dy)
-    geometry = _geometry(x.shape, weight.shape, stride, padding)
-    images = np.ascontiguousarray(x).reshape(-1, *x.shape[-3:])
-    flat_dy = dy.reshape(-1, weight.shape[3])
-    flat_weight = weight.reshape(-1, weight.shape[3])
-    if spikes:
-        dweight = spike_driven.dweight(images, dy.reshape(-1, *dy.shape[-3:]), geometry)
-    elif tiles:
-        with one_blas_thread():
-            dweight = winograd.dweight(images, dy.reshape(-1, *dy.shape[-3:]), padding)
+    weight, padding = cache.weight, cache.padding
+    x, dy = np.ascontiguousarray(cache.x), np.ascontiguousarray(dy)
+    geometry = _geometry(x.shape, weight.shape, cache.stride, padding)
+    images, gradients = x.reshape(-1, *x.shape[-3:]), dy.reshape(-1, *dy.shape[-3:])
+    if _repeats(x):
+        dweight = _dweight(x[0], dy.sum(axis=0), cache, geometry)
     else:
-        partial = np.zeros((4, *flat_weight.shape), x.dtype)
-        with one_blas_thread():
-            _dense_dweight_kernel(_rows(images), flat_dy, geometry, partial)
-        dweight = partial.sum(axis=0).reshape(weight.shape)
+        dweight = _dweight(images, gradients, cache, geometry)
     dx = None
-    if need_dx and tiles:
+    if need_dx and cache.tiles:
         with one_blas_thread():
-            dx = winograd.dx(dy.reshape(-1, *dy.shape[-3:]), winograd.transform(weight), padding).reshape(x.shape)
+            dx = winograd.dx(gradients, winograd.transform(weight), padding).reshape(x.shape)
     elif need_dx:
         dx = np.zeros_like(images)
         with one_blas_thread():
-            _dense_dx_kernel(flat_dy, flat_weight, geometry, _rows(dx))
+            flat_weight = weight.reshape(-1, weight.shape[3])
+            _dense_dx_kernel(dy.reshape(-1, weight.shape[3]), flat_weight, geometry, _rows(dx))
         dx = dx.reshape(x.shape)
-    return dx, dweight, flat_dy.sum(axis=0) if has_bias else None
+    return dx, dweight, dy.reshape(-1, weight.shape[3]).sum(axis=0) if cache.has_bias else None
 
 
 def conv2d_forward(x, weight, bias=None, stride=1, padding=0, path="auto"):

@@ -15,7 +15,7 @@ from . import _check
 from ._jit import kernel
 from .conventions import MPD_AGL
 
-CHUNK = 1024  # rows (of C values) that one thread takes at a time
+CHUNK = 256  # rows (of C values) that one thread takes at a time
 
 
 class TdBNCache(NamedTuple):
@@ -90,19 +90,15 @@ def _dx_kernel(dy, x, stats, g_scale, g_mean, g_x_hat, dx):
 
 
 def _moments(x):
-    """Mean and biased variance of each column of x (M, C), float64, by Chan's pairwise update over chunks."""
+    """Mean and biased variance of each column of x (M, C), float64: of the chunks' means and squared deviations."""
     M, C = x.shape
     chunks = (M + CHUNK - 1) // CHUNK
     means, m2s = np.zeros((chunks, C)), np.zeros((chunks, C))
     _moments_kernel(x, means, m2s)
-    mean, m2, seen = np.zeros(C), np.zeros(C), 0
-    for chunk in range(chunks):
-        count = min(CHUNK, M - chunk * CHUNK)
-        delta = means[chunk] - mean
-        m2 += m2s[chunk] + delta * delta * (seen * count / (seen + count))
-        mean += delta * (count / (seen + count))
-        seen += count
-    return mean, m2 / M
+    counts = np.full((chunks, 1), float(CHUNK))
+    counts[-1] = M - (chunks - 1) * CHUNK
+    mean = (counts * means).sum(axis=0) / M
+    return mean, (m2s + counts * (means - mean) ** 2).sum(axis=0) / M
 
 
 def _forward(x, gamma, beta, v_th, alpha, eps, conventions, running):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import agl_ref as agl
+from agl_ref import conv
 from agl_ref.conv import PATCHES
 
 each_path = pytest.mark.parametrize("path", ["auto", "dense", "spikes"])
@@ -308,6 +309,54 @@ def test_many_channels_and_blocks_on_the_spike_path_have_the_naive_bits(dtype):
             d_expected[p, q] = np.einsum("bijc,bijo->co", seen, dy)
     helpers.assert_same_bits(y, expected, "y")
     helpers.assert_same_bits(dweight, d_expected, "dweight")
+
+
+# --- the same images at each timestep -------------------------------------------------------------
+
+
+def frames(T, dtype, same=True):
+    """Dyadic (x, weight, bias, dy) of T timesteps, 2 images of 6x5; without `same` one pixel of one image differs."""
+    rng = np.random.default_rng(15)
+    x = np.repeat(helpers.dyadic(rng, (1, 2, 6, 5, 3), -2, 2, 8), T, axis=0)
+    if not same:
+        x[1, 1, 5, 4, 2] += 1.0
+    shapes = ((3, 3, 3, 4), (4,), (T, 2, 6, 5, 4))
+    return tuple(a.astype(dtype) for a in (x, *(helpers.dyadic(rng, shape, -2, 2, 8) for shape in shapes)))
+
+
+@each_path
+@each_dtype
+@pytest.mark.parametrize("same", [True, False])
+def test_equal_images_at_each_timestep_have_the_naive_bits(same, dtype, path):
+    x, weight, bias, dy = frames(3, dtype, same)
+    y, cache = agl.conv2d_forward(x, weight, bias, 1, 1, path)
+    helpers.assert_same_bits(cache.x, x, "the cache's x")
+    expected = naive.conv2d_forward(x, weight, bias, 1, 1), *naive.conv2d_backward(dy, x, weight, 1, 1)
+    assert (expected[0][0] == expected[0][1]).all() == same
+    received = y, *agl.conv2d_backward(dy, cache)
+    for name, got, value in zip("y dx dweight dbias".split(), received, expected, strict=True):
+        helpers.assert_equal(got, value.astype(dtype), name)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_equal_images_at_each_timestep_are_convolved_once(same, monkeypatch):
+    seen = []
+    for name in ("_dense_forward_kernel", "_dense_dweight_kernel"):
+        kernel = getattr(conv, name)
+        monkeypatch.setattr(conv, name, lambda x, *rest, kernel=kernel: seen.append(len(x)) or kernel(x, *rest))
+    x, weight, bias, dy = frames(3, np.float64, same)
+    _, cache = agl.conv2d_forward(x, weight, bias, 1, 1, "dense")
+    agl.conv2d_backward(dy, cache)
+    assert seen == ([2, 2] if same else [6, 6])
+
+
+def test_a_cache_whose_images_were_replaced_gives_their_gradient():
+    x, weight, bias, dy = frames(3, np.float64)
+    other = frames(3, np.float64, same=False)[0]
+    _, cache = agl.conv2d_forward(x, weight, bias, 1, 1)
+    _, received, _ = agl.conv2d_backward(dy, cache._replace(x=other))
+    helpers.assert_equal(received, naive.conv2d_backward(dy, other, weight, 1, 1)[1], "dweight")
+    assert (received != agl.conv2d_backward(dy, cache)[1]).any()
 
 
 # --- pools ----------------------------------------------------------------------------------------
