@@ -21,7 +21,10 @@ from numba import prange
 from . import _check, spike_driven, winograd
 from ._jit import inner, kernel, one_blas_thread
 
-PATCHES = 256  # output positions whose patches are multiplied in one matrix product
+PATCHES = 256  # output positions whose patches are multiplied in one matrix product,
+SMALL = (
+    10**6
+)  # or fewer: up to this many multiplications OpenBLAS multiplies in place, without copying the matrices first
 
 
 class ConvCache(NamedTuple):
@@ -77,11 +80,10 @@ def _gather(x, geometry, first, last, patches):
 
 
 @kernel
-def _dense_forward_kernel(x, weight, geometry, y):
-    """y rows = patches @ weight, block by block; weight (K, C_out), y (B Ho Wo, C_out)."""
+def _dense_forward_kernel(x, weight, geometry, step, y):
+    """y rows = patches @ weight, block by block of `step` output rows; weight (K, C_out), y (B Ho Wo, C_out)."""
     Ho, Wo = geometry[4], geometry[5]
     rows = len(x) * Ho
-    step = max(1, PATCHES // Wo)
     for block in prange((rows + step - 1) // step):
         first, last = block * step, min((block + 1) * step, rows)
         patches = np.empty((step * Wo, weight.shape[0]), x.dtype)
@@ -90,12 +92,11 @@ def _dense_forward_kernel(x, weight, geometry, y):
 
 
 @kernel
-def _dense_dweight_kernel(x, dy, geometry, partial):
+def _dense_dweight_kernel(x, dy, geometry, step, partial):
     """partial[slot] = sum over the slot's blocks of patches^T @ dy; (slots, K, C_out), added up by the caller."""
     Ho, Wo = geometry[4], geometry[5]
     slots, K, _ = partial.shape
     rows = len(x) * Ho
-    step = max(1, PATCHES // Wo)
     blocks = (rows + step - 1) // step
     for slot in prange(slots):
         patches = np.empty((step * Wo, K), x.dtype)
@@ -156,17 +157,25 @@ def _geometry(x_shape, weight_shape, stride, padding):
     return kh, kw, stride, padding, Ho, Wo
 
 
+def _step(weight, Wo):
+    """The number of output rows whose patches are multiplied at once."""
+    small = SMALL // weight.size
+    return max(1, (min(small, PATCHES) if small >= 32 else PATCHES) // Wo)
+
+
 def _rows(images):
     """(B, H, W, C) as (B, H, W C): the view that the dense kernels copy from."""
     return images.reshape(*images.shape[:2], -1)
 
 
-def _spikes_pay(x, weight):
+def _spikes_pay(x, weight, stride):
     """Whether the input is sparse enough for the spike-driven path, measured against the others (see CONTRIBUTING).
 
-    Adding a row of weights costs a fixed effort besides its additions: short rows, and so 1x1 kernels, are not worth it.
+    Listing spikes and adding a row of weights cost a fixed effort besides the additions: few channels, and 1x1 kernels, are
+    not worth it. With a larger stride a spike reaches fewer outputs.
     """
-    return weight.shape[1] > 1 and weight.shape[3] >= 64 and np.count_nonzero(x) <= 0.25 * x.size
+    _, kw, C_in, C_out = weight.shape
+    return kw > 1 and C_in * C_out >= 1024 * stride**2 and np.count_nonzero(x) <= 0.25 * x.size
 
 
 def _repeats(x):
@@ -185,7 +194,7 @@ def _forward(x, weight, bias, stride, padding, path="auto"):
     images = x.reshape(-1, *x.shape[-3:])
     shape = (len(images), *geometry[4:], weight.shape[3])
     tiles = path == "winograd" or (path == "auto" and winograd.pays(images.shape, weight.shape, stride, padding))
-    spikes = path == "spikes" or (path == "auto" and _spikes_pay(x, weight))
+    spikes = path == "spikes" or (path == "auto" and _spikes_pay(x, weight, stride))
     if spikes:
         y = spike_driven.forward(images, weight, geometry)
     elif tiles:
@@ -195,7 +204,8 @@ def _forward(x, weight, bias, stride, padding, path="auto"):
         y = np.empty(shape, x.dtype)
         with one_blas_thread():
             flat_weight = weight.reshape(-1, shape[-1])
-            _dense_forward_kernel(_rows(images), flat_weight, geometry, y.reshape(-1, shape[-1]))
+            step = _step(weight, geometry[5])
+            _dense_forward_kernel(_rows(images), flat_weight, geometry, step, y.reshape(-1, shape[-1]))
     if bias is not None:
         y += bias
     cache = ConvCache(x, weight, bias is not None, stride, padding, spikes, tiles)
@@ -211,7 +221,8 @@ def _dweight(x, dy, cache, geometry):
             return winograd.dweight(x, dy, cache.padding)
         C_out = dy.shape[-1]
         partial = np.zeros((4, cache.weight.size // C_out, C_out), x.dtype)
-        _dense_dweight_kernel(_rows(x), dy.reshape(-1, C_out), geometry, partial)
+        step = _step(cache.weight, geometry[5])
+        _dense_dweight_kernel(_rows(x), dy.reshape(-1, C_out), geometry, step, partial)
     return partial.sum(axis=0).reshape(cache.weight.shape)
 
 

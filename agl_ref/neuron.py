@@ -14,7 +14,7 @@ import numpy as np
 from numba import prange
 
 from . import _check
-from ._jit import inlined, kernel
+from ._jit import inlined, inner, kernel
 from .conventions import MPD_AGL, Conventions
 from .surrogate import code_of, derivative_row, heights, primitive_row
 
@@ -64,7 +64,7 @@ def _fire_row(x, neuron, reset, inclusive, v, fired, u, s):
         u[i], s[i], fired[i] = charged, spike, spike
 
 
-@inlined
+@inner
 def _fire_row_relaxed(x, neuron, reset, width, height, code, v, fired, u, s):
     """`_fire_row` with the surrogate's primitive in place of the step."""
     tau, gain, v_th = neuron
@@ -95,7 +95,7 @@ def _lif_forward_kernel(x, neuron, reset, width, height, codes, u, s):
                 _fire_row(x[t, a:b], neuron, reset, inclusive, v, fired, ut, st)
 
 
-@inlined
+@inner
 def _back_row(ds, h, neuron, reset, through, u, s, dv, du, dx):
     """One timestep backward, (1), (2) and (4) of `lif_backward`: ds to dx, and dv from t to t - 1.
 
@@ -110,7 +110,7 @@ def _back_row(ds, h, neuron, reset, through, u, s, dv, du, dx):
         du[i], dx[i], dv[i] = d, gain * d, tau * d
 
 
-@inlined
+@inner
 def _width_row(ds, h, v_th, width, through, u, dv, du):
     """dkappa_t of a row of neurons: -sum of ds_total (z / kappa) surrogate'(u)."""
     hard_through, soft_through, late_through = through

@@ -250,13 +250,14 @@ def test_memory_layout_changes_no_bit(path, dtype):
 
 @pytest.mark.parametrize("spikes", [True, False])
 def test_auto_takes_the_spike_path_for_few_spikes_and_gives_its_bits(spikes):
-    x, weight, bias, dy = drawn(8, (4, 8, 8, 3), (3, 3, 3, 64), 1, 1)
+    x, weight, bias, dy = drawn(8, (4, 8, 8, 32), (3, 3, 32, 32), 1, 1)
     if spikes:
         x = (x > 2.0).astype(float)
         assert 0 < x.sum() < 0.05 * x.size
     y, cache = agl.conv2d_forward(x, weight, bias, 1, 1)
     assert cache.spikes == spikes
     assert not agl.conv2d_forward(x, weight[1:2, 1:2].copy())[1].spikes  # 1x1: rows too short
+    assert not agl.conv2d_forward(x, weight, None, 2, 1)[1].spikes  # stride 2: half as many outputs to a spike
     expected, chosen = agl.conv2d_forward(x, weight, bias, 1, 1, "spikes" if spikes else "dense")
     helpers.assert_same_bits(y, expected, "y")
     for received, value in zip(agl.conv2d_backward(dy, cache), agl.conv2d_backward(dy, chosen), strict=True):

@@ -20,6 +20,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent.parent
 THREADS = {
     "OMP_NUM_THREADS": "2",
+    "OMP_PROC_BIND": "true",  # or both threads of a process may share one core for a while
     "NUMBA_NUM_THREADS": "2",
     "OPENBLAS_NUM_THREADS": "2",
     "MKL_NUM_THREADS": "2",
