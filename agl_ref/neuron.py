@@ -53,15 +53,15 @@ class LIFGrads(NamedTuple):
 
 @inlined
 def _fire_row(x, neuron, reset, inclusive, v, fired, u, s):
-    """One timestep of a row of neurons: charge, fire, reset. x and u may be the same row."""
+    """One timestep of a row of neurons: leak and input, threshold, reset. v is of t - 1 and then of t; u may be x's memory."""
     tau, gain, v_th = neuron
     hard, soft, late = reset
     one, zero = u.dtype.type(1), u.dtype.type(0)
     for i in range(x.size):
-        charged = tau * v[i] + gain * x[i] - late * fired[i]
-        spike = one if charged > v_th or (inclusive and charged == v_th) else zero
-        v[i] = charged * (one - hard * spike) - soft * spike
-        u[i], s[i], fired[i] = charged, spike, spike
+        ut = tau * v[i] + gain * x[i] - late * fired[i]
+        st = one if ut > v_th or (inclusive and ut == v_th) else zero
+        u[i], s[i], fired[i] = ut, st, st
+        v[i] = ut * (one - hard * st) - soft * st
 
 
 @inner
@@ -102,12 +102,13 @@ def _back_row(ds, h, neuron, reset, through, u, s, dv, du, dx):
     `through` is `reset` where the reset's gradient is attached, else 0.
     """
     tau, gain, _ = neuron
+    hard = reset[0]
     hard_through, soft_through, late_through = through
     one = u.dtype.type(1)
     for i in range(ds.size):
         ds_total = ds[i] - ((hard_through * u[i] + soft_through) * dv[i] + late_through * du[i])
-        d = dv[i] * (one - reset[0] * s[i]) + ds_total * h[i]
-        du[i], dx[i], dv[i] = d, gain * d, tau * d
+        dut = dv[i] * (one - hard * s[i]) + ds_total * h[i]
+        du[i], dx[i], dv[i] = dut, gain * dut, tau * dut
 
 
 @inner
