@@ -53,7 +53,7 @@ class LIFGrads(NamedTuple):
 
 @inlined
 def _fire_row(x, neuron, reset, inclusive, v, fired, u, s):
-    """One timestep of a row of neurons: leak and input, threshold, reset. v is of t - 1 and then of t; u may be x's memory."""
+    """One timestep of a row of neurons: leak and input, threshold, reset; v goes from t - 1 to t. u may be x's memory."""
     tau, gain, v_th = neuron
     hard, soft, late = reset
     one, zero = u.dtype.type(1), u.dtype.type(0)

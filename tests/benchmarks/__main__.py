@@ -34,6 +34,7 @@ TARGETS = {
     "spikingjelly": 1 / 12,
     "diagnostics": 0.05,
 }
+EXPONENT = 1.1  # of seconds and memory over the operation count
 SIZES = {  # net: T, batch, image, channels, widths
     "sew": (2, 4, 32, 3, (128, 256, 512)),
     "vgg": (10, 2, 48, 2, (64, 128, 256, 512)),
@@ -170,7 +171,11 @@ def lif(args, folder):
 
 
 def scaling(args, folder):
-    """Ours over T, batch and width: seconds against the operation count, and the exponent of the fit."""
+    """Ours over T, batch and width: seconds and memory against the operation count.
+
+    The exponent is that of each axis's last three points, where what does not grow with the work counts least: 1 is in
+    proportion to the work.
+    """
     base = TINY["sew"] if args.tiny else (2, 2, 16, 3, (32, 64, 128))
     T, N, size, channels, widths = base
     most = 2 if args.tiny else 64
@@ -179,22 +184,44 @@ def scaling(args, folder):
         "batch": [(T, b, size, channels, widths) for b in (1, 2, 4, 8, 16, 32, 64) if b <= most],
         "width": [(T, N, size, channels, tuple(w * f for w in widths)) for f in (1, 2, 4) if f <= most],
     }
-    rows = []
+    rows, exponents = [], []
     for axis, cases in axes.items():
-        points = []
         for case in cases:
             worker = Worker("ours", "step", step_work("sew", args.dtypes[0], folder, case))
             seconds = statistics.median(alternate({"ours": worker}, args.repeats)["ours"])
-            points.append((multiplications(case), seconds, worker.ask("peak") / 1e6))
-            worker.close()
             row = {"work": axis, "dtype": args.dtypes[0], "case": f"T {case[0]} N {case[1]} widths {case[4]}"}
-            rows.append({**row, "GMAC": points[-1][0] / 1e9, "ours s": seconds, "ours MB": points[-1][2]})
-        work, seconds, _ = np.array(points).T
-        exponent = np.polyfit(np.log(work), np.log(seconds), 1)[0]
-        rows.append(
-            {"work": f"{axis}: seconds ~ operations to the power", "exponent": exponent, "met": exponent <= 1.1}
-        )
-    return rows
+            row |= {"GMAC": multiplications(case) / 1e9, "ours s": seconds, "ours MB": worker.ask("peak") / 1e6}
+            worker.close()
+            rows.append(row)
+        last = {
+            key: np.log([row[key] for row in rows if row["work"] == axis][-3:]) for key in ("GMAC", "ours s", "ours MB")
+        }
+        of = {key: float(np.polyfit(last["GMAC"], last[key], 1)[0]) for key in ("ours s", "ours MB")}
+        row = {"work": axis, "exponent of s": of["ours s"], "exponent of MB": of["ours MB"]}
+        exponents.append({**row, "target": EXPONENT, "met": max(of.values()) <= EXPONENT})
+    if args.figure:
+        draw_scaling(rows, args.figure)
+    return rows + exponents
+
+
+def draw_scaling(rows, path):
+    """Seconds and peak memory over the operation count, with a dotted line in proportion to it through the last point."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    labels = {"ours s": "seconds a step", "ours MB": "peak memory above the start, MB"}
+    for panel, (key, label) in zip(panels, labels.items(), strict=True):
+        for axis in dict.fromkeys(row["work"] for row in rows):
+            x, y = np.array([(row["GMAC"], row[key]) for row in rows if row["work"] == axis]).T
+            (line,) = panel.loglog(x, y, "o-", label=axis)
+            panel.loglog(x, y[-1] * x / x[-1], ":", color=line.get_color())
+        panel.set(xlabel="multiplications of a step, 10^9", ylabel=label)
+        panel.set_ylim(bottom=0.8 * min(row[key] for row in rows))
+    panels[0].legend(title="what grows")
+    figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def multiplications(case):
@@ -290,6 +317,7 @@ def main(argv=None):
     parser.add_argument("--tiny", action="store_true", help="sizes that only show that the command works")
     parser.add_argument("--nets", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--dtypes", nargs="+", default=["float32", "float64"], choices=["float32", "float64"])
+    parser.add_argument("--figure", help="scaling: where to draw seconds and memory over the operation count (PNG)")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         rows = commands[args.command](args, folder)
