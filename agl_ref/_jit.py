@@ -52,6 +52,16 @@ def one_blas_thread():
     return _controller().limit(limits=1, user_api="blas")
 
 
+def rows_at_once(matrix, most):
+    """How many rows a kernel multiplies by a matrix of this many elements in one product.
+
+    OpenBLAS multiplies up to 10^6 numbers where they are and copies the matrices first where there are more, which a product
+    of few rows does not repay: fewer rows, then, if the matrix leaves room for at least 32.
+    """
+    rows = 10**6 // matrix
+    return min(rows, most) if rows >= 32 else most
+
+
 def kernel(function):
     """Compile a kernel whose outer loop is a `prange`. With NUMBA_DISABLE_JIT=1 it stays plain Python."""
     return numba.njit(**JIT)(function)

@@ -19,7 +19,7 @@ import numpy as np
 from numba import prange
 
 from . import _check, spike_driven, winograd
-from ._jit import inner, kernel, one_blas_thread
+from ._jit import inner, kernel, one_blas_thread, rows_at_once
 
 PATCHES = 256  # output positions whose patches are multiplied in one matrix product,
 SMALL = (
@@ -157,12 +157,6 @@ def _geometry(x_shape, weight_shape, stride, padding):
     return kh, kw, stride, padding, Ho, Wo
 
 
-def _step(weight, Wo):
-    """The number of output rows whose patches are multiplied at once."""
-    small = SMALL // weight.size
-    return max(1, (min(small, PATCHES) if small >= 32 else PATCHES) // Wo)
-
-
 def _rows(images):
     """(B, H, W, C) as (B, H, W C): the view that the dense kernels copy from."""
     return images.reshape(*images.shape[:2], -1)
@@ -204,7 +198,7 @@ def _forward(x, weight, bias, stride, padding, path="auto"):
         y = np.empty(shape, x.dtype)
         with one_blas_thread():
             flat_weight = weight.reshape(-1, shape[-1])
-            step = _step(weight, geometry[5])
+            step = max(1, rows_at_once(weight.size, PATCHES) // geometry[5])
             _dense_forward_kernel(_rows(images), flat_weight, geometry, step, y.reshape(-1, shape[-1]))
     if bias is not None:
         y += bias
@@ -221,7 +215,7 @@ def _dweight(x, dy, cache, geometry):
             return winograd.dweight(x, dy, cache.padding)
         C_out = dy.shape[-1]
         partial = np.zeros((4, cache.weight.size // C_out, C_out), x.dtype)
-        step = _step(cache.weight, geometry[5])
+        step = max(1, rows_at_once(cache.weight.size, PATCHES) // geometry[5])
         _dense_dweight_kernel(_rows(x), dy.reshape(-1, C_out), geometry, step, partial)
     return partial.sum(axis=0).reshape(cache.weight.shape)
 
@@ -239,7 +233,7 @@ def _backward(dy, cache, need_dx=True):
     dx = None
     if need_dx and cache.tiles:
         with one_blas_thread():
-            dx = winograd.dx(gradients, winograd.transform(weight), padding).reshape(x.shape)
+            dx = winograd.dx(gradients, weight, padding).reshape(x.shape)
     elif need_dx:
         dx = np.zeros_like(images)
         with one_blas_thread():

@@ -27,12 +27,15 @@ Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 
 import numpy as np
 from numba import prange
 
-from ._jit import inner, kernel
+from ._jit import inner, kernel, rows_at_once
 
 CHANNELS = 64  # fewer channels than this on either side: the additions cost more than the products saved
 GAIN = 1.7  # of the 2.25; odd image sizes waste part of their last tiles
 PLACES = 16  # of a tile
 GROUP = 128  # channels^2 / GROUP tiles are worked on together: more leave the cache, fewer are too little for BLAS
+TRANSPOSE = (
+    2**14
+)  # up to so many pairs of channels a turned copy of the weights pays: small products dislike a transpose
 TURNED = (3, 1, 2, 0)  # where U's places go when the weight is turned
 
 
@@ -198,24 +201,30 @@ def _weight_gradients_kernel(dU, dweight):
 
 
 @kernel
-def _products_kernel(V, U, turned, M):
-    """M[k] = V[k] @ U[k], or with U turned and its channels exchanged."""
+def _products_kernel(V, U, turned, step, M):
+    """M[k] = V[k] @ U[k], or with U turned and its channels exchanged, `step` tiles at a time."""
     for k in prange(PLACES):
-        if turned:
-            np.dot(V[k], U[TURNED[k // 4] * 4 + TURNED[k % 4]].T, M[k])
-        else:
-            np.dot(V[k], U[k], M[k])
+        turned_k = TURNED[k // 4] * 4 + TURNED[k % 4]
+        for a in range(0, V.shape[1], step):
+            b = min(a + step, V.shape[1])
+            if turned:
+                np.dot(V[k, a:b], U[turned_k].T, M[k, a:b])
+            else:
+                np.dot(V[k, a:b], U[k], M[k, a:b])
 
 
 @kernel
-def _correlations_kernel(V, Z, dU):
-    """dU[k] += V[k]^T @ Z[k]."""
+def _correlations_kernel(V, Z, step, dU):
+    """dU[k] += V[k]^T @ Z[k], `step` tiles at a time."""
     for k in prange(PLACES):
-        product = np.dot(V[k].T, Z[k])
-        for i in range(len(product)):
-            row, total = product[i], dU[k, i]
-            for o in range(row.size):
-                total[o] += row[o]
+        product = np.empty(dU.shape[1:], V.dtype)
+        for a in range(0, V.shape[1], step):
+            b = min(a + step, V.shape[1])
+            np.dot(V[k, a:b].T, Z[k, a:b], product)
+            for i in range(len(product)):
+                row, total = product[i], dU[k, i]
+                for o in range(row.size):
+                    total[o] += row[o]
 
 
 # --- forward and the two gradients; x (B, H, W, C_in), y (B, Ho, Wo, C_out), weight (3, 3, C_in, C_out) ---------------
@@ -234,7 +243,7 @@ def _rows(images):
 
 
 def transform(weight):
-    """U = G weight G^T, (16, C_in, C_out), for `forward` and `dx`."""
+    """U = G weight G^T, (16, C_in, C_out)."""
     U = np.empty((PLACES, *weight.shape[2:]), weight.dtype)
     _weights_kernel(weight, U)
     return U
@@ -249,14 +258,17 @@ def forward(x, U, padding, turned=False):
     for first, n in groups:
         V, M = np.empty((PLACES, n, C_in), x.dtype), np.empty((PLACES, n, C_out), x.dtype)
         _inputs_kernel(_rows(x), first, (*tiles, C_in), padding, V)
-        _products_kernel(V, U, turned, M)
+        _products_kernel(V, U, turned, rows_at_once(C_in * C_out, n), M)
         _outputs_kernel(M, first, (*tiles, C_out), _rows(y))
     return y
 
 
-def dx(dy, U, padding):
+def dx(dy, weight, padding):
     """The input gradient: a forward of dy, with what padding 0..2 leaves of the full 2."""
-    return forward(dy, U, 2 - padding, turned=True)
+    if weight.shape[2] * weight.shape[3] > TRANSPOSE:
+        return forward(dy, transform(weight), 2 - padding, turned=True)
+    turned = np.ascontiguousarray(weight[::-1, ::-1].swapaxes(2, 3))
+    return forward(dy, transform(turned), 2 - padding)
 
 
 def dweight(x, dy, padding):
@@ -268,7 +280,7 @@ def dweight(x, dy, padding):
         V, Z = np.empty((PLACES, n, C_in), x.dtype), np.empty((PLACES, n, C_out), x.dtype)
         _inputs_kernel(_rows(x), first, (*tiles, C_in), padding, V)
         _output_gradients_kernel(_rows(dy), first, (*tiles, C_out), Z)
-        _correlations_kernel(V, Z, dU)
+        _correlations_kernel(V, Z, rows_at_once(C_in * C_out, n), dU)
     gradient = np.empty((3, 3, C_in, C_out), x.dtype)
     _weight_gradients_kernel(dU, gradient)
     return gradient

@@ -7,7 +7,7 @@ import pytest
 
 import agl_ref as agl
 from agl_ref import winograd
-from agl_ref._jit import one_blas_thread
+from agl_ref._jit import one_blas_thread, rows_at_once
 
 each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)
 
@@ -62,13 +62,46 @@ def test_integers_give_the_bits_of_the_direct_sums(x_shape, C_out, padding, dtyp
     helpers.assert_equal(dweight, dweight_twin.astype(dtype), "dweight")
 
 
+@each_dtype
+def test_the_weight_is_turned_in_place_or_in_a_copy(dtype, monkeypatch):
+    x, weight, dy = case(4, (2, 7, 6, 3), 5, 1, dtype)
+    expected = naive.conv2d_backward(dy, x, weight, 1, 1)[0].astype(dtype)
+    assert (expected != naive.conv2d_backward(dy, x, weight[::-1, ::-1], 1, 1)[0]).any()
+    for pairs in (3 * 5 - 1, 3 * 5):
+        monkeypatch.setattr(winograd, "TRANSPOSE", pairs)
+        with one_blas_thread():
+            helpers.assert_equal(winograd.dx(dy, weight, 1), expected, f"dx with copies up to {pairs}")
+
+
+@each_dtype
+@pytest.mark.parametrize("rows", [1, 5, 11])
+def test_products_in_pieces_give_the_bits_of_the_direct_sums(rows, dtype, monkeypatch):
+    x, weight, dy = case(5, (2, 8, 6, 3), 4, 1, dtype)
+    asked = []
+    monkeypatch.setattr(winograd, "GROUP", 1)  # 4^2 = 16 tiles: five rows of 3
+    monkeypatch.setattr(winograd, "rows_at_once", lambda matrix, most: asked.append((matrix, most)) or min(rows, most))
+    with one_blas_thread():
+        y, dx = winograd.forward(x, winograd.transform(weight), 1), winograd.dx(dy, weight, 1)
+        dweight = winograd.dweight(x, dy, 1)
+    assert asked == [(12, 15), (12, 9)] * 3
+    helpers.assert_equal(y, naive.conv2d_forward(x, weight, None, 1, 1).astype(dtype), "y")
+    dx_twin, dweight_twin, _ = naive.conv2d_backward(dy, x, weight, 1, 1)
+    helpers.assert_equal(dx, dx_twin.astype(dtype), "dx")
+    helpers.assert_equal(dweight, dweight_twin.astype(dtype), "dweight")
+
+
+@pytest.mark.parametrize("matrix, most, rows", [(2**14, 500, 61), (2**14, 40, 40), (31250, 256, 32), (31251, 256, 256)])
+def test_rows_at_once_keep_a_product_small_where_that_leaves_32(matrix, most, rows):
+    assert rows_at_once(matrix, most) == rows
+
+
 def test_several_groups_of_tiles_give_the_bits_of_the_direct_sums(monkeypatch):
     x, weight, dy = case(2, (3, 8, 6, 3), 4, 1, np.float64)
     monkeypatch.setattr(winograd, "GROUP", 2)  # 4^2 / 2 = 8 tiles: two rows of 3
     tiles, groups = winograd._groups(dy.shape, 4)
     assert tiles == (4, 3) and [n for _, n in groups] == [6] * 6
     with one_blas_thread():
-        y, dx = winograd.forward(x, winograd.transform(weight), 1), winograd.dx(dy, winograd.transform(weight), 1)
+        y, dx = winograd.forward(x, winograd.transform(weight), 1), winograd.dx(dy, weight, 1)
         dweight = winograd.dweight(x, dy, 1)
     helpers.assert_equal(y, naive.conv2d_forward(x, weight, None, 1, 1), "y")
     dx_twin, dweight_twin, _ = naive.conv2d_backward(dy, x, weight, 1, 1)
