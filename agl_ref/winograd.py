@@ -29,10 +29,10 @@ from numba import prange
 
 from ._jit import inner, kernel, rows_at_once
 
-CHANNELS = 64  # fewer channels than this on either side: the additions cost more than the products saved
+CHANNELS = 48  # fewer channels than this on either side: the additions cost more than the products saved
 GAIN = 1.7  # of the 2.25; odd image sizes waste part of their last tiles
 PLACES = 16  # of a tile
-GROUP = 128  # channels^2 / GROUP tiles are worked on together: more leave the cache, fewer are too little for BLAS
+GROUP = 192  # tiles that are worked on together, or channels^2 / 128: more leave the cache, fewer are too little work
 TRANSPOSE = (
     2**14
 )  # up to so many pairs of channels a turned copy of the weights pays: small products dislike a transpose
@@ -234,7 +234,7 @@ def _groups(y_shape, channels):
     """The tile rows and columns of one image, and (first, number of tiles) of each group of tile rows."""
     th, tw = (y_shape[1] + 1) // 2, (y_shape[2] + 1) // 2
     rows = y_shape[0] * th
-    step = max(1, channels**2 // (GROUP * tw))
+    step = max(1, max(GROUP, channels**2 // 128) // tw)
     return (th, tw), [(first, min(step, rows - first) * tw) for first in range(0, rows, step)]
 
 

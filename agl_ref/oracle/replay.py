@@ -51,7 +51,7 @@ def product_size(magnitude, *factors):
 
 
 def in_tiles(weight, p):
-    """Whether the convolution may be computed in tiles of 2x2 outputs (Winograd), as this package does from 64 channels.
+    """Whether the convolution may be computed in tiles of 2x2 outputs (Winograd), as this package does from 48 channels.
 
     An error is then relative to the tile's inputs and all nine weights, even where an output's own inputs are all 0.
     """
