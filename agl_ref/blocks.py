@@ -241,8 +241,8 @@ class SpikingBlock:
     def backward(self, ds, cache, record=None, need_dx=True):
         """Neuron, norm, synapse in reverse. `record`, if given, collects "name.ds" and "name.dx"."""
         conventions = cache.neuron.conventions
-        grads = neuron._backward(ds, cache.neuron, cache.width, conventions, cache.neuron.surrogate)
-        dx, ddecay = grads.dx, float(grads.ddecay)
+        dx, ddecay, dwidth = neuron._backward(ds, cache.neuron, cache.width, conventions, cache.neuron.surrogate)
+        ddecay = float(ddecay)
         if record is not None:
             record[f"{self.name}.ds"], record[f"{self.name}.dx"] = ds, dx
         own = {}
@@ -251,7 +251,7 @@ class SpikingBlock:
             gamma = None if cache.norm is None else cache.norm.gamma
             alpha = 1.0 if self.norm is None else self.norm.alpha
             dgamma_width, ddecay_width = width_gradient(
-                grads.dwidth, gamma, cache.neuron.v_th, cache.neuron.decay, conventions, alpha
+                dwidth, gamma, cache.neuron.v_th, cache.neuron.decay, conventions, alpha
             )
             ddecay += ddecay_width
         if isinstance(self.neuron, PLIF):
