@@ -18,7 +18,7 @@ from ._jit import inlined, inner, kernel
 from .conventions import MPD_AGL, Conventions
 from .surrogate import code_of, derivative_row, heights, primitive_row
 
-CHUNK = 4096  # neurons that one thread takes at a time; depends on nothing, so results never do
+CHUNK = 8192  # neurons that one thread takes at a time; depends on nothing, so results never do
 
 
 class LIFCache(NamedTuple):
@@ -96,18 +96,20 @@ def _lif_forward_kernel(x, neuron, reset, width, height, codes, u, s):
 
 
 @inner
-def _back_row(ds, h, neuron, reset, through, u, s, dv, du, dx):
-    """One timestep backward, (1), (2) and (4) of `lif_backward`: ds to dx, and dv from t to t - 1.
+def _back_row(ds, h, neuron, reset, through, forward, dv, du, dx, ddecay):
+    """One timestep backward, (1) to (4) of `lif_backward`: ds to dx, and dv, du from t + 1 to t.
 
-    `through` is `reset` where the reset's gradient is attached, else 0.
+    forward = (u, s) of t and of t - 1; `through` is `reset` where the reset's gradient is attached, else 0.
     """
     tau, gain, _ = neuron
-    hard = reset[0]
+    hard, soft, _ = reset
     hard_through, soft_through, late_through = through
+    u, s, u_prev, s_prev = forward
     one = u.dtype.type(1)
     for i in range(ds.size):
         ds_total = ds[i] - ((hard_through * u[i] + soft_through) * dv[i] + late_through * du[i])
         dut = dv[i] * (one - hard * s[i]) + ds_total * h[i]
+        ddecay[i] += dut * (u_prev[i] * (one - hard * s_prev[i]) - soft * s_prev[i])
         du[i], dx[i], dv[i] = dut, gain * dut, tau * dut
 
 
@@ -126,29 +128,24 @@ def _width_row(ds, h, v_th, width, through, u, dv, du):
 def _lif_backward_kernel(ds, forward, neuron, reset, surrogate, codes, dx, sums):
     """sums (chunks, 1 + T), float64: each chunk's ddecay, then its dwidth_t. The caller adds them up in order."""
     u, s, x = forward
-    hard, soft, _ = reset
     width, height = surrogate
     attached, scaled, flows, code, closed = codes
     T, n = u.shape
     v_th = neuron[2]
-    one, zero = u.dtype.type(1), u.dtype.type(0)
     through = (attached * reset[0], attached * reset[1], attached * reset[2])
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
         dv, du = np.zeros(b - a, u.dtype), np.zeros(b - a, u.dtype)  # of v_t and u_{t+1}
         h = np.empty(b - a, u.dtype)  # surrogate'(u_t)
-        ddecay = np.zeros(b - a)
+        ddecay, rest = np.zeros(b - a), np.zeros(b - a, u.dtype)  # rest: u and s before the first timestep
         for k in range(T):
             t = T - 1 - k
             ut, st, dst, dxt = u[t, a:b], s[t, a:b], ds[t, a:b], dx[t, a:b]
+            u_prev, s_prev = (u[t - 1, a:b], s[t - 1, a:b]) if t > 0 else (rest, rest)
             derivative_row(ut, v_th, width[t], height[t], code, closed, h)
-            if flows and width[t] > zero:
+            if flows and width[t] > 0:
                 sums[chunk, 1 + t] = _width_row(dst, h, v_th, width[t], through, ut, dv, du)
-            _back_row(dst, h, neuron, reset, through, ut, st, dv, du, dxt)
-            if t > 0:
-                u_prev, s_prev = u[t - 1, a:b], s[t - 1, a:b]
-                for i in range(b - a):
-                    ddecay[i] += du[i] * (u_prev[i] * (one - hard * s_prev[i]) - soft * s_prev[i])
+            _back_row(dst, h, neuron, reset, through, (ut, st, u_prev, s_prev), dv, du, dxt, ddecay)
             if scaled:  # u = tau v + (1 - tau) x
                 xt = x[t, a:b]
                 for i in range(b - a):
