@@ -17,7 +17,7 @@ from pathlib import Path
 from . import __version__
 
 FAILED, BAD_INPUT, STOPPED = 1, 3, 130
-DEMO = {"channels": (16, 32, 128), "T": 4, "encoding": "direct", "epochs": 5, "batch": 50, "lr": 0.1}
+DEMO = {"channels": (16, 32, 128), "T": 4, "encoding": "direct", "epochs": 7, "batch": 50, "lr": 0.1}
 DEMO_GOAL = 0.82  # test accuracy that the adaptive width must reach
 
 
