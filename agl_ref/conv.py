@@ -213,9 +213,9 @@ def _dweight(x, dy, cache, geometry):
     with one_blas_thread():
         if cache.tiles:
             return winograd.dweight(x, dy, cache.padding)
-        C_out = dy.shape[-1]
-        partial = np.zeros((4, cache.weight.size // C_out, C_out), x.dtype)
-        step = max(1, rows_at_once(cache.weight.size, PATCHES) // geometry[5])
+        C_out, step = dy.shape[-1], max(1, rows_at_once(cache.weight.size, PATCHES) // geometry[5])
+        slots = min(4, -(-len(dy) * dy.shape[1] // step))  # no more than there are blocks
+        partial = np.zeros((slots, cache.weight.size // C_out, C_out), x.dtype)
         _dense_dweight_kernel(_rows(x), dy.reshape(-1, C_out), geometry, step, partial)
     return partial.sum(axis=0).reshape(cache.weight.shape)
 
