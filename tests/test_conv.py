@@ -250,7 +250,7 @@ def test_memory_layout_changes_no_bit(path, dtype):
 
 @pytest.mark.parametrize("spikes", [True, False])
 def test_auto_takes_the_spike_path_for_few_spikes_and_gives_its_bits(spikes):
-    x, weight, bias, dy = drawn(8, (4, 8, 8, 32), (3, 3, 32, 32), 1, 1)
+    x, weight, bias, dy = drawn(8, (4, 8, 8, 32), (3, 3, 32, 64), 1, 1)
     if spikes:
         x = (x > 2.0).astype(float)
         assert 0 < x.sum() < 0.05 * x.size
@@ -296,7 +296,7 @@ def test_many_channels_and_blocks_on_the_spike_path_have_the_naive_bits(dtype):
     # several blocks of positions, several groups of channels, rows of weights not a multiple of four spikes
     rng = np.random.default_rng(14)
     x = ((rng.random((2, 16, 15, 70)) < 0.1) * rng.integers(1, 4, (2, 16, 15, 70))).astype(dtype)
-    weight = (rng.integers(-8, 9, (3, 3, 70, 64)) / 8).astype(dtype)
+    weight = (rng.integers(-8, 9, (3, 3, 70, 128)) / 8).astype(dtype)
     y, cache = agl.conv2d_forward(x, weight, None, 2, 1)
     assert cache.spikes
     dy = (rng.integers(-8, 9, y.shape) / 8).astype(dtype)
