@@ -15,7 +15,8 @@ inputs gives 2x2 outputs by 16 products in place of 36. Summed over the input ch
 
     forward   y  = A^T (U * V) A         U = G weight G^T (per pair of channels), V = B^T x B (per tile and channel)
     dx        the forward of dy with the weight turned by 180 degrees and its two channel axes exchanged. Turning
-              exchanges the places 0 and 3 of U along both axes and leaves 1 and 2, so U itself is used, read in that order
+              exchanges the places 0 and 3 of U along both axes and leaves 1 and 2, so U itself is used, read in that order;
+              with few channels a turned copy of the weight costs less
     dweight   = G^T (sum over tiles of V^T (A dy A^T)) G, the chain rule through the forward's three steps
 
 All constants are 0, 1 and 1/2: on dyadic numbers that fit, nothing is rounded. Otherwise an output's rounding error is
@@ -33,9 +34,7 @@ CHANNELS = 48  # fewer channels than this on either side: the additions cost mor
 GAIN = 1.7  # of the 2.25; odd image sizes waste part of their last tiles
 PLACES = 16  # of a tile
 GROUP = 192  # tiles that are worked on together, or channels^2 / 128: more leave the cache, fewer are too little work
-TRANSPOSE = (
-    2**14
-)  # up to so many pairs of channels a turned copy of the weights pays: small products dislike a transpose
+TRANSPOSE = 2**14  # up to so many pairs of channels dx takes a turned copy of the weights: small products gain by it
 TURNED = (3, 1, 2, 0)  # where U's places go when the weight is turned
 
 
