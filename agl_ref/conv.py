@@ -21,10 +21,7 @@ from numba import prange
 from . import _check, spike_driven, winograd
 from ._jit import inner, kernel, one_blas_thread, rows_at_once
 
-PATCHES = 256  # output positions whose patches are multiplied in one matrix product,
-SMALL = (
-    10**6
-)  # or fewer: up to this many multiplications OpenBLAS multiplies in place, without copying the matrices first
+PATCHES = 256  # output positions, at most, whose patches are multiplied in one matrix product
 
 
 class ConvCache(NamedTuple):

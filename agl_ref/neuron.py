@@ -65,9 +65,10 @@ def _fire_row(x, neuron, reset, inclusive, v, fired, u, s):
 
 
 @inner
-def _fire_row_relaxed(x, neuron, reset, width, height, code, v, fired, u, s):
-    """`_fire_row` with the surrogate's primitive in place of the step."""
+def _fire_row_relaxed(x, neuron, reset, surrogate, v, fired, u, s):
+    """`_fire_row` with the surrogate's primitive in place of the step; surrogate = (kappa_t, height, code)."""
     tau, gain, v_th = neuron
+    width, height, code = surrogate
     hard, soft, late = reset
     one = u.dtype.type(1)
     for i in range(x.size):
@@ -88,7 +89,7 @@ def _lif_forward_kernel(x, neuron, reset, width, height, codes, u, s):
         for t in range(T):
             ut, st = u[t, a:b], s[t, a:b]
             if relaxed:
-                _fire_row_relaxed(x[t, a:b], neuron, reset, width[t], height[t], code, v, fired, ut, st)
+                _fire_row_relaxed(x[t, a:b], neuron, reset, (width[t], height[t], code), v, fired, ut, st)
             elif in_place:  # said by name, the compiler knows that the two rows are one
                 _fire_row(ut, neuron, reset, inclusive, v, fired, ut, st)
             else:
@@ -96,12 +97,15 @@ def _lif_forward_kernel(x, neuron, reset, width, height, codes, u, s):
 
 
 @inner
-def _back_row(ds, h, neuron, reset, through, forward, dv, du, dx, ddecay):
+def _back_row(ds, h, neuron, resets, forward, later, dx, ddecay):
     """One timestep backward, (1) to (4) of `lif_backward`: ds to dx, and dv, du from t + 1 to t.
 
-    forward = (u, s) of t and of t - 1; `through` is `reset` where the reset's gradient is attached, else 0.
+    forward = (u, s) of t and of t - 1; later = (dv, du); resets = (reset, through), where `through` is `reset` if the reset's
+    gradient is attached, else 0.
     """
     tau, gain, _ = neuron
+    reset, through = resets
+    dv, du = later
     hard, soft, _ = reset
     hard_through, soft_through, late_through = through
     u, s, u_prev, s_prev = forward
@@ -145,7 +149,7 @@ def _lif_backward_kernel(ds, forward, neuron, reset, surrogate, codes, dx, sums)
             derivative_row(ut, v_th, width[t], height[t], code, closed, h)
             if flows and width[t] > 0:
                 sums[chunk, 1 + t] = _width_row(dst, h, v_th, width[t], through, ut, dv, du)
-            _back_row(dst, h, neuron, reset, through, (ut, st, u_prev, s_prev), dv, du, dxt, ddecay)
+            _back_row(dst, h, neuron, (reset, through), (ut, st, u_prev, s_prev), (dv, du), dxt, ddecay)
             if scaled:  # u = tau v + (1 - tau) x
                 xt = x[t, a:b]
                 for i in range(b - a):

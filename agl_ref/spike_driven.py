@@ -25,11 +25,11 @@ def _taps(kw, stride):
 
 
 @inner
-def _aligned_zeros(shape, like):
-    """Zeros that begin on a cache line, or every vector that the processor loads would lie across two."""
-    memory = np.zeros(shape[0] * shape[1] + 64 // like.itemsize, like.dtype)
+def _aligned(rows, columns, like):
+    """An uninitialised array that begins on a cache line, or every vector that the processor loads would lie across two."""
+    memory = np.empty(rows * columns + 64 // like.itemsize, like.dtype)
     skipped = -memory.ctypes.data % 64 // like.itemsize
-    return memory[skipped : skipped + shape[0] * shape[1]].reshape(shape)
+    return memory[skipped : skipped + rows * columns].reshape(rows, columns)
 
 
 @inner
@@ -84,7 +84,8 @@ def _forward_kernel(x, lists, wide, starts, geometry, y):
     step = max(1, POSITIONS // Wo)
     for block in prange((B * Ho + step - 1) // step):
         first, last = block * step, min((block + 1) * step, B * Ho)
-        out = _aligned_zeros((last - first, (Wo + 2 * kw) * C_out), y)
+        out = _aligned(last - first, (Wo + 2 * kw) * C_out, y)
+        out[:] = zero
         start, factor = np.empty(C + 3, np.int64), np.empty(C + 3, x.dtype)
         for p in range(kh):
             weights = wide[p].reshape(-1)
@@ -203,10 +204,13 @@ def _narrow_kernel(wide, order, weight):
 
 @kernel
 def _pad_kernel(dy, margin, padded):
-    """padded rows = dy rows with `margin` numbers to spare on both sides, which stay 0."""
+    """padded rows = dy rows with `margin` zeros on both sides."""
+    n, zero = dy.shape[1], dy.dtype.type(0)
     for row in prange(len(dy)):
-        source, target = dy[row], padded[row, margin : margin + dy.shape[1]]
-        for k in range(source.size):
+        source, target, line = dy[row], padded[row, margin : margin + n], padded[row]
+        for k in range(margin):
+            line[k] = line[margin + n + k] = zero
+        for k in range(n):
             target[k] = source[k]
 
 
@@ -214,7 +218,7 @@ def forward(x, weight, geometry):
     """y (B, Ho, Wo, C_out) of x (B, H, W, C_in); geometry (kh, kw, stride, padding, Ho, Wo)."""
     kh, kw, C, C_out = weight.shape
     order, starts = _taps(kw, geometry[2])
-    wide = _aligned_zeros((kh * C, kw * C_out), x).reshape(kh, C, -1)
+    wide = _aligned(kh * C, kw * C_out, x).reshape(kh, C, -1)
     _widen_kernel(weight, order, wide)
     pixels = x.reshape(-1, C)
     lists = np.empty((len(pixels), C), np.int32), np.empty(len(pixels), np.int64)
@@ -228,9 +232,10 @@ def dweight(x, dy, geometry):
     """The weight gradient (kh, kw, C_in, C_out) of x (B, H, W, C_in) and dy (B, Ho, Wo, C_out)."""
     (kh, kw, stride, _, Ho, Wo), (_, H, W, C), C_out = geometry, x.shape, dy.shape[3]
     order, starts = _taps(kw, stride)
-    padded = _aligned_zeros((len(dy) * Ho, (Wo + 2 * kw) * C_out), dy)
+    padded = _aligned(len(dy) * Ho, (Wo + 2 * kw) * C_out, dy)
     _pad_kernel(dy.reshape(len(padded), -1), kw * C_out, padded)
-    dwide = _aligned_zeros((kh * C, kw * C_out), x).reshape(kh, C, -1)
+    dwide = _aligned(kh * C, kw * C_out, x).reshape(kh, C, -1)
+    dwide[:] = 0
     _dweight_kernel(x.reshape(-1, C), padded.reshape(-1), starts, geometry, (H, W, C_out), dwide)
     gradient = np.empty((kh, kw, C, C_out), x.dtype)
     _narrow_kernel(dwide, order, gradient)
