@@ -34,9 +34,13 @@ def _keep_freed_memory():
 
 _keep_freed_memory()
 
-# fastmath is never on: it would let the compiler reorder sums.
-JIT = {"parallel": True, "cache": True, "fastmath": False, "error_model": "numpy"}
-SERIAL_JIT = {**JIT, "parallel": False}
+# Loops become parallel where a kernel says `prange`, and nowhere else. fastmath is never on: it would let the compiler
+# reorder sums. A wrapper to call a kernel from C would only take time to compile.
+PRANGE = {"prange": True} | dict.fromkeys(
+    ("comprehension", "fusion", "inplace_binop", "numpy", "reduction", "setitem", "stencil"), False
+)
+JIT = {"parallel": PRANGE, "cache": True, "fastmath": False, "error_model": "numpy", "no_cfunc_wrapper": True}
+SERIAL_JIT = {**JIT, "parallel": False, "cache": False}  # a kernel's cached code holds the functions that it calls
 
 
 @functools.cache

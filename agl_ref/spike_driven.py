@@ -24,12 +24,14 @@ def _taps(kw, stride):
     return np.array([q for g in groups for q in g]), starts
 
 
-@inner
 def _aligned(rows, columns, like):
     """An uninitialised array that begins on a cache line, or every vector that the processor loads would lie across two."""
     memory = np.empty(rows * columns + 64 // like.itemsize, like.dtype)
     skipped = -memory.ctypes.data % 64 // like.itemsize
     return memory[skipped : skipped + rows * columns].reshape(rows, columns)
+
+
+_aligned_jitted = inner(_aligned)
 
 
 @inner
@@ -84,7 +86,7 @@ def _forward_kernel(x, lists, wide, starts, geometry, y):
     step = max(1, POSITIONS // Wo)
     for block in prange((B * Ho + step - 1) // step):
         first, last = block * step, min((block + 1) * step, B * Ho)
-        out = _aligned(last - first, (Wo + 2 * kw) * C_out, y)
+        out = _aligned_jitted(last - first, (Wo + 2 * kw) * C_out, y)
         out[:] = zero
         start, factor = np.empty(C + 3, np.int64), np.empty(C + 3, x.dtype)
         for p in range(kh):
@@ -179,39 +181,20 @@ def _dweight_kernel(x, padded, starts, geometry, shape, dwide):
 
 
 @kernel
-def _widen_kernel(weight, order, wide):
-    """wide[p, c] = weight[p, q, c] for q in order, side by side."""
-    kh, kw, C, C_out = weight.shape
-    for c in prange(C):
-        for p in range(kh):
-            for k in range(kw):
-                source, target = weight[p, order[k], c], wide[p, c, k * C_out : (k + 1) * C_out]
-                for o in range(C_out):
-                    target[o] = source[o]
+def _copy_kernel(source, begin, target, place, length):
+    """target[place[i] :] = source[begin[i] :], `length` numbers each, for all i; both flat."""
+    for i in prange(len(begin)):
+        a, b = source[begin[i] : begin[i] + length], target[place[i] : place[i] + length]
+        for k in range(length):
+            b[k] = a[k]
 
 
-@kernel
-def _narrow_kernel(wide, order, weight):
-    """The inverse of `_widen_kernel`."""
-    kh, kw, C, C_out = weight.shape
-    for c in prange(C):
-        for p in range(kh):
-            for k in range(kw):
-                source, target = wide[p, c, k * C_out : (k + 1) * C_out], weight[p, order[k], c]
-                for o in range(C_out):
-                    target[o] = source[o]
-
-
-@kernel
-def _pad_kernel(dy, margin, padded):
-    """padded rows = dy rows with `margin` zeros on both sides."""
-    n, zero = dy.shape[1], dy.dtype.type(0)
-    for row in prange(len(dy)):
-        source, target, line = dy[row], padded[row, margin : margin + n], padded[row]
-        for k in range(margin):
-            line[k] = line[margin + n + k] = zero
-        for k in range(n):
-            target[k] = source[k]
+def _taps_side_by_side(shape, order):
+    """Where each row of C_out numbers begins in a weight (kh, kw, C_in, C_out), and where in the same weight as
+    (kh, C_in, kw C_out) with the taps in this order."""
+    kh, kw, C, C_out = shape
+    p, k, c = np.ogrid[:kh, :kw, :C]
+    return (((p * kw + order[k]) * C + c) * C_out).ravel(), (((p * C + c) * kw + k) * C_out).ravel()
 
 
 def forward(x, weight, geometry):
@@ -219,7 +202,8 @@ def forward(x, weight, geometry):
     kh, kw, C, C_out = weight.shape
     order, starts = _taps(kw, geometry[2])
     wide = _aligned(kh * C, kw * C_out, x).reshape(kh, C, -1)
-    _widen_kernel(weight, order, wide)
+    narrow_rows, wide_rows = _taps_side_by_side(weight.shape, order)
+    _copy_kernel(weight.reshape(-1), narrow_rows, wide.reshape(-1), wide_rows, C_out)
     pixels = x.reshape(-1, C)
     lists = np.empty((len(pixels), C), np.int32), np.empty(len(pixels), np.int64)
     _list_kernel(pixels, *lists)
@@ -232,11 +216,15 @@ def dweight(x, dy, geometry):
     """The weight gradient (kh, kw, C_in, C_out) of x (B, H, W, C_in) and dy (B, Ho, Wo, C_out)."""
     (kh, kw, stride, _, Ho, Wo), (_, H, W, C), C_out = geometry, x.shape, dy.shape[3]
     order, starts = _taps(kw, stride)
-    padded = _aligned(len(dy) * Ho, (Wo + 2 * kw) * C_out, dy)
-    _pad_kernel(dy.reshape(len(padded), -1), kw * C_out, padded)
+    margin, length = kw * C_out, Wo * C_out
+    padded = _aligned(len(dy) * Ho, length + 2 * margin, dy)
+    padded[:, :margin] = padded[:, margin + length :] = 0
+    rows = np.arange(len(padded))
+    _copy_kernel(dy.reshape(-1), rows * length, padded.reshape(-1), rows * padded.shape[1] + margin, length)
     dwide = _aligned(kh * C, kw * C_out, x).reshape(kh, C, -1)
     dwide[:] = 0
     _dweight_kernel(x.reshape(-1, C), padded.reshape(-1), starts, geometry, (H, W, C_out), dwide)
     gradient = np.empty((kh, kw, C, C_out), x.dtype)
-    _narrow_kernel(dwide, order, gradient)
+    narrow_rows, wide_rows = _taps_side_by_side(gradient.shape, order)
+    _copy_kernel(dwide.reshape(-1), wide_rows, gradient.reshape(-1), narrow_rows, C_out)
     return gradient
