@@ -166,7 +166,7 @@ def _spikes_pay(x, weight, stride):
     not worth it. With a larger stride a spike reaches fewer outputs.
     """
     _, kw, C_in, C_out = weight.shape
-    return kw > 1 and C_in * C_out >= 2048 * stride**2 and np.count_nonzero(x) <= 0.2 * x.size
+    return kw > 1 and C_in * C_out >= 2048 * stride**2 and np.count_nonzero(x != 0) <= 0.2 * x.size
 
 
 def _repeats(x):

@@ -33,7 +33,9 @@ from ._jit import inner, kernel, rows_at_once
 CHANNELS = 48  # fewer channels than this on either side: the additions cost more than the products saved
 GAIN = 1.7  # of the 2.25; odd image sizes waste part of their last tiles
 PLACES = 16  # of a tile
-GROUP = 192  # tiles that are worked on together, or channels^2 / 128: more leave the cache, fewer are too little work
+GROUP = (
+    192  # tiles that are worked on together, or as many as channels: more leave the cache, fewer are too little work
+)
 TRANSPOSE = 2**14  # up to so many pairs of channels dx takes a turned copy of the weights: small products gain by it
 TURNED = (3, 1, 2, 0)  # where U's places go when the weight is turned
 
@@ -233,8 +235,14 @@ def _groups(y_shape, channels):
     """The tile rows and columns of one image, and (first, number of tiles) of each group of tile rows."""
     th, tw = (y_shape[1] + 1) // 2, (y_shape[2] + 1) // 2
     rows = y_shape[0] * th
-    step = max(1, max(GROUP, channels**2 // 128) // tw)
+    step = max(1, max(GROUP, channels) // tw)
     return (th, tw), [(first, min(step, rows - first) * tw) for first in range(0, rows, step)]
+
+
+def _places(groups, channels, dtype):
+    """For each group an array (16, its tiles, channels); they share their memory."""
+    memory = np.empty(PLACES * groups[0][1] * channels, dtype)
+    return [memory[: PLACES * n * channels].reshape(PLACES, n, channels) for _, n in groups]
 
 
 def _rows(images):
@@ -254,8 +262,7 @@ def forward(x, U, padding, turned=False):
     C_out = U.shape[1] if turned else U.shape[2]
     y = np.empty((B, H + 2 * padding - 2, W + 2 * padding - 2, C_out), x.dtype)
     tiles, groups = _groups(y.shape, max(C_in, C_out))
-    for first, n in groups:
-        V, M = np.empty((PLACES, n, C_in), x.dtype), np.empty((PLACES, n, C_out), x.dtype)
+    for (first, n), V, M in zip(groups, _places(groups, C_in, x.dtype), _places(groups, C_out, x.dtype), strict=True):
         _inputs_kernel(_rows(x), first, (*tiles, C_in), padding, V)
         _products_kernel(V, U, turned, rows_at_once(C_in * C_out, n), M)
         _outputs_kernel(M, first, (*tiles, C_out), _rows(y))
@@ -275,8 +282,7 @@ def dweight(x, dy, padding):
     C_in, C_out = x.shape[3], dy.shape[3]
     dU = np.zeros((PLACES, C_in, C_out), x.dtype)
     tiles, groups = _groups(dy.shape, max(C_in, C_out))
-    for first, n in groups:
-        V, Z = np.empty((PLACES, n, C_in), x.dtype), np.empty((PLACES, n, C_out), x.dtype)
+    for (first, n), V, Z in zip(groups, _places(groups, C_in, x.dtype), _places(groups, C_out, x.dtype), strict=True):
         _inputs_kernel(_rows(x), first, (*tiles, C_in), padding, V)
         _output_gradients_kernel(_rows(dy), first, (*tiles, C_out), Z)
         _correlations_kernel(V, Z, rows_at_once(C_in * C_out, n), dU)
