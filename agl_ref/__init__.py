@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _SUBMODULES = {
     "ablation", "blocks", "conv", "conventions", "data", "diagnostics", "interop", "linear", "loss", "models", "network",
-    "neuron", "norm", "optim", "oracle", "plots", "surrogate", "theory", "train", "width",
+    "neuron", "norm", "optim", "oracle", "parts", "plots", "surrogate", "theory", "train", "width",
 }  # fmt: skip
 
 _HOME = {
@@ -41,11 +41,11 @@ _HOME = {
     "cross_entropy_backward": "loss",
     "tet_forward": "loss",
     "tet_backward": "loss",
-    "Conv2d": "blocks",
-    "Linear": "blocks",
-    "TdBN": "blocks",
-    "LIF": "blocks",
-    "PLIF": "blocks",
+    "Conv2d": "parts",
+    "Linear": "parts",
+    "TdBN": "parts",
+    "LIF": "parts",
+    "PLIF": "parts",
     "SpikingBlock": "blocks",
     "Residual": "blocks",
     "AvgPool": "blocks",

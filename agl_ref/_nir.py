@@ -12,8 +12,9 @@ import numpy as np
 
 from . import _check
 from ._torch_names import torch_order
-from .blocks import LIF, AvgPool, Conv2d, Flatten, Linear, Readout, SpikingBlock, SumPool
+from .blocks import AvgPool, Flatten, Readout, SpikingBlock, SumPool
 from .network import Network
+from .parts import LIF, Conv2d, Linear
 from .surrogate import code_of
 
 SYNAPSES = ("Affine", "Linear", "Conv2d")

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .blocks import AvgPool, Conv2d, Flatten, GlobalAvgPool, Readout, Residual, SpikingBlock
+from .blocks import AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SpikingBlock
+from .parts import Conv2d
 
 VGG_LAYERS = "BBPBBPBBPBBPFR"  # B conv block, P pool, F flatten, R readout
 RESNET_LAYERS = "BSSSSSSSSGLR"  # S residual of two conv blocks, G global pool, L linear block

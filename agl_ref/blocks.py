@@ -1,21 +1,24 @@
-"""What networks are made of: synapses, tdBN, neurons, the spiking block, the residual block, pools, the readout.
+"""The layers of a network: the spiking block, the residual block, pools, the readout.
 
     T timesteps, N samples, H, W, C height, width, channels, K classes
     x (T, N, H, W, C) or (T, N, F)
 
 The spiking block is the unit: the adaptive width needs exactly the norm's gamma and the neuron's decay and threshold, and
-the block is where the three meet. A layer holds its parameters and nothing else: what its backward pass needs travels in
-a cache that `forward` returns.
+the block is where the three meet.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from . import _check, conv, linear, neuron, norm, optim
+from . import conv, neuron, norm, tdbn_lif
 from .conventions import MPD_AGL, Conventions
+from .parts import PLIF, Linear
 from .width import empirical_width, exact_width, width_gradient, width_of_layer
+
+WORTH_PACKING = 2**22  # bytes: smaller inputs of layers are kept as they are
 
 
 @dataclass(frozen=True)
@@ -27,149 +30,56 @@ class Mode:
     surrogate: str = "rectangular"
     relaxed: bool = False  # s = S(u - V_th) in place of the step
     widths: dict | None = None  # {block name: kappa (T,)} in place of the rule's
-
-
-# --- synapses, norm and neurons: the three parts of a spiking block -------------------------------------------------
-
-
-class Conv2d:
-    """Convolution with weight (k, k, C_in, C_out), Kaiming-normal fan-out; the optional bias starts at 0."""
-
-    def __init__(self, c_in, c_out, kernel=3, stride=1, padding=None, bias=False, dtype=np.float64, seed=0):
-        for name, value in (("c_in", c_in), ("c_out", c_out), ("kernel", kernel), ("stride", stride)):
-            _check.integer(name, value)
-        if kernel % 2 == 0:
-            raise ValueError(f"kernel: expected an odd size, received {kernel}; use {kernel + 1}")
-        dtype = _check.float_dtype(dtype)
-        rng = np.random.default_rng(seed)
-        self.stride = stride
-        self.padding = kernel // 2 if padding is None else _check.integer("padding", padding, low=0)
-        self.params = {"weight": optim.kaiming_fan_out(rng, (kernel, kernel, c_in, c_out), dtype)}
-        if bias:
-            self.params["bias"] = np.zeros(c_out, dtype)
-
-    def output_shape(self, shape):
-        kh, kw, c_in, c_out = self.params["weight"].shape
-        if len(shape) != 3 or shape[-1] != c_in:
-            raise ValueError(f"conv: expected an input of shape (H, W, {c_in}), received {shape}; change c_in")
-        Ho, Wo = conv._geometry(shape, (kh, kw), self.stride, self.padding)[4:]
-        if Ho < 1 or Wo < 1:
-            raise ValueError(f"conv: expected an input of at least {kh}x{kw}, received {shape[:2]}; use fewer pools")
-        return (Ho, Wo, c_out)
-
-    def forward(self, x):
-        return conv._forward(x, self.params["weight"], self.params.get("bias"), self.stride, self.padding)
-
-    def backward(self, dy, cache, need_dx=True):
-        return _named(conv._backward(dy, cache, need_dx))
-
-
-class Linear:
-    """Linear map with weight (F_in, F_out) and optional bias, initialised as PyTorch does."""
-
-    def __init__(self, f_in, f_out, bias=True, dtype=np.float64, seed=0):
-        _check.integer("f_in", f_in)
-        _check.integer("f_out", f_out)
-        dtype = _check.float_dtype(dtype)
-        rng = np.random.default_rng(seed)
-        self.params = {"weight": optim.torch_linear(rng, (f_in, f_out), dtype)}
-        if bias:
-            self.params["bias"] = optim.torch_linear(rng, (f_in, f_out), dtype)[0].copy()
-
-    def output_shape(self, shape):
-        f_in, f_out = self.params["weight"].shape
-        if shape != (f_in,):
-            raise ValueError(
-                f"linear: expected an input of shape ({f_in},), received {shape}; add Flatten or change f_in"
-            )
-        return (f_out,)
-
-    def forward(self, x):
-        return linear._forward(x, self.params["weight"], self.params.get("bias"))
-
-    def backward(self, dy, cache, need_dx=True):
-        return _named(linear._backward(dy, cache, need_dx))
-
-
-def _named(grads):
-    dx, dweight, dbias = grads
-    return dx, {"weight": dweight} if dbias is None else {"weight": dweight, "bias": dbias}
-
-
-class TdBN:
-    """tdBN's gamma, beta (C,) and running statistics; see `agl_ref.norm`."""
-
-    def __init__(self, channels, alpha=1.0, eps=1e-5, momentum=0.1, dtype=np.float64):
-        channels, dtype = _check.integer("channels", channels), _check.float_dtype(dtype)
-        self.alpha = _check.number("alpha", alpha, low=0, low_open=True)
-        self.eps = _check.number("eps", eps, low=0, low_open=True)
-        self.momentum = _check.number("momentum", momentum, low=0, high=1)
-        self.params = {"gamma": np.ones(channels, dtype), "beta": np.zeros(channels, dtype)}
-        self.statistics = {"running_mean": np.zeros(channels, dtype), "running_var": np.ones(channels, dtype)}
-
-    def forward(self, x, v_th, mode):
-        running = None if mode.training else tuple(self.statistics.values())
-        gamma, beta = self.params["gamma"], self.params["beta"]
-        return norm._forward(x, gamma, beta, v_th, self.alpha, self.eps, mode.conventions, running)
-
-    def update(self, cache):
-        norm.update_running(*self.statistics.values(), cache, self.momentum)
-
-
-class LIF:
-    """LIF neurons with a given leak factor and threshold; no parameters."""
-
-    def __init__(self, decay=0.2, v_th=0.5):
-        self._decay = _check.number("decay", decay, low=0, high=1, high_open=True)
-        self.v_th = _check.number("v_th", v_th, low=0, low_open=True)
-        self.params = {}
-
-    def decay(self, conventions):
-        return self._decay
-
-
-class PLIF:
-    """LIF whose leak factor is sigmoid(w), w learned; -ln(a - 1) with a = 5 to start with, so tau = 0.2."""
-
-    def __init__(self, w=-1.3862943611198906, v_th=0.5, dtype=np.float64):
-        self.params = {"w": np.array(_check.number("w", w), _check.float_dtype(dtype))}
-        self.v_th = _check.number("v_th", v_th, low=0, low_open=True)
-
-    def decay(self, conventions):
-        decay = neuron.decay_from_w(self.params["w"], conventions)
-        if not 0 <= decay < 1:
-            raise ValueError(
-                f"w: expected a value whose decay is in [0, 1), received {float(self.params['w'])} (decay {decay}); "
-                "lower the learning rate"
-            )
-        return decay
-
-
-# --- layers of a network --------------------------------------------------------------------------------------------
+    keep: str = "trace"  # or "backward": only what the backward pass cannot compute again; or "nothing"
+    observe: Callable | None = None  # called with (block, its BlockCache) after each block
 
 
 class BlockCache(NamedTuple):
-    """One spiking block in one pass: caches of synapse, norm (None without one) and neuron, and kappa_t."""
+    """One spiking block in one pass: caches of synapse, norm (None without one) and neuron, and kappa_t.
 
-    synapse: tuple
-    norm: tuple | None
+    u, s and v raise ValueError after a pass that did not keep them.
+    """
+
+    synapse: tuple | None
+    norm: norm.TdBNCache | None
     neuron: neuron.LIFCache
     width: np.ndarray
+
+    def _kept(self):
+        if self.neuron.u is None:
+            raise ValueError(
+                "trace: expected one that holds u and s, received one of a pass with keep_trace=False; keep it"
+            )
+        return self.neuron
 
     @property
     def u(self):
         """Membrane potential before firing, (T, N, ...)."""
-        return self.neuron.u
+        return self._kept().u
 
     @property
     def s(self):
         """Spikes, (T, N, ...)."""
-        return self.neuron.s
+        return self._kept().s
 
     @property
     def v(self):
         """Membrane potential after reset, (T, N, ...)."""
-        return self.neuron.v
+        return self._kept().v
+
+
+def _in_bytes(x):
+    """4 x as uint8 if that is exact, as for spikes, their sums and their means over 2x2; otherwise, or if x is small, x."""
+    if x.nbytes < WORTH_PACKING:
+        return x
+    times_4, bits = x * x.dtype.type(4), f"u{x.dtype.itemsize}"
+    with np.errstate(invalid="ignore"):
+        small = times_4.astype(np.uint8)
+    return small if np.array_equal(small.astype(x.dtype).view(bits), times_4.view(bits)) else x  # -0.0 is not 0.0
+
+
+def _from_bytes(x, dtype):
+    return x * dtype.type(0.25) if x.dtype == np.uint8 else x
 
 
 class SpikingBlock:
@@ -206,18 +116,51 @@ class SpikingBlock:
 
     def forward(self, x, mode):
         current, synapse_cache = self.synapse.forward(x)
-        norm_cache = None
-        if self.norm is not None:
-            current, norm_cache = self.norm.forward(current, self.neuron.v_th, mode)
         decay = self.neuron.decay(mode.conventions)
         width = self._width(decay, len(x), x.dtype, mode)
-        relaxed_width = width if mode.relaxed else None
-        s, cache = neuron._forward(  # nobody else holds the current: its memory becomes u
-            current, decay, self.neuron.v_th, mode.conventions, mode.surrogate, relaxed_width, overwrite=True
-        )
+        s, norm_cache, cache = self._fire(current, decay, width, mode)
         if width is None:
             width = empirical_width(cache.u, self.name)
-        return s, BlockCache(synapse_cache, norm_cache, cache, width)
+        block_cache = BlockCache(synapse_cache, norm_cache, cache, width)
+        if mode.observe is not None:
+            mode.observe(self, block_cache)
+        if mode.keep == "trace":
+            return s, block_cache
+        return s, self._without_u(block_cache) if mode.keep == "backward" else self.spent(block_cache)
+
+    def _fire(self, current, decay, width, mode):
+        """Spikes of the synapse's output, the norm's cache or None, the neuron's cache."""
+        c, v_th, cache = mode.conventions, self.neuron.v_th, None
+        if self.norm is not None:
+            cache = self.norm.cache(current, v_th, mode)
+            if c.input_scale == "1" and not mode.relaxed:
+                seen = mode.keep == "trace" or mode.observe is not None or width is None
+                s, neuron_cache = tdbn_lif.forward(cache, decay, v_th, c, mode.surrogate, keep=seen)
+                return s, cache, neuron_cache
+            current = norm._normalise(cache)
+        s, neuron_cache = neuron._forward(current, decay, v_th, c, mode.surrogate, width if mode.relaxed else None)
+        return s, cache, neuron_cache
+
+    def _without_u(self, cache):
+        """The cache less what `_with_u` computes again, and its input in one byte a number where that is exact."""
+        cache = cache._replace(synapse=cache.synapse._replace(x=_in_bytes(cache.synapse.x)))
+        if cache.norm is None or cache.neuron.x is not None:
+            return cache
+        return cache._replace(neuron=cache.neuron._replace(u=None, s=None))
+
+    def _with_u(self, cache):
+        if cache.neuron.u is not None:
+            return cache
+        own = cache.neuron
+        _, own = tdbn_lif.forward(cache.norm, own.decay, own.v_th, own.conventions, own.surrogate)
+        return cache._replace(neuron=own)
+
+    def spent(self, cache):
+        """What is left of a cache that nobody needs any more: nothing of the layer's size, but u where no norm's variance
+        would tell of a NaN."""
+        norm_cache = None if cache.norm is None else cache.norm._replace(x=None)
+        own = cache.neuron if cache.norm is None else cache.neuron._replace(u=None, s=None, x=None)
+        return BlockCache(None, norm_cache, own, cache.width)
 
     def _width(self, decay, T, dtype, mode):
         """kappa_t (T,), or None where it is to be measured on u."""
@@ -238,31 +181,41 @@ class SpikingBlock:
             return exact_width(gamma, beta, v_th, decay, T, c, self.norm.alpha, self.name)
         return width_of_layer(gamma, v_th, decay, T, dtype, c, self.norm.alpha, self.name)
 
-    def backward(self, ds, cache, record=None, need_dx=True):
-        """Neuron, norm, synapse in reverse. `record`, if given, collects "name.ds" and "name.dx"."""
-        conventions = cache.neuron.conventions
-        dx, ddecay, dwidth = neuron._backward(ds, cache.neuron, cache.width, conventions, cache.neuron.surrogate)
+    def backward(self, ds, cache, observe=None, need_dx=True):
+        """Neuron, norm, synapse in reverse. `observe`, if given, is called with (block, cache, ds, dx of the neuron)."""
+        dx, own = self._backward_neuron(ds, cache, observe)
+        del ds  # here and below: so that its memory can be used again
+        if cache.norm is not None:
+            dx, dgamma, own["beta"] = norm._backward(dx, cache.norm)
+            own["gamma"] = dgamma + own["gamma"] if "gamma" in own else dgamma
+        synapse_cache = cache.synapse._replace(x=_from_bytes(cache.synapse.x, dx.dtype))
+        del cache
+        dx, synapse_grads = self.synapse.backward(dx, synapse_cache, need_dx)
+        own.update(synapse_grads)
+        return dx, {f"{self.name}.{key}": own[key] for key in own}
+
+    def _backward_neuron(self, ds, cache, observe):
+        """dx of the neuron; {"w", "gamma"} as far as there is a gradient through the leak and the width."""
+        conventions, own = cache.neuron.conventions, {}
+        if cache.neuron.u is None:
+            dx, ddecay, dwidth = tdbn_lif.backward(ds, cache.norm, cache.neuron, cache.width)
+        else:
+            dx, ddecay, dwidth = neuron._backward(ds, cache.neuron, cache.width, conventions, cache.neuron.surrogate)
+        if observe is not None:
+            observe(self, self._with_u(cache), ds, dx)
         ddecay = float(ddecay)
-        if record is not None:
-            record[f"{self.name}.ds"], record[f"{self.name}.dx"] = ds, dx
-        own = {}
-        dgamma_width = None
         if conventions.width_gradient == "flows":
             gamma = None if cache.norm is None else cache.norm.gamma
             alpha = 1.0 if self.norm is None else self.norm.alpha
-            dgamma_width, ddecay_width = width_gradient(
+            dgamma, ddecay_width = width_gradient(
                 dwidth, gamma, cache.neuron.v_th, cache.neuron.decay, conventions, alpha
             )
             ddecay += ddecay_width
+            if dgamma is not None:
+                own["gamma"] = dgamma
         if isinstance(self.neuron, PLIF):
             own["w"] = neuron.dw_from_ddecay(ddecay, cache.neuron.decay, conventions).astype(dx.dtype)
-        if cache.norm is not None:
-            dx, own["gamma"], own["beta"] = norm._backward(dx, cache.norm)
-            if dgamma_width is not None:
-                own["gamma"] = own["gamma"] + dgamma_width
-        dx, synapse_grads = self.synapse.backward(dx, cache.synapse, need_dx)
-        own.update(synapse_grads)
-        return dx, {f"{self.name}.{key}": own[key] for key in own}
+        return dx, own
 
     def rewire(self, x, cache):
         """The block's output as the cache holds it, and the cache with x as the synapse's input."""
@@ -322,16 +275,21 @@ class Residual:
         side, shortcut = self.shortcut.forward(x, mode) if self.shortcut else (x, None)
         return y + side, ResidualCache(tuple(caches), shortcut)
 
-    def backward(self, dy, cache, record=None, need_dx=True):
-        grads, d = {}, dy
+    def backward(self, dy, cache, observe=None, need_dx=True):
+        grads, d, caches, shortcut = {}, dy, list(cache.body), cache.shortcut
+        del cache
         for i in reversed(range(len(self.body))):
-            d, own = self.body[i].backward(d, cache.body[i], record, need_dx or i > 0)
+            d, own = self.body[i].backward(d, caches.pop(), observe, need_dx or i > 0)
             grads.update(own)
         side = dy
         if self.shortcut:
-            side, own = self.shortcut.backward(dy, cache.shortcut, record, need_dx)
+            side, own = self.shortcut.backward(dy, shortcut, observe, need_dx)
             grads.update(own)
         return (d + side if need_dx else None), grads
+
+    def spent(self, cache):
+        body = (block.spent(own) for block, own in zip(self.body, cache.body, strict=True))
+        return ResidualCache(tuple(body), self.shortcut.spent(cache.shortcut) if self.shortcut else None)
 
     def rewire(self, x, cache):
         y, caches = x, []
@@ -351,6 +309,9 @@ class _Plain:
     def parameters(self):
         return {}
 
+    def spent(self, cache):
+        return cache
+
     def rewire(self, x, cache):
         return self.forward(x, None)
 
@@ -366,7 +327,7 @@ class AvgPool(_Plain):
     def forward(self, x, mode):
         return conv._avg_pool_forward(x)
 
-    def backward(self, dy, cache, record=None, need_dx=True):
+    def backward(self, dy, cache, observe=None, need_dx=True):
         return conv._avg_pool_backward(dy, cache), {}
 
 
@@ -377,8 +338,8 @@ class SumPool(AvgPool):
         y, cache = super().forward(x, mode)
         return y.dtype.type(4) * y, cache
 
-    def backward(self, dy, cache, record=None, need_dx=True):
-        dx, grads = super().backward(dy, cache, record, need_dx)
+    def backward(self, dy, cache, observe=None, need_dx=True):
+        dx, grads = super().backward(dy, cache, observe, need_dx)
         return dx.dtype.type(4) * dx, grads
 
 
@@ -393,7 +354,7 @@ class GlobalAvgPool(_Plain):
     def forward(self, x, mode):
         return conv._global_avg_pool_forward(x)
 
-    def backward(self, dy, cache, record=None, need_dx=True):
+    def backward(self, dy, cache, observe=None, need_dx=True):
         return conv._global_avg_pool_backward(dy, cache), {}
 
 
@@ -406,7 +367,7 @@ class Flatten(_Plain):
     def forward(self, x, mode):
         return np.ascontiguousarray(x).reshape(*x.shape[:2], -1), conv.PoolCache(x.shape, x.dtype)
 
-    def backward(self, dy, cache, record=None, need_dx=True):
+    def backward(self, dy, cache, observe=None, need_dx=True):
         return dy.reshape(cache.shape), {}
 
 
@@ -426,9 +387,12 @@ class Readout(Linear):
     def forward(self, x, mode):
         return super().forward(x)
 
-    def backward(self, dy, cache, record=None, need_dx=True):
+    def backward(self, dy, cache, observe=None, need_dx=True):
         dx, grads = super().backward(dy, cache, need_dx)
         return dx, {f"{self.name}.{key}": value for key, value in grads.items()}
+
+    def spent(self, cache):
+        return None
 
     def rewire(self, x, cache):
         return None, cache._replace(x=x)

@@ -165,10 +165,6 @@ def _table(runs):
     return "\n".join(lines)
 
 
-def _public(evaluation):
-    return {key: value for key, value in evaluation.items() if key != "trace"}
-
-
 def _folder(option, name):
     if not name:
         raise ValueError(f"{option}: expected the name of a folder, received an empty one; give a name")
@@ -207,15 +203,16 @@ def _demo(args):
         trainer.fit(progress=not args.json)
         seconds[label] = round(time.monotonic() - begun, 1)
         runs[label], rows[label] = trainer.evaluate(), trainer.metrics()
+        trace = trainer.trace()  # the last one's, the adaptive width's
     windows = {label: {n: s["width"] for n, s in run["layers"].items()} for label, run in runs.items()}
     title = f"Membrane potentials with the adaptive width, bundled Fashion-MNIST subset, seed {args.seed}"
-    figure = plots.save(plots.run_figure(runs["adaptive"]["trace"], windows, rows, title), out / "demo.png")
+    figure = plots.save(plots.run_figure(trace, windows, rows, title), out / "demo.png")
     accuracy = {label: run["test_accuracy"] for label, run in runs.items()}
     difference = round(accuracy["adaptive"] - accuracy["fixed"], 6)
     winner = "adaptive" if difference > 0 else "fixed" if difference < 0 else "neither"
     reached = accuracy["adaptive"] >= DEMO_GOAL
     if args.json:
-        report = {label: {**_public(run), "training_seconds": seconds[label]} for label, run in runs.items()}
+        report = {label: {**run, "training_seconds": seconds[label]} for label, run in runs.items()}
         print(json.dumps({**report, "winner": winner, "figure": str(figure), "goal_reached": reached}))
     else:
         print(f"\n{_table(runs)}\n")
@@ -264,7 +261,7 @@ def _save_figure(trainer, evaluation):
 
     label = trainer.config.width
     windows = {label: {name: s["width"] for name, s in evaluation["layers"].items()}}
-    figure = plots.run_figure(evaluation["trace"], windows, {label: trainer.metrics()}, str(trainer.folder))
+    figure = plots.run_figure(trainer.trace(), windows, {label: trainer.metrics()}, str(trainer.folder))
     plots.save(figure, trainer.folder / "figures" / "run.png")
     for name, figure in plots.diagnostic_figures(trainer.metrics(), str(trainer.folder)).items():
         plots.save(figure, trainer.folder / "figures" / f"{name}.png")
@@ -272,7 +269,7 @@ def _save_figure(trainer, evaluation):
 
 def _report(trainer, evaluation, as_json):
     if as_json:
-        print(json.dumps({"run": str(trainer.folder), "epoch": trainer.epoch, **_public(evaluation)}))
+        print(json.dumps({"run": str(trainer.folder), "epoch": trainer.epoch, **evaluation}))
     else:
         print(f"{_table({trainer.config.width: evaluation})}\n\nRun: {trainer.folder}, {trainer.epoch} epochs")
 

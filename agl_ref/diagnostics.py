@@ -40,8 +40,8 @@ def potential_moments(u):
     TypeError or ValueError if u is no float32 or float64 array (T, ...).
     """
     _check.float_array("u", u, min_ndim=2, finite=False)
-    flat = u.reshape(len(u), -1)
-    return flat.mean(axis=1, dtype=np.float64), flat.std(axis=1, dtype=np.float64)
+    rows = u.reshape(len(u), -1)  # one at a time: NumPy makes a float64 copy for each
+    return np.array([r.mean(dtype=np.float64) for r in rows]), np.array([r.std(dtype=np.float64) for r in rows])
 
 
 def gradient_statistics(dx):
@@ -56,54 +56,72 @@ def predicted_std(block, cache, law):
     T, c = len(cache.u), cache.neuron.conventions
     if cache.norm is None:
         return np.full(T, np.nan)
-    gamma, beta, alpha = cache.norm.gamma, block.norm.params["beta"], block.norm.alpha
+    gamma, beta, alpha = cache.norm.gamma, cache.norm.beta, block.norm.alpha
     try:
         return theory.law_of_layer(gamma, beta, cache.neuron.v_th, cache.neuron.decay, T, c, alpha, law).std
     except ValueError:
         return np.full(T, np.nan)
 
 
-def layer_statistics(trace, record=None):
-    """What a trace says of each spiking block: {name: {statistic: ndarray (T,), float64}}.
-
-    Call it before an optimiser step, whose new beta would belong to another pass.
+def block_statistics(block, cache, dx=None):
+    """What a spiking block's cache says: {statistic: ndarray (T,), float64}.
 
     Parameters
     ----------
-    trace : Trace
-    record : dict, optional
-        From `Network.backward` of this trace.
+    block : SpikingBlock
+    cache : BlockCache
+        Its cache in a trace.
+    dx : ndarray (T, N, ...), optional
+        Gradient of the neuron's input current.
 
     Returns
     -------
-    For each block
-        coverage, firing_rate
-            Share of neurons inside the window |u_t - V_th| < kappa_t / 2, and of those that fire.
-        width, mean, std
-            kappa_t; mean and standard deviation of u_t over samples and neurons, as measured.
-        std_theorem1, std_exact
-            The standard deviation as Theorem 1 and the exact law predict it from tdBN's gamma and beta
-            (`theory.law_of_layer`). NaN in a block without tdBN and where the law is refused.
-        gradient_norm, nonzero_gradient
-            With a record: the Euclidean norm of dx_t, and the share of neurons with dx_t other than 0.
+    coverage, firing_rate
+        Share of neurons inside the window |u_t - V_th| < kappa_t / 2, and of those that fire.
+    width, mean, std
+        kappa_t; mean and standard deviation of u_t over samples and neurons, as measured.
+    std_theorem1, std_exact
+        The standard deviation as Theorem 1 and the exact law predict it from tdBN's gamma and beta
+        (`theory.law_of_layer`). NaN in a block without tdBN and where the law is refused.
+    gradient_norm, nonzero_gradient
+        With dx: its Euclidean norm, and the share of neurons where it is not 0.
     """
-    result, blocks = {}, dict(trace.net.blocks())
-    closed = trace.mode.conventions.window_edge == "<="
-    for name, cache in trace.items():
-        mean, std = potential_moments(cache.u)
-        result[name] = {
-            "coverage": _coverage(cache.u, cache.width, cache.neuron.v_th, closed),
-            "firing_rate": cache.s.reshape(len(cache.s), -1).mean(axis=1, dtype=np.float64),
-            "width": cache.width.astype(np.float64),
-            "mean": mean,
-            "std": std,
-            "std_theorem1": predicted_std(blocks[name], cache, "theorem1"),
-            "std_exact": predicted_std(blocks[name], cache, "exact"),
-        }
-        if record is not None:
-            norm, nonzero = gradient_statistics(record[f"{name}.dx"])
-            result[name].update(gradient_norm=norm, nonzero_gradient=nonzero)
+    mean, std = potential_moments(cache.u)
+    result = {
+        "coverage": _coverage(cache.u, cache.width, cache.neuron.v_th, cache.neuron.conventions.window_edge == "<="),
+        "firing_rate": cache.s.reshape(len(cache.s), -1).mean(axis=1, dtype=np.float64),
+        "width": cache.width.astype(np.float64),
+        "mean": mean,
+        "std": std,
+        "std_theorem1": predicted_std(block, cache, "theorem1"),
+        "std_exact": predicted_std(block, cache, "exact"),
+    }
+    if dx is not None:
+        result["gradient_norm"], result["nonzero_gradient"] = gradient_statistics(dx)
     return result
+
+
+def layer_statistics(trace, record=None):
+    """`block_statistics` of each spiking block of a trace, by name; with the gradients if `record` is from its backward."""
+    return {
+        name: block_statistics(block, trace[name], None if record is None else record[f"{name}.dx"])
+        for name, block in trace.net.blocks()
+    }
+
+
+class Observer:
+    """Measures each block as it is computed: `loss_and_grads(..., observe=Observer())`, or `predict`, without gradients."""
+
+    def __init__(self):
+        self._found = {}
+
+    def __call__(self, block, cache, ds=None, dx=None):
+        with np.errstate(all="ignore"):  # whether all is finite is asked later
+            self._found[block.name] = block_statistics(block, cache, dx)
+
+    def layers(self, net):
+        """{block name: {statistic: (T,)}} as of `layer_statistics`, in the order of computation."""
+        return {name: self._found[name] for name, _ in net.blocks()}
 
 
 def as_json(layers):
@@ -202,10 +220,11 @@ def _forward_is_finite(result):
 
 def require_finite(result):
     """Raise NonFiniteError if the forward pass or a gradient of `result` is not finite, saying where that began."""
-    if not _forward_is_finite(result):
-        where = locate_forward(result.trace) or f"loss itself ({result.loss})"
-    elif not all(np.isfinite(g).all() for g in result.grads.values()):
-        where = locate_forward(result.trace) or locate_backward(result.trace, result.dlogits)
-    else:
+    forward_is_finite = _forward_is_finite(result)
+    if forward_is_finite and all(np.isfinite(g).all() for g in result.grads.values()):
         return
+    trace = result.trace if result.trace.mode.keep == "trace" else result.trace.net.forward(result.trace.x)
+    where = locate_forward(trace)
+    if where is None:
+        where = locate_backward(trace, result.dlogits) if forward_is_finite else f"loss itself ({result.loss})"
     raise NonFiniteError(f"not finite, first in the {where}; lower the learning rate or look at the data")

@@ -3,9 +3,10 @@
 import numpy as np
 
 from . import _check
-from .blocks import LIF, PLIF, AvgPool, Conv2d, Flatten, GlobalAvgPool, Linear, Readout, Residual, SpikingBlock, TdBN
+from .blocks import AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SpikingBlock
 from .conventions import MPD_AGL
 from .network import Network
+from .parts import LIF, PLIF, Conv2d, Linear, TdBN
 
 NEURONS = ("lif", "plif")
 

@@ -24,7 +24,8 @@ class Trace:
     """Everything that one forward pass computed: the input, one cache per layer, the logits (T, N, K).
 
     `trace["conv1"]` is that block's cache: `.u .s .v` (T, N, ...) and `.width` (T,). Weights are not copied: a backward
-    after an optimiser step would read the new ones, so run it before.
+    after an optimiser step would read the new ones, so run it before. The trace of `loss_and_grads(keep_trace=False)` holds
+    the norms' statistics, the widths and the logits alone.
     """
 
     net: "Network"
@@ -206,11 +207,30 @@ class Network:
                 name: neuron._check_width(f"widths[{name!r}]", w, len(x), self.dtype) for name, w in widths.items()
             }
         mode = Mode(training, self.conventions, self.surrogate, relaxed, widths)
+        logits, caches = self._forward(x, mode)
+        return Trace(self, x, tuple(caches), logits, mode)
+
+    def predict(self, x, observe=None):
+        """The logits (T, N, K) with the running statistics, as of `forward(x, training=False)`; no trace is kept.
+
+        Parameters
+        ----------
+        x : ndarray (T, N, *input_shape), the network's dtype
+        observe : callable, optional
+            Called after each spiking block with (block, its BlockCache): a look at the whole trace without holding it at
+            once.
+
+        Raises as `forward`.
+        """
+        self._check_input(x)
+        return self._forward(x, Mode(False, self.conventions, self.surrogate, keep="nothing", observe=observe))[0]
+
+    def _forward(self, x, mode):
         y, caches = x, []
         for layer in self.layers:
             y, cache = layer.forward(y, mode)
             caches.append(cache)
-        return Trace(self, x, tuple(caches), y, mode)
+        return y, caches
 
     def backward(self, trace, dlogits, record=None, input_gradient=True):
         """Gradients of all parameters, from what the trace holds.
@@ -239,18 +259,34 @@ class Network:
             raise ValueError(
                 "trace: expected one of this network's forward, received another network's; run forward here"
             )
+        if trace.mode.keep != "trace":
+            raise ValueError("trace: expected one that was kept, received one of keep_trace=False; run forward")
         _check.float_array("dlogits", dlogits, min_ndim=3, dtype=self.dtype, finite=False)
         _check.same_shape("dlogits", dlogits, trace.logits.shape, "the logits")
-        grads, d = {}, dlogits
+        return self._backward(list(trace.caches), dlogits, record, input_gradient)
+
+    def _backward(self, caches, dlogits, record=None, input_gradient=True, observe=None):
+        """`backward` without validation; the list of caches is emptied, so that each can be freed when it was used."""
+
+        def note(block, cache, ds, dx):
+            if record is not None:
+                record[f"{block.name}.ds"], record[f"{block.name}.dx"] = ds, dx
+            if observe is not None:
+                observe(block, cache, ds, dx)
+
+        watcher = note if record is not None or observe is not None else None
+        input_gradient = input_gradient and record is not None
+        grads, d = {}, [dlogits]  # in a list, so that it is handed over like the cache
         for i in reversed(range(len(self.layers))):
-            need_dx = i > 0 or (record is not None and input_gradient)
-            d, own = self.layers[i].backward(d, trace.caches[i], record, need_dx)
+            dx, own = self.layers[i].backward(d.pop(), caches.pop(), watcher, i > 0 or input_gradient)
+            d.append(dx)
+            del dx
             grads.update(own)
-        if record is not None and input_gradient:
-            record["x"] = d
+        if input_gradient:
+            record["x"] = d.pop()
         return {name: grads[name] for name in self.parameters()}
 
-    def loss_and_grads(self, x, labels, loss="ce", record=None, input_gradient=True):
+    def loss_and_grads(self, x, labels, loss="ce", record=None, input_gradient=True, keep_trace=True, observe=None):
         """Forward in training mode, loss, backward.
 
         Parameters
@@ -261,13 +297,25 @@ class Network:
             Cross-entropy of the reduced logits, or TET with its default mix.
         record, input_gradient
             As for `backward`.
+        keep_trace : bool
+            False takes about half the memory, and gives the same bits: u and s are computed again on the way back, and what a
+            layer cached is dropped once it was used. What is left of the trace is enough for
+            `update_running_statistics`.
+        observe : callable, optional
+            Called on the way back for each spiking block, with (block, its BlockCache, ds, dx): a look at the whole
+            trace without holding it at once.
 
         Returns
         -------
         Result(loss, logits, grads, trace, dlogits)
         """
         _check.one_of("loss", loss, ("ce", "tet"))
-        trace = self.forward(x, training=True)
-        value, cache, backward = loss_by_name(trace.logits, labels, loss, self.conventions)
+        self._check_input(x)
+        mode = Mode(True, self.conventions, self.surrogate, keep="trace" if keep_trace else "backward")
+        logits, caches = self._forward(x, mode)
+        value, cache, backward = loss_by_name(logits, labels, loss, self.conventions)
         dlogits = backward(cache)
-        return Result(value, trace.logits, self.backward(trace, dlogits, record, input_gradient), trace, dlogits)
+        kept = caches if keep_trace else (layer.spent(own) for layer, own in zip(self.layers, caches, strict=True))
+        trace = Trace(self, x, tuple(kept), logits, mode)
+        grads = self._backward(caches, dlogits, record, input_gradient, observe)
+        return Result(value, logits, grads, trace, dlogits)

@@ -81,7 +81,7 @@ def _fire_row_relaxed(x, neuron, reset, surrogate, v, fired, u, s):
 
 @kernel
 def _lif_forward_kernel(x, neuron, reset, width, height, codes, u, s):
-    inclusive, relaxed, code, in_place = codes
+    inclusive, relaxed, code = codes
     T, n = x.shape
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
@@ -90,8 +90,6 @@ def _lif_forward_kernel(x, neuron, reset, width, height, codes, u, s):
             ut, st = u[t, a:b], s[t, a:b]
             if relaxed:
                 _fire_row_relaxed(x[t, a:b], neuron, reset, (width[t], height[t], code), v, fired, ut, st)
-            elif in_place:  # said by name, the compiler knows that the two rows are one
-                _fire_row(ut, neuron, reset, inclusive, v, fired, ut, st)
             else:
                 _fire_row(x[t, a:b], neuron, reset, inclusive, v, fired, ut, st)
 
@@ -128,36 +126,46 @@ def _width_row(ds, h, v_th, width, through, u, dv, du):
     return dwidth
 
 
+@inner
+def _back_chunk(ds, dx, forward, place, neuron, resets, surrogate, sums):
+    """Neurons a..b-1, all timesteps backward. place = (a, b, p): their u, s and x begin at column p of those arrays.
+
+    forward = (u, s, x, whether u = tau v + (1 - tau) x); surrogate = (kappa (T,), height (T,), code, closed, whether kappa's
+    gradient flows); sums (1 + T,), float64: ddecay, then dwidth_t.
+    """
+    u, s, x, scaled = forward
+    width, height, code, closed, flows = surrogate
+    a, b, p = place
+    n, q, v_th = b - a, p + b - a, neuron[2]
+    dv, du = np.zeros(n, u.dtype), np.zeros(n, u.dtype)  # of v_t and u_{t+1}
+    h = np.empty(n, u.dtype)  # surrogate'(u_t)
+    ddecay, rest = np.zeros(n), np.zeros(n, u.dtype)  # rest: u and s before the first timestep
+    for k in range(len(ds)):
+        t = len(ds) - 1 - k
+        ut, st, dst, dxt = u[t, p:q], s[t, p:q], ds[t, a:b], dx[t, a:b]
+        u_prev, s_prev = (u[t - 1, p:q], s[t - 1, p:q]) if t > 0 else (rest, rest)
+        derivative_row(ut, v_th, width[t], height[t], code, closed, h)
+        if flows and width[t] > 0:
+            sums[1 + t] = _width_row(dst, h, v_th, width[t], resets[1], ut, dv, du)
+        _back_row(dst, h, neuron, resets, (ut, st, u_prev, s_prev), (dv, du), dxt, ddecay)
+        if scaled:
+            xt = x[t, p:q]
+            for i in range(n):
+                ddecay[i] -= du[i] * xt[i]
+    total = 0.0
+    for i in range(n):
+        total += ddecay[i]
+    sums[0] = total
+
+
 @kernel
-def _lif_backward_kernel(ds, forward, neuron, reset, surrogate, codes, dx, sums):
-    """sums (chunks, 1 + T), float64: each chunk's ddecay, then its dwidth_t. The caller adds them up in order."""
-    u, s, x = forward
-    width, height = surrogate
-    attached, scaled, flows, code, closed = codes
-    T, n = u.shape
-    v_th = neuron[2]
-    through = (attached * reset[0], attached * reset[1], attached * reset[2])
+def _lif_backward_kernel(ds, forward, neuron, resets, surrogate, dx, sums):
+    """sums (chunks, 1 + T): each chunk's ddecay and dwidth_t, which the caller adds up in order."""
+    reset, through = resets
+    n = ds.shape[1]
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
-        dv, du = np.zeros(b - a, u.dtype), np.zeros(b - a, u.dtype)  # of v_t and u_{t+1}
-        h = np.empty(b - a, u.dtype)  # surrogate'(u_t)
-        ddecay, rest = np.zeros(b - a), np.zeros(b - a, u.dtype)  # rest: u and s before the first timestep
-        for k in range(T):
-            t = T - 1 - k
-            ut, st, dst, dxt = u[t, a:b], s[t, a:b], ds[t, a:b], dx[t, a:b]
-            u_prev, s_prev = (u[t - 1, a:b], s[t - 1, a:b]) if t > 0 else (rest, rest)
-            derivative_row(ut, v_th, width[t], height[t], code, closed, h)
-            if flows and width[t] > 0:
-                sums[chunk, 1 + t] = _width_row(dst, h, v_th, width[t], through, ut, dv, du)
-            _back_row(dst, h, neuron, (reset, through), (ut, st, u_prev, s_prev), (dv, du), dxt, ddecay)
-            if scaled:  # u = tau v + (1 - tau) x
-                xt = x[t, a:b]
-                for i in range(b - a):
-                    ddecay[i] -= du[i] * xt[i]
-        total = 0.0
-        for i in range(b - a):
-            total += ddecay[i]
-        sums[chunk, 0] = total
+        _back_chunk(ds, dx, forward, (a, b, a), neuron, (reset, through), surrogate, sums[chunk])
 
 
 def _neuron_scalars(dtype, decay, v_th, conventions):
@@ -175,18 +183,17 @@ def _neuron_scalars(dtype, decay, v_th, conventions):
     }[conventions.reset]
 
 
-def _forward(x, decay, v_th, conventions, surrogate, relaxed_width=None, w=None, overwrite=False):
-    """`lif_forward` without validation. With overwrite, u takes x's memory where the backward pass needs no x."""
+def _forward(x, decay, v_th, conventions, surrogate, relaxed_width=None, w=None):
+    """`lif_forward` without validation."""
     dtype = x.dtype
     x = np.ascontiguousarray(x)
     flat = x.reshape(len(x), -1)
-    u = flat if overwrite and conventions.input_scale == "1" else np.empty_like(flat)
-    s = np.empty_like(flat)
+    u, s = np.empty_like(flat), np.empty_like(flat)
     relaxed = relaxed_width is not None
     width = relaxed_width if relaxed else np.ones(len(x), dtype)
     if not (width > 0).all():
         raise ValueError("relaxed_width: expected kappa > 0, received 0; a closed window has no smooth step")
-    codes = (conventions.spike_test == ">=", relaxed, code_of(surrogate), u is flat)
+    codes = (conventions.spike_test == ">=", relaxed, code_of(surrogate))
     neuron, reset = _neuron_scalars(dtype, decay, v_th, conventions)
     _lif_forward_kernel(flat, neuron, reset, width, heights(width, conventions), codes, u, s)
     kept_x = x if conventions.input_scale == "1 - tau" else None
@@ -194,28 +201,37 @@ def _forward(x, decay, v_th, conventions, surrogate, relaxed_width=None, w=None,
     return cache.s, cache
 
 
+def _backward_scalars(dtype, cache, width, conventions, surrogate):
+    """(neuron, resets, surrogate) as the backward kernels take them."""
+    neuron, reset = _neuron_scalars(dtype, cache.decay, cache.v_th, conventions)
+    attached = dtype.type(conventions.reset_gradient == "attached")
+    flows, closed = conventions.width_gradient == "flows", conventions.window_edge == "<="
+    surrogate = (width, heights(width, conventions), code_of(surrogate), closed, flows)
+    return neuron, (reset, tuple(attached * r for r in reset)), surrogate
+
+
+def _new_grads(x):
+    """Arrays for the backward kernels of x (T, n): dx and the chunks' sums."""
+    return np.empty_like(x), np.zeros(((x.shape[1] + CHUNK - 1) // CHUNK, 1 + len(x)))
+
+
+def _grads(dx, sums, shape):
+    total = sums.sum(axis=0)
+    return LIFGrads(dx.reshape(shape), dx.dtype.type(total[0]), total[1:].astype(dx.dtype))
+
+
 def _backward(ds, cache, width, conventions, surrogate):
     """`lif_backward_full` without validation."""
-    T, dtype, shape = len(cache.u), cache.u.dtype, cache.u.shape
+    T, shape = len(cache.u), cache.u.shape
     ds = np.ascontiguousarray(ds).reshape(T, -1)
     u = np.ascontiguousarray(cache.u).reshape(T, -1)
     s = np.ascontiguousarray(cache.s).reshape(T, -1)
     scaled = conventions.input_scale == "1 - tau"
     x = np.ascontiguousarray(cache.x).reshape(T, -1) if scaled else u
-    dx = np.empty_like(u)
-    sums = np.zeros(((u.shape[1] + CHUNK - 1) // CHUNK, 1 + T))
-    codes = (
-        dtype.type(conventions.reset_gradient == "attached"),
-        scaled,
-        conventions.width_gradient == "flows",
-        code_of(surrogate),
-        conventions.window_edge == "<=",
-    )
-    neuron, reset = _neuron_scalars(dtype, cache.decay, cache.v_th, conventions)
-    surrogate = (width, heights(width, conventions))
-    _lif_backward_kernel(ds, (u, s, x), neuron, reset, surrogate, codes, dx, sums)
-    total = sums.sum(axis=0)
-    return LIFGrads(dx.reshape(shape), dtype.type(total[0]), total[1:].astype(dtype))
+    dx, sums = _new_grads(u)
+    scalars = _backward_scalars(u.dtype, cache, width, conventions, surrogate)
+    _lif_backward_kernel(ds, (u, s, x, scaled), *scalars, dx, sums)
+    return _grads(dx, sums, shape)
 
 
 def _check_width(name, width, T, dtype):

@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from . import _check
-from ._jit import kernel
+from ._jit import inner, kernel
 from .conventions import MPD_AGL
 
 CHUNK = 256  # rows (of C values) that one thread takes at a time
@@ -21,14 +21,16 @@ CHUNK = 256  # rows (of C values) that one thread takes at a time
 class TdBNCache(NamedTuple):
     """What the backward pass needs: x is (..., C), all others (C,) or scalars."""
 
-    x: np.ndarray
+    x: np.ndarray | None  # None once a training pass without a trace is through with it
     gamma: np.ndarray
+    beta: np.ndarray
     mean: np.ndarray
     var: np.ndarray  # of the batch, biased (in evaluation: the running variance)
     inv_std: np.ndarray  # 1 / sqrt(var + eps), of the variance that was used
     scale: float  # alpha V_th, or 1
     training: bool
     unbiased: bool
+    count: int  # M
 
     @property
     def x_hat(self):
@@ -53,14 +55,18 @@ def _moments_kernel(x, mean, m2):
                 dev[c] += (rows[r, c] - mu[c]) * (rows[r, c] - mu[c])
 
 
+@inner
+def _normalise_row(x, mean, inv_std, gamma, scale, beta, y):
+    for c in range(x.size):
+        y[c] = gamma[c] * (scale * ((x[c] - mean[c]) * inv_std[c])) + beta[c]
+
+
 @kernel
 def _normalise_kernel(x, mean, inv_std, gamma, scale, beta, y):
-    M, C = x.shape
+    M = len(x)
     for chunk in prange((M + CHUNK - 1) // CHUNK):
         for r in range(chunk * CHUNK, min((chunk + 1) * CHUNK, M)):
-            xr, yr = x[r], y[r]
-            for c in range(C):
-                yr[c] = gamma[c] * (scale * ((xr[c] - mean[c]) * inv_std[c])) + beta[c]
+            _normalise_row(x[r], mean, inv_std, gamma, scale, beta, y[r])
 
 
 @kernel
@@ -101,8 +107,8 @@ def _moments(x):
     return mean, (m2s + counts * (means - mean) ** 2).sum(axis=0) / M
 
 
-def _forward(x, gamma, beta, v_th, alpha, eps, conventions, running):
-    """`tdbn_forward` without validation."""
+def _statistics(x, gamma, beta, v_th, alpha, eps, conventions, running):
+    """The cache of `tdbn_forward`: all that its formula needs besides x."""
     dtype = x.dtype
     x = np.ascontiguousarray(x)
     flat = x.reshape(-1, x.shape[-1])
@@ -119,10 +125,16 @@ def _forward(x, gamma, beta, v_th, alpha, eps, conventions, running):
     inv_std = (1.0 / np.sqrt(used_var + eps)).astype(dtype)
     scale = alpha * v_th if conventions.norm_scale == "alpha V_th" else 1.0
     mean, var = mean.astype(dtype), var.astype(dtype)
-    y = np.empty_like(flat)
-    _normalise_kernel(flat, mean, inv_std, gamma, dtype.type(scale), beta, y)
-    cache = TdBNCache(x, gamma.copy(), mean, var, inv_std, scale, running is None, unbiased)
-    return y.reshape(x.shape), cache
+    return TdBNCache(x, gamma.copy(), beta.copy(), mean, var, inv_std, scale, running is None, unbiased, M)
+
+
+def _normalise(cache):
+    """y of `tdbn_forward` from its cache."""
+    x, dtype = cache.x, cache.x.dtype
+    y = np.empty_like(x)
+    flat, out = x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1])
+    _normalise_kernel(flat, cache.mean, cache.inv_std, cache.gamma, dtype.type(cache.scale), cache.beta, out)
+    return y
 
 
 def _backward(dy, cache):
@@ -201,7 +213,8 @@ def tdbn_forward(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, conventions=MPD_
         _check.same_shape(name, value, (C,), "x's channels")
     if running is not None and (running[1] < 0).any():
         raise ValueError(f"running var: expected values >= 0, received {running[1].min()}; check the checkpoint")
-    return _forward(x, gamma, beta, v_th, alpha, eps, conventions, running)
+    cache = _statistics(x, gamma, beta, v_th, alpha, eps, conventions, running)
+    return _normalise(cache), cache
 
 
 def tdbn_backward(dy, cache):
@@ -235,7 +248,7 @@ def update_running(running_mean, running_var, cache, momentum=0.1):
     _check.cache_of(cache, TdBNCache, "tdbn_forward")
     if not cache.training:
         raise ValueError("cache: expected one of a training forward, received evaluation; pass training=True")
-    M = cache.x.size // cache.x.shape[-1]
+    M = cache.count
     for name, value in (("running mean", running_mean), ("running var", running_var)):
         _check.float_array(name, value, dtype=cache.mean.dtype)
         _check.same_shape(name, value, cache.mean.shape, "the norm's channels")

@@ -267,7 +267,7 @@ class Trainer:
                     self.save()
         n = len(self.dataset.x_train)
         row = {"epoch": self.epoch + 1, "train_loss": self.loss_sum / n, "train_accuracy": self.correct / n}
-        row.update({key: value for key, value in self.evaluate().items() if key != "trace"})
+        row.update(self.evaluate())
         row["diagnostics"] = self.diagnostics.mean()
         row["seconds"] = round(time.monotonic() - started, 3)
         row["resumed_at_batch"] = skipped
@@ -280,15 +280,15 @@ class Trainer:
     def step(self, images, labels, rng):
         """One optimiser step on one batch. Raises NonFiniteError before anything is changed.
 
-        Every twentieth batch of an epoch, from its first, is also measured (`diagnostics.layer_statistics`), which changes
+        Every twentieth batch of an epoch, from its first, is also measured (`diagnostics.Observer`), which changes
         no bit of the run.
         """
-        record = {} if self.batch % DIAGNOSE_EVERY == 0 else None
+        observe = diagnostics.Observer() if self.batch % DIAGNOSE_EVERY == 0 else None
         x = self.encode(images, rng)
-        result = self.net.loss_and_grads(x, labels, self.config.loss, record, input_gradient=False)
+        result = self.net.loss_and_grads(x, labels, self.config.loss, keep_trace=False, observe=observe)
         diagnostics.require_finite(result)
-        if record is not None:
-            self.diagnostics.add(diagnostics.layer_statistics(result.trace, record))
+        if observe is not None:
+            self.diagnostics.add(observe.layers(self.net))
         self.net.update_running_statistics(result.trace)
         self.optimiser.step(result.grads)
         self.loss_sum += result.loss * len(labels)
@@ -298,22 +298,27 @@ class Trainer:
     def evaluate(self, batch=250):
         """Accuracy, loss and the layers' statistics on the test images, with running statistics.
 
-        Returns {"test_accuracy", "test_loss", "layers": {name: {statistic: list of T}}, "trace" of the last batch}.
+        Returns {"test_accuracy", "test_loss", "layers": {name: {statistic: list of T}}}.
         """
         x, y = self.dataset.x_test, self.dataset.y_test
         correct, loss, layers = 0, 0.0, {}
         for start in range(0, len(x), batch):
             labels = y[start : start + batch]
-            rng = np.random.default_rng([self.config.seed, start, 2])
-            trace = self.net.forward(self.encode(x[start : start + batch], rng), training=False)
-            loss += loss_of_network(trace.logits, labels, self.config.loss, self.net.conventions)[0] * len(labels)
-            correct += int((reduce_logits(trace.logits).argmax(axis=1) == labels).sum())
-            for name, statistics in diagnostics.layer_statistics(trace).items():
+            images = self.encode(x[start : start + batch], np.random.default_rng([self.config.seed, start, 2]))
+            observe = diagnostics.Observer()
+            logits = self.net.predict(images, observe)
+            loss += loss_of_network(logits, labels, self.config.loss, self.net.conventions)[0] * len(labels)
+            correct += int((reduce_logits(logits).argmax(axis=1) == labels).sum())
+            for name, statistics in observe.layers(self.net).items():
                 sums = layers.setdefault(name, dict.fromkeys(statistics, 0.0))
                 for key, value in statistics.items():
                     sums[key] = sums[key] + value * (len(labels) / len(x))
-        layers = diagnostics.as_json(layers)
-        return {"test_accuracy": correct / len(x), "test_loss": loss / len(x), "layers": layers, "trace": trace}
+        return {"test_accuracy": correct / len(x), "test_loss": loss / len(x), "layers": diagnostics.as_json(layers)}
+
+    def trace(self, images=50):
+        """The Trace of the first test images with running statistics, for figures."""
+        rng = np.random.default_rng([self.config.seed, 0, 2])
+        return self.net.forward(self.encode(self.dataset.x_test[:images], rng), training=False)
 
     def metrics(self):
         """The rows of metrics.jsonl so far."""

@@ -185,15 +185,15 @@ def rows_of(run):
 
 def test_every_epoch_has_the_mean_of_its_measured_batches(tmp_path, every_second, monkeypatch):
     seen = []
-    measure = diagnostics.layer_statistics
+    layers = diagnostics.Observer.layers
 
-    def watch(trace, record=None):
-        found = measure(trace, record)
-        if record is not None:
+    def watch(observer, net):
+        found = layers(observer, net)
+        if "gradient_norm" in found["conv1"]:  # else it watched an evaluation
             seen.append(found)
         return found
 
-    monkeypatch.setattr(diagnostics, "layer_statistics", watch)
+    monkeypatch.setattr(diagnostics.Observer, "layers", watch)
     run = train.Trainer(CONFIG, tmp_path / "run", tiny_dataset()).fit(progress=False)
     assert len(seen) == 6  # batches 0, 2, 4 of 5, two epochs
     for epoch, row in enumerate(run.metrics()):

@@ -330,7 +330,7 @@ def test_a_folder_of_events_trains_and_resumes_to_the_same_bits(folder, tmp_path
     resumed = train.open_run(tmp_path / "cut").fit(progress=False)
     for name, array in whole.net.parameters().items():
         assert resumed.net.parameters()[name].tobytes() == array.tobytes(), name
-    trace = whole.evaluate()["trace"]
+    trace = whole.trace()
     assert trace.x.shape == (3, 10, 34, 34, 2) and trace.x.sum() == 10 * 120
     assert 0 < trace["conv1"].s.mean() < 1
     rows = whole.metrics()

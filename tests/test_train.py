@@ -291,10 +291,14 @@ def test_a_damaged_config_is_refused(trained):
             train.open_run(trained.folder)
 
 
-def test_a_trace_of_an_evaluation_uses_running_statistics(trained):
-    evaluation = trained.evaluate(batch=5)
-    assert evaluation["trace"].mode.training is False
-    layers = evaluation["layers"]
+def test_an_evaluation_in_batches_is_that_of_the_whole_trace(trained):
+    assert trained.trace().mode.training is False and trained.trace(images=7).logits.shape[1] == 7
+    trace = trained.trace(images=12)
+    found = trained.evaluate(batch=12)
+    assert found["layers"] == diagnostics.as_json(diagnostics.layer_statistics(trace))
+    predicted = trace.logits.mean(axis=0).argmax(axis=1)
+    assert found["test_accuracy"] == (predicted == trained.dataset.y_test).mean()
+    layers = trained.evaluate(batch=5)["layers"]
     assert set(layers) == {"conv1", "conv2"} and len(layers["conv1"]["coverage"]) == 2
     for layer in layers.values():
         assert 0 < sum(layer["coverage"]) < 2 and 0 < sum(layer["firing_rate"]) < 2

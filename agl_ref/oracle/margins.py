@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..blocks import PLIF, AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SumPool
+from ..blocks import AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SumPool
+from ..parts import PLIF
 from . import replay as ops
 from .tolerance import (
     BITS,

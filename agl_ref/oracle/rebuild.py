@@ -2,22 +2,10 @@
 
 import numpy as np
 
-from ..blocks import (
-    LIF,
-    PLIF,
-    AvgPool,
-    Conv2d,
-    Flatten,
-    GlobalAvgPool,
-    Linear,
-    Readout,
-    Residual,
-    SpikingBlock,
-    SumPool,
-    TdBN,
-)
+from ..blocks import AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SpikingBlock, SumPool
 from ..conventions import Conventions
 from ..network import Network
+from ..parts import LIF, PLIF, Conv2d, Linear, TdBN
 
 _PLAIN = {"pool": AvgPool, "sum_pool": SumPool, "global_pool": GlobalAvgPool, "flatten": Flatten}
 

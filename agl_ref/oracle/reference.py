@@ -64,7 +64,7 @@ def collect(net, trace, loss, dlogits):
     blocks = dict(net.blocks())
     for name, cache in trace.items():
         arrays[f"{name}.width"] = cache.width
-        arrays[f"{name}.x"] = input_current(blocks[name], cache, trace.mode)
+        arrays[f"{name}.x"] = input_current(blocks[name], cache)
         for key in ("u", "s", "v"):
             arrays[f"{name}.{key}"] = getattr(cache, key)
     arrays.update({"logits": trace.logits, "loss": np.array(loss), "dlogits": dlogits})
@@ -79,13 +79,15 @@ def collect(net, trace, loss, dlogits):
     return arrays
 
 
-def input_current(block, cache, mode):
+def input_current(block, cache):
     """The neuron's input current: what the block's norm or, without one, its synapse gave."""
+    from .. import norm
+
     if cache.neuron.x is not None:
         return cache.neuron.x
     if cache.norm is None:
         return block.synapse.forward(cache.synapse.x)[0]
-    return block.norm.forward(cache.norm.x, cache.neuron.v_th, mode)[0]
+    return norm._normalise(cache.norm)
 
 
 def reference(net, x, labels, loss="ce", training=True, dtype="float32", replays=REPLAYS):

@@ -6,8 +6,9 @@ name, for `tolerance.spread`.
 
 import numpy as np
 
-from ..blocks import PLIF, AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SumPool
+from ..blocks import AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SumPool
 from ..neuron import dw_from_ddecay
+from ..parts import PLIF
 from ..width import width_gradient
 from . import replay as ops
 from .tolerance import is_power_of_two, sum_size

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import data, optim
-from ...blocks import LIF, Conv2d, Flatten, Readout, SpikingBlock, TdBN
+from ...blocks import Flatten, Readout, SpikingBlock
 from ...conventions import Conventions
 from ...network import Network
+from ...parts import LIF, Conv2d, TdBN
 from .._figures import COLOURS, GREY, PALETTE, figure
 from .adaptive_width import layer_factor
 

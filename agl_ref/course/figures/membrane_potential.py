@@ -3,10 +3,11 @@
 import numpy as np
 
 from ... import data, diagnostics, models, theory
-from ...blocks import LIF, Conv2d, Flatten, Readout, SpikingBlock, TdBN
+from ...blocks import Flatten, Readout, SpikingBlock
 from ...network import Network
 from ...neuron import lif_forward
 from ...norm import tdbn_forward
+from ...parts import LIF, Conv2d, TdBN
 from .._figures import COLOURS, GREY, INK, PALETTE, figure
 
 DECAY, V_TH, T = 0.5, 0.5, 4
