@@ -33,12 +33,22 @@ def float_array(name, x, min_ndim=1, dtype=None, finite=True):
     return x
 
 
-def cache_of(value, kind, forward):
-    """Refuse `value` unless it is the cache that `forward` returns."""
+def cache_of(value, kind, forward, whole=True):
+    """Refuse `value` unless it is the cache that `forward` returns; if `whole`, also the rest of a spent one."""
     if not isinstance(value, kind):
         raise TypeError(
             f"cache: expected the {kind.__name__} that {forward} returned, received {type(value).__name__}; pass that"
         )
+    if whole and value[0] is None:
+        raise ValueError(
+            f"cache: expected the {kind.__name__} that {forward} returned, received what a pass without a trace left of it; "
+            "keep the trace"
+        )
+
+
+def optional_callable(name, value):
+    if value is not None and not callable(value):
+        raise TypeError(f"{name}: expected a function or None, received {type(value).__name__}; pass a function")
 
 
 def first_not_finite(x):

@@ -1,4 +1,4 @@
-"""The one dict of JIT options for all kernels, and BLAS held to one thread.
+"""The JIT options of all kernels, and BLAS held to one thread.
 
 Two rules give the same bits on every run and with any number of threads: `prange` runs only over independent
 outputs, cut into chunks whose size depends on the shape alone; and each matrix product inside such a chunk is
@@ -9,6 +9,7 @@ import ctypes
 import functools
 import os
 import platform
+from pathlib import Path
 
 # GNU OpenMP's waiting threads spin for a while before they sleep. Where another process wants the same core, each
 # parallel loop then lasts until the scheduler's next turn, and training takes several times as long. Spin briefly.
@@ -71,11 +72,26 @@ def kernel(function):
     return numba.njit(**JIT)(function)
 
 
+def kernel_with(*files):
+    """`kernel` for a function that calls functions of these files beside its own.
+
+    Numba uses compiled code again as long as the kernel's own file is unchanged. Here what it compiled before one of the
+    other files was changed is forgotten too.
+    """
+
+    def compile_later(function):
+        compiled = kernel(function)
+        if not numba.config.DISABLE_JIT:
+            own = Path(function.__code__.co_filename)
+            changed = max(own.with_name(file).stat().st_mtime_ns for file in files)
+            for index in Path(compiled.stats.cache_path).glob(f"{own.stem}.{function.__qualname__}-*.nbi"):
+                if index.stat().st_mtime_ns < changed:
+                    index.unlink(missing_ok=True)
+        return compiled
+
+    return compile_later
+
+
 def inner(function):
     """Compile a function that kernels call inside their parallel loop."""
     return numba.njit(**SERIAL_JIT)(function)
-
-
-def inlined(function):
-    """`inner`, copied into the kernel before it is compiled, so that the compiler sees which arguments are the same array."""
-    return numba.njit(**SERIAL_JIT, inline="always")(function)

@@ -19,6 +19,7 @@ from .parts import PLIF, Linear
 from .width import empirical_width, exact_width, width_gradient, width_of_layer
 
 WORTH_PACKING = 2**22  # bytes: smaller inputs of layers are kept as they are
+PIECE = 2**16  # numbers that are packed at a time
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class BlockCache(NamedTuple):
     width: np.ndarray
 
     def _kept(self):
-        if self.neuron.u is None:
+        if self.neuron.u is None or self.neuron.s is None:
             raise ValueError(
                 "trace: expected one that holds u and s, received one of a pass with keep_trace=False; keep it"
             )
@@ -72,10 +73,14 @@ def _in_bytes(x):
     """4 x as uint8 if that is exact, as for spikes, their sums and their means over 2x2; otherwise, or if x is small, x."""
     if x.nbytes < WORTH_PACKING:
         return x
-    times_4, bits = x * x.dtype.type(4), f"u{x.dtype.itemsize}"
-    with np.errstate(invalid="ignore"):
-        small = times_4.astype(np.uint8)
-    return small if np.array_equal(small.astype(x.dtype).view(bits), times_4.view(bits)) else x  # -0.0 is not 0.0
+    flat, small, bits = x.reshape(-1), np.empty(x.size, np.uint8), f"u{x.dtype.itemsize}"
+    with np.errstate(invalid="ignore", over="ignore"):
+        for i in range(0, x.size, PIECE):  # no other array as large as x
+            times_4, part = flat[i : i + PIECE] * x.dtype.type(4), small[i : i + PIECE]
+            np.copyto(part, times_4, casting="unsafe")
+            if not np.array_equal(part.astype(x.dtype).view(bits), times_4.view(bits)):  # -0.0 is not 0.0
+                return x
+    return small.reshape(x.shape)
 
 
 def _from_bytes(x, dtype):
@@ -132,35 +137,39 @@ class SpikingBlock:
         """Spikes of the synapse's output, the norm's cache or None, the neuron's cache."""
         c, v_th, cache = mode.conventions, self.neuron.v_th, None
         if self.norm is not None:
-            cache = self.norm.cache(current, v_th, mode)
-            if c.input_scale == "1" and not mode.relaxed:
-                seen = mode.keep == "trace" or mode.observe is not None or width is None
-                s, neuron_cache = tdbn_lif.forward(cache, decay, v_th, c, mode.surrogate, keep=seen)
+            cache = self.norm.measure(current, v_th, mode)
+            if not mode.relaxed:
+                need_u = mode.keep == "trace" or mode.observe is not None or width is None
+                s, neuron_cache = tdbn_lif.forward(cache, decay, v_th, c, mode.surrogate, need_u)
                 return s, cache, neuron_cache
             current = norm._normalise(cache)
         s, neuron_cache = neuron._forward(current, decay, v_th, c, mode.surrogate, width if mode.relaxed else None)
         return s, cache, neuron_cache
 
     def _without_u(self, cache):
-        """The cache less what `_with_u` computes again, and its input in one byte a number where that is exact."""
-        cache = cache._replace(synapse=cache.synapse._replace(x=_in_bytes(cache.synapse.x)))
-        if cache.norm is None or cache.neuron.x is not None:
-            return cache
-        return cache._replace(neuron=cache.neuron._replace(u=None, s=None))
+        """The cache less what `_whole` computes again; its input in one byte a number where that is exact.
 
-    def _with_u(self, cache):
+        Without a norm there is nothing to compute it from.
+        """
+        if cache.norm is None:
+            return cache
+        small = cache.synapse._replace(x=_in_bytes(cache.synapse.x))
+        return cache._replace(synapse=small, neuron=cache.neuron._replace(u=None, s=None, x=None))
+
+    def _whole(self, cache):
         if cache.neuron.u is not None:
             return cache
         own = cache.neuron
         _, own = tdbn_lif.forward(cache.norm, own.decay, own.v_th, own.conventions, own.surrogate)
-        return cache._replace(neuron=own)
+        synapse_cache = cache.synapse._replace(x=_from_bytes(cache.synapse.x, own.u.dtype))
+        return cache._replace(synapse=synapse_cache, neuron=own)
 
     def spent(self, cache):
         """What is left of a cache that nobody needs any more: nothing of the layer's size, but u where no norm's variance
         would tell of a NaN."""
         norm_cache = None if cache.norm is None else cache.norm._replace(x=None)
-        own = cache.neuron if cache.norm is None else cache.neuron._replace(u=None, s=None, x=None)
-        return BlockCache(None, norm_cache, own, cache.width)
+        u = cache.neuron.u if cache.norm is None else None
+        return BlockCache(None, norm_cache, cache.neuron._replace(u=u, s=None, x=None), cache.width)
 
     def _width(self, decay, T, dtype, mode):
         """kappa_t (T,), or None where it is to be measured on u."""
@@ -202,7 +211,7 @@ class SpikingBlock:
         else:
             dx, ddecay, dwidth = neuron._backward(ds, cache.neuron, cache.width, conventions, cache.neuron.surrogate)
         if observe is not None:
-            observe(self, self._with_u(cache), ds, dx)
+            observe(self, self._whole(cache), ds, dx)
         ddecay = float(ddecay)
         if conventions.width_gradient == "flows":
             gamma = None if cache.norm is None else cache.norm.gamma

@@ -121,7 +121,12 @@ class Observer:
 
     def layers(self, net):
         """{block name: {statistic: (T,)}} as of `layer_statistics`, in the order of computation."""
-        return {name: self._found[name] for name, _ in net.blocks()}
+        names = [name for name, _ in net.blocks()]
+        if set(names) != set(self._found):
+            raise ValueError(
+                f"layers: expected a pass that observed {names}, received {list(self._found)}; pass this as observe="
+            )
+        return {name: self._found[name] for name in names}
 
 
 def as_json(layers):
@@ -214,7 +219,7 @@ def _forward_is_finite(result):
     arrays = [result.logits, *result.trace.net.parameters().values()]
     for _, cache in result.trace.items():
         # A NaN or an infinity anywhere in a norm's input is one in its variance.
-        arrays.append(cache.u if cache.norm is None else cache.norm.var)
+        arrays.append(cache.neuron.u if cache.norm is None else cache.norm.var)
     return np.isfinite(result.loss) and all(np.isfinite(array).all() for array in arrays)
 
 

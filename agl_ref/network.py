@@ -25,7 +25,7 @@ class Trace:
 
     `trace["conv1"]` is that block's cache: `.u .s .v` (T, N, ...) and `.width` (T,). Weights are not copied: a backward
     after an optimiser step would read the new ones, so run it before. The trace of `loss_and_grads(keep_trace=False)` holds
-    the norms' statistics, the widths and the logits alone.
+    x, the logits, the norms' statistics and the widths, and u of blocks without a norm.
     """
 
     net: "Network"
@@ -223,13 +223,15 @@ class Network:
         Raises as `forward`.
         """
         self._check_input(x)
+        _check.optional_callable("observe", observe)
         return self._forward(x, Mode(False, self.conventions, self.surrogate, keep="nothing", observe=observe))[0]
 
     def _forward(self, x, mode):
         y, caches = x, []
         for layer in self.layers:
             y, cache = layer.forward(y, mode)
-            caches.append(cache)
+            if mode.keep != "nothing":
+                caches.append(cache)
         return y, caches
 
     def backward(self, trace, dlogits, record=None, input_gradient=True):
@@ -298,8 +300,8 @@ class Network:
         record, input_gradient
             As for `backward`.
         keep_trace : bool
-            False takes about half the memory, and gives the same bits: u and s are computed again on the way back, and what a
-            layer cached is dropped once it was used. What is left of the trace is enough for
+            False takes less memory where blocks have a tdBN, and gives the same bits: u and s are computed again on the way
+            back, and what a layer cached is dropped once it was used. What is left of the trace is enough for
             `update_running_statistics`.
         observe : callable, optional
             Called on the way back for each spiking block, with (block, its BlockCache, ds, dx): a look at the whole
@@ -311,6 +313,7 @@ class Network:
         """
         _check.one_of("loss", loss, ("ce", "tet"))
         self._check_input(x)
+        _check.optional_callable("observe", observe)
         mode = Mode(True, self.conventions, self.surrogate, keep="trace" if keep_trace else "backward")
         logits, caches = self._forward(x, mode)
         value, cache, backward = loss_by_name(logits, labels, loss, self.conventions)

@@ -14,7 +14,7 @@ import numpy as np
 from numba import prange
 
 from . import _check
-from ._jit import inlined, inner, kernel
+from ._jit import inner, kernel_with
 from .conventions import MPD_AGL, Conventions
 from .surrogate import code_of, derivative_row, heights, primitive_row
 
@@ -22,10 +22,13 @@ CHUNK = 8192  # neurons that one thread takes at a time; depends on nothing, so 
 
 
 class LIFCache(NamedTuple):
-    """What the backward pass needs of the forward pass. u, s, x have the input's shape (T, ...)."""
+    """What the backward pass needs of the forward pass. u, s, x have the input's shape (T, ...).
 
-    u: np.ndarray
-    s: np.ndarray
+    u and s are None in a pass without a trace.
+    """
+
+    u: np.ndarray | None
+    s: np.ndarray | None
     x: np.ndarray | None  # only with input_scale "1 - tau", whose decay gradient needs it
     decay: float
     v_th: float
@@ -51,9 +54,9 @@ class LIFGrads(NamedTuple):
     dwidth: np.ndarray
 
 
-@inlined
+@inner
 def _fire_row(x, neuron, reset, inclusive, v, fired, u, s):
-    """One timestep of a row of neurons: leak and input, threshold, reset; v goes from t - 1 to t. u may be x's memory."""
+    """One timestep of a row of neurons: leak and input, threshold, reset; v goes from t - 1 to t."""
     tau, gain, v_th = neuron
     hard, soft, late = reset
     one, zero = u.dtype.type(1), u.dtype.type(0)
@@ -79,7 +82,7 @@ def _fire_row_relaxed(x, neuron, reset, surrogate, v, fired, u, s):
         fired[i] = s[i]
 
 
-@kernel
+@kernel_with("surrogate.py")
 def _lif_forward_kernel(x, neuron, reset, width, height, codes, u, s):
     inclusive, relaxed, code = codes
     T, n = x.shape
@@ -158,7 +161,7 @@ def _back_chunk(ds, dx, forward, place, neuron, resets, surrogate, sums):
     sums[0] = total
 
 
-@kernel
+@kernel_with("surrogate.py")
 def _lif_backward_kernel(ds, forward, neuron, resets, surrogate, dx, sums):
     """sums (chunks, 1 + T): each chunk's ddecay and dwidth_t, which the caller adds up in order."""
     reset, through = resets

@@ -21,7 +21,7 @@ CHUNK = 256  # rows (of C values) that one thread takes at a time
 class TdBNCache(NamedTuple):
     """What the backward pass needs: x is (..., C), all others (C,) or scalars."""
 
-    x: np.ndarray | None  # None once a training pass without a trace is through with it
+    x: np.ndarray | None  # None in what is left of a pass without a trace
     gamma: np.ndarray
     beta: np.ndarray
     mean: np.ndarray
@@ -107,8 +107,8 @@ def _moments(x):
     return mean, (m2s + counts * (means - mean) ** 2).sum(axis=0) / M
 
 
-def _statistics(x, gamma, beta, v_th, alpha, eps, conventions, running):
-    """The cache of `tdbn_forward`: all that its formula needs besides x."""
+def _measure(x, gamma, beta, v_th, alpha, eps, conventions, running):
+    """The cache of `tdbn_forward`, from which `_normalise` makes y."""
     dtype = x.dtype
     x = np.ascontiguousarray(x)
     flat = x.reshape(-1, x.shape[-1])
@@ -213,7 +213,7 @@ def tdbn_forward(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, conventions=MPD_
         _check.same_shape(name, value, (C,), "x's channels")
     if running is not None and (running[1] < 0).any():
         raise ValueError(f"running var: expected values >= 0, received {running[1].min()}; check the checkpoint")
-    cache = _statistics(x, gamma, beta, v_th, alpha, eps, conventions, running)
+    cache = _measure(x, gamma, beta, v_th, alpha, eps, conventions, running)
     return _normalise(cache), cache
 
 
@@ -245,7 +245,7 @@ def update_running(running_mean, running_var, cache, momentum=0.1):
 
     Raises ValueError if the cache is of an evaluation pass: there is no batch statistic in it.
     """
-    _check.cache_of(cache, TdBNCache, "tdbn_forward")
+    _check.cache_of(cache, TdBNCache, "tdbn_forward", whole=False)
     if not cache.training:
         raise ValueError("cache: expected one of a training forward, received evaluation; pass training=True")
     M = cache.count

@@ -83,11 +83,11 @@ class TdBN:
         self.params = {"gamma": np.ones(channels, dtype), "beta": np.zeros(channels, dtype)}
         self.statistics = {"running_mean": np.zeros(channels, dtype), "running_var": np.ones(channels, dtype)}
 
-    def cache(self, x, v_th, mode):
+    def measure(self, x, v_th, mode):
         """The TdBNCache of x, without y."""
         running = None if mode.training else tuple(self.statistics.values())
         gamma, beta = self.params["gamma"], self.params["beta"]
-        return norm._statistics(x, gamma, beta, v_th, self.alpha, self.eps, mode.conventions, running)
+        return norm._measure(x, gamma, beta, v_th, self.alpha, self.eps, mode.conventions, running)
 
     def update(self, cache):
         norm.update_running(*self.statistics.values(), cache, self.momentum)

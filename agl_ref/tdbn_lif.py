@@ -10,9 +10,10 @@ Where nobody will look at u and s of the trace, they are not stored either: the 
 import numpy as np
 from numba import prange
 
-from ._jit import inner, kernel
-from .neuron import CHUNK, LIFCache, _back_chunk, _backward_scalars, _fire_row, _grads, _neuron_scalars, _new_grads
-from .norm import _normalise_row
+from . import neuron as lif
+from ._jit import inner, kernel_with
+from .neuron import CHUNK, LIFCache, _back_chunk, _fire_row
+from .norm import _normalise, _normalise_row
 
 ROW = 512  # numbers, at least, that are normalised in one loop: few channels are repeated up to that
 
@@ -29,23 +30,24 @@ def _normalise_chunk(x, first, norm, y):
         i, c = i + n, 0
 
 
-@kernel
+@kernel_with("neuron.py", "norm.py", "surrogate.py")
 def _forward_kernel(x, norm, neuron, reset, inclusive, u, s):
-    """u is of s's shape, or empty where it need not be kept."""
+    """u is of s's shape, or empty where it is not to be stored."""
     T, n = x.shape
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
         v, fired = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)  # of t - 1
-        row = np.empty(b - a, x.dtype)
+        current, forgotten = np.empty(b - a, x.dtype), np.empty(b - a, x.dtype)
         for t in range(T):
-            ut = u[t, a:b] if len(u) > 0 else row  # holds the current first
-            _normalise_chunk(x[t], a, norm, ut)
-            _fire_row(ut, neuron, reset, inclusive, v, fired, ut, s[t, a:b])
+            _normalise_chunk(x[t], a, norm, current)
+            ut = u[t, a:b] if len(u) > 0 else forgotten
+            _fire_row(current, neuron, reset, inclusive, v, fired, ut, s[t, a:b])
 
 
-@kernel
-def _backward_kernel(ds, x, norm, neuron, resets, surrogate, inclusive, out):
+@kernel_with("neuron.py", "norm.py", "surrogate.py")
+def _backward_kernel(ds, x, norm, neuron, resets, surrogate, codes, out):
     """Each chunk's u and s again, and back; out = (dx, sums) as for `_lif_backward_kernel`."""
+    inclusive, scaled = codes
     dx, sums = out
     reset, through = resets
     T, n = x.shape
@@ -53,11 +55,12 @@ def _backward_kernel(ds, x, norm, neuron, resets, surrogate, inclusive, out):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
         v, fired = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)
         u, s = np.empty((T, b - a), x.dtype), np.empty((T, b - a), x.dtype)
+        currents = np.empty((T if scaled else 1, b - a), x.dtype)  # the backward pass reads them only if scaled
         for t in range(T):
-            ut = u[t]
-            _normalise_chunk(x[t], a, norm, ut)
-            _fire_row(ut, neuron, reset, inclusive, v, fired, ut, s[t])
-        _back_chunk(ds, dx, (u, s, u, False), (a, b, 0), neuron, (reset, through), surrogate, sums[chunk])
+            current = currents[t if scaled else 0]
+            _normalise_chunk(x[t], a, norm, current)
+            _fire_row(current, neuron, reset, inclusive, v, fired, u[t], s[t])
+        _back_chunk(ds, dx, (u, s, currents, scaled), (a, b, 0), neuron, (reset, through), surrogate, sums[chunk])
 
 
 def _norm_arrays(norm):
@@ -66,25 +69,24 @@ def _norm_arrays(norm):
     return *arrays, norm.x.dtype.type(norm.scale)
 
 
-def forward(norm, decay, v_th, conventions, surrogate, keep=True):
-    """(s, LIFCache) of neurons behind the norm with this TdBNCache; u and s stay out of the cache unless `keep`.
-
-    Not for input_scale "1 - tau", whose backward pass reads the current.
-    """
-    x = norm.x.reshape(len(norm.x), -1)
-    neuron, reset = _neuron_scalars(x.dtype, decay, v_th, conventions)
-    u, s = np.empty_like(x) if keep else np.empty((0, 0), x.dtype), np.empty_like(x)
+def forward(norm, decay, v_th, conventions, surrogate, store_u=True):
+    """(s, LIFCache) of neurons behind the norm with this TdBNCache; u and s are in the cache only with store_u."""
+    if store_u and conventions.input_scale == "1 - tau":  # the cache holds the current too
+        return lif._forward(_normalise(norm), decay, v_th, conventions, surrogate)
+    x, shape = norm.x.reshape(len(norm.x), -1), norm.x.shape
+    neuron, reset = lif._neuron_scalars(x.dtype, decay, v_th, conventions)
+    u, s = np.empty_like(x) if store_u else np.empty((0, 0), x.dtype), np.empty_like(x)
     _forward_kernel(x, _norm_arrays(norm), neuron, reset, conventions.spike_test == ">=", u, s)
-    shape = norm.x.shape
-    u, kept_s = (u.reshape(shape), s.reshape(shape)) if keep else (None, None)
-    return s.reshape(shape), LIFCache(u, kept_s, None, decay, v_th, conventions, surrogate)
+    s = s.reshape(shape)
+    stored = (u.reshape(shape), s) if store_u else (None, None)
+    return s, LIFCache(*stored, None, decay, v_th, conventions, surrogate)
 
 
 def backward(ds, norm, cache, width):
     """LIFGrads from ds (T, ...) and the two caches, whether or not the neuron's holds u and s."""
     x, conventions = norm.x.reshape(len(norm.x), -1), cache.conventions
     ds = np.ascontiguousarray(ds).reshape(x.shape)
-    scalars = _backward_scalars(x.dtype, cache, width, conventions, cache.surrogate)
-    out = _new_grads(x)
-    _backward_kernel(ds, x, _norm_arrays(norm), *scalars, conventions.spike_test == ">=", out)
-    return _grads(*out, norm.x.shape)
+    scalars = lif._backward_scalars(x.dtype, cache, width, conventions, cache.surrogate)
+    codes, out = (conventions.spike_test == ">=", conventions.input_scale == "1 - tau"), lif._new_grads(x)
+    _backward_kernel(ds, x, _norm_arrays(norm), *scalars, codes, out)
+    return lif._grads(*out, norm.x.shape)

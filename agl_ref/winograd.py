@@ -33,9 +33,7 @@ from ._jit import inner, kernel, rows_at_once
 CHANNELS = 48  # fewer channels than this on either side: the additions cost more than the products saved
 GAIN = 1.7  # of the 2.25; odd image sizes waste part of their last tiles
 PLACES = 16  # of a tile
-GROUP = (
-    192  # tiles that are worked on together, or as many as channels: more leave the cache, fewer are too little work
-)
+GROUP = 192  # tiles worked on together, or as many as channels: more leave the cache, fewer are too little work
 TRANSPOSE = 2**14  # up to so many pairs of channels dx takes a turned copy of the weights: small products gain by it
 TURNED = (3, 1, 2, 0)  # where U's places go when the weight is turned
 

@@ -54,6 +54,7 @@ def test_every_bit_is_that_of_a_step_with_a_trace(packing, dtype, variant):
     helpers.assert_all_same_bits(part, whole)
     assert sorted(seen) == sorted(expected.trace.names())
     for name, (cache, ds, dx) in seen.items():
+        helpers.assert_same_bits(cache.synapse.x, expected.trace[name].synapse.x, f"{name}'s input")
         for key in ("u", "s", "width"):
             helpers.assert_same_bits(getattr(cache, key), getattr(expected.trace[name], key), f"{name}.{key}")
         helpers.assert_same_bits(ds, whole[f"{name}.ds"])
@@ -87,7 +88,7 @@ def test_inputs_that_a_byte_holds_come_back(packing, monkeypatch, dtype, value):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("dtype", helpers.DTYPES)
-@pytest.mark.parametrize("value", [0.2, 64.0, -0.25, -0.0, 1e30, np.inf, np.nan])
+@pytest.mark.parametrize("value", [0.2, 64.0, -0.25, -0.0, 2e38, np.inf, np.nan])
 def test_other_inputs_are_kept_as_they_are(monkeypatch, dtype, value):
     monkeypatch.setattr(blocks, "WORTH_PACKING", 0)
     x = np.array([0.0, 1.0, value], dtype)
@@ -107,6 +108,19 @@ def test_a_spent_trace_says_so():
         net.backward(trace, np.zeros((3, 4, 3)))
     with pytest.raises(ValueError, match="keep_trace=False"):
         diagnostics.layer_statistics(trace)
+    with pytest.raises(ValueError, match="without a trace"):
+        agl.tdbn_backward(np.zeros((3, 4, 8, 8, 4)), trace["stem"].norm)
+    with pytest.raises(ValueError, match="without a trace"):
+        agl.lif_backward(np.zeros((3, 4, 8, 8, 4)), trace["stem"].neuron, np.ones(3))
+
+
+def test_an_observer_is_a_function_and_has_seen_a_pass():
+    net, x, labels = make()
+    for call in (lambda o: net.predict(x, o), lambda o: net.loss_and_grads(x, labels, observe=o)):
+        with pytest.raises(TypeError, match="observe: expected a function"):
+            call(3)
+    with pytest.raises(ValueError, match="observed"):
+        diagnostics.Observer().layers(net)
 
 
 def test_a_nan_is_still_found_and_named():
@@ -168,11 +182,19 @@ def peak_of(call):
     return peak
 
 
-def test_less_memory():
+@pytest.mark.parametrize("conventions", [agl.MPD_AGL, agl.PRESETS["spikingjelly"]], ids=["MPD-AGL", "SpikingJelly"])
+def test_less_memory(conventions):
     """At its peak, of what NumPy allocates."""
-    net = agl.models.conv_snn(channels=(16, 32, 32, 32), image_size=48, dtype=np.float32)
+    net = agl.models.conv_snn(channels=(16, 32, 32, 32), image_size=48, dtype=np.float32, conventions=conventions)
     x = np.random.default_rng(0).normal(size=(8, 8, 48, 48, 1)).astype(np.float32)
     labels = np.zeros(8, int)
     without = peak_of(lambda: net.loss_and_grads(x, labels, keep_trace=False))
     assert without < 0.75 * peak_of(lambda: net.loss_and_grads(x, labels))
     assert peak_of(lambda: net.predict(x)) < 0.6 * peak_of(lambda: net.forward(x, training=False))
+
+
+def test_a_prediction_without_norms_keeps_nothing_either():
+    layers = [agl.SpikingBlock(f"c{i}", agl.Conv2d(4, 4, seed=i), None, agl.LIF()) for i in range(5)]
+    net = agl.Network([*layers, agl.Flatten(), agl.Readout("fc", 4 * 32 * 32, 3)], (32, 32, 4))
+    x = np.random.default_rng(0).normal(size=(8, 4, 32, 32, 4))
+    assert peak_of(lambda: net.predict(x)) < 0.5 * peak_of(lambda: net.forward(x, training=False))

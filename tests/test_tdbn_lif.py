@@ -28,13 +28,13 @@ def case(C, n, dtype, T=3, training=True):
 def assert_is_the_two_pairs(y, cache, ds, width, conventions, surrogate):
     s, pair = agl.lif_forward(y, 0.3, 0.5, conventions, surrogate)
     expected = lif_backward_full(ds, pair, width)
-    for keep in (True, False):
-        received, own = tdbn_lif.forward(cache, 0.3, 0.5, conventions, surrogate, keep)
-        helpers.assert_same_bits(received, s, f"s, keep={keep}")
+    for store_u in (True, False):
+        received, own = tdbn_lif.forward(cache, 0.3, 0.5, conventions, surrogate, store_u)
+        helpers.assert_same_bits(received, s, f"s, store_u={store_u}")
         grads = tdbn_lif.backward(ds, cache, own, width)
         for name, value in expected._asdict().items():
-            helpers.assert_same_bits(getattr(grads, name), value, f"{name}, keep={keep}")
-        if keep:
+            helpers.assert_same_bits(getattr(grads, name), value, f"{name}, store_u={store_u}")
+        if store_u:
             helpers.assert_same_bits(own.u, pair.u, "u")
             helpers.assert_same_bits(own.s, pair.s, "cache's s")
         else:
@@ -62,7 +62,7 @@ ROWS = [
 
 @pytest.mark.parametrize("dtype", helpers.DTYPES)
 @pytest.mark.parametrize(
-    "conventions", ROWS, ids=lambda c: f"{c.reset} {c.spike_test} {c.reset_gradient} {c.width_gradient}"
+    "conventions", ROWS, ids=lambda c: f"{c.reset} {c.spike_test} {c.reset_gradient} {c.width_gradient} {c.input_scale}"
 )
 def test_conventions(dtype, conventions):
     y, cache, ds, width = case(5, 5 * (CHUNK // 5 + 3), dtype)
@@ -80,7 +80,7 @@ def test_surrogates_and_timesteps(surrogate, T):
 def test_a_potential_at_the_threshold_fires_only_under_at_least():
     """x_hat = 1 and y = gamma V_th: dyadic numbers, so u is V_th exactly."""
     rows = np.array([[[-1.0, 1.0]], [[1.0, -1.0]]])
-    cache = norm._statistics(rows, np.ones(2), np.zeros(2), 0.5, 1.0, 0.0, agl.MPD_AGL, None)
+    cache = norm._measure(rows, np.ones(2), np.zeros(2), 0.5, 1.0, 0.0, agl.MPD_AGL, None)
     for test, fires in ((">=", 2), (">", 0)):
         s, own = tdbn_lif.forward(cache, 0.0, 0.5, agl.Conventions(spike_test=test), "rectangular")
         assert (own.u == 0.5).sum() == 2 and s.sum() == fires
