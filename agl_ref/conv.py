@@ -223,11 +223,7 @@ def _backward(dy, cache, need_dx=True):
     x, dy = np.ascontiguousarray(cache.x), np.ascontiguousarray(dy)
     geometry = _geometry(x.shape, weight.shape, cache.stride, padding)
     images, gradients = x.reshape(-1, *x.shape[-3:]), dy.reshape(-1, *dy.shape[-3:])
-    if _repeats(x):
-        dweight = _dweight(x[0], dy.sum(axis=0), cache, geometry)
-    else:
-        dweight = _dweight(images, gradients, cache, geometry)
-    dx = None
+    dx = None  # first: its scratch memory is free again before the weight gradient's
     if need_dx and cache.tiles:
         with one_blas_thread():
             dx = winograd.dx(gradients, weight, padding).reshape(x.shape)
@@ -237,6 +233,10 @@ def _backward(dy, cache, need_dx=True):
             flat_weight = weight.reshape(-1, weight.shape[3])
             _dense_dx_kernel(dy.reshape(-1, weight.shape[3]), flat_weight, geometry, _rows(dx))
         dx = dx.reshape(x.shape)
+    if _repeats(x):
+        dweight = _dweight(x[0], dy.sum(axis=0), cache, geometry)
+    else:
+        dweight = _dweight(images, gradients, cache, geometry)
     return dx, dweight, dy.reshape(-1, weight.shape[3]).sum(axis=0) if cache.has_bias else None
 
 

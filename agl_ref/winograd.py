@@ -284,6 +284,7 @@ def dweight(x, dy, padding):
         _inputs_kernel(_rows(x), first, (*tiles, C_in), padding, V)
         _output_gradients_kernel(_rows(dy), first, (*tiles, C_out), Z)
         _correlations_kernel(V, Z, rows_at_once(C_in * C_out, n), dU)
+    del V, Z  # their memory, before more is taken
     gradient = np.empty((3, 3, C_in, C_out), x.dtype)
     _weight_gradients_kernel(dU, gradient)
     return gradient
