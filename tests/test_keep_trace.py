@@ -4,6 +4,7 @@ import tracemalloc
 
 import helpers
 import helpers_network as nets
+import numba
 import numpy as np
 import pytest
 
@@ -173,6 +174,9 @@ def test_a_prediction_checks_its_input():
         net.predict(x.astype(np.float32))
 
 
+with_the_jit = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="without the JIT large arrays take minutes")
+
+
 def peak_of(call):
     call()  # whatever is loaded at a first call
     tracemalloc.start()
@@ -182,6 +186,7 @@ def peak_of(call):
     return peak
 
 
+@with_the_jit
 @pytest.mark.parametrize("conventions", [agl.MPD_AGL, agl.PRESETS["spikingjelly"]], ids=["MPD-AGL", "SpikingJelly"])
 def test_less_memory(conventions):
     """At its peak, of what NumPy allocates."""
@@ -193,6 +198,7 @@ def test_less_memory(conventions):
     assert peak_of(lambda: net.predict(x)) < 0.6 * peak_of(lambda: net.forward(x, training=False))
 
 
+@with_the_jit
 def test_a_prediction_without_norms_keeps_nothing_either():
     layers = [agl.SpikingBlock(f"c{i}", agl.Conv2d(4, 4, seed=i), None, agl.LIF()) for i in range(5)]
     net = agl.Network([*layers, agl.Flatten(), agl.Readout("fc", 4 * 32 * 32, 3)], (32, 32, 4))

@@ -12,7 +12,7 @@ from agl_ref.neuron import CHUNK, lif_backward_full
 
 # channels, and neurons at a timestep: one chunk and several, few channels that are repeated, more than ROW, no divisors
 MANY = tdbn_lif.ROW + 5
-SIZES = [(1, 23), (3, 3 * 41), (16, CHUNK + 16), (48, 3 * 48 * 100), (MANY, 3 * MANY), (129, 129 * 80)]
+SIZES = [(1, 23), (3, 3 * 41), (16, CHUNK + 16), (48, 48 * 172), (MANY, 3 * MANY), (129, 129 * 80)]
 
 
 def case(C, n, dtype, T=3, training=True):
@@ -65,7 +65,7 @@ ROWS = [
     "conventions", ROWS, ids=lambda c: f"{c.reset} {c.spike_test} {c.reset_gradient} {c.width_gradient} {c.input_scale}"
 )
 def test_conventions(dtype, conventions):
-    y, cache, ds, width = case(5, 5 * (CHUNK // 5 + 3), dtype)
+    y, cache, ds, width = case(5, 5 * 41, dtype)
     surrogate = "arctan" if conventions.width_gradient == "flows" else "rectangular"
     assert_is_the_two_pairs(y, cache, ds, width, conventions, surrogate)
 
