@@ -14,12 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from . import conv, neuron, norm, tdbn_lif
+from ._packing import from_bytes, in_bytes
 from .conventions import MPD_AGL, Conventions
 from .parts import PLIF, Linear
 from .width import empirical_width, exact_width, width_gradient, width_of_layer
-
-WORTH_PACKING = 2**22  # bytes: smaller inputs of layers are kept as they are
-PIECE = 2**16  # numbers that are packed at a time
 
 
 @dataclass(frozen=True)
@@ -67,24 +65,6 @@ class BlockCache(NamedTuple):
     def v(self):
         """Membrane potential after reset, (T, N, ...)."""
         return self._kept().v
-
-
-def _in_bytes(x):
-    """4 x as uint8 if that is exact, as for spikes, their sums and their means over 2x2; otherwise, or if x is small, x."""
-    if x.nbytes < WORTH_PACKING:
-        return x
-    flat, small, bits = x.reshape(-1), np.empty(x.size, np.uint8), f"u{x.dtype.itemsize}"
-    with np.errstate(invalid="ignore", over="ignore"):
-        for i in range(0, x.size, PIECE):  # no other array as large as x
-            times_4, part = flat[i : i + PIECE] * x.dtype.type(4), small[i : i + PIECE]
-            np.copyto(part, times_4, casting="unsafe")
-            if not np.array_equal(part.astype(x.dtype).view(bits), times_4.view(bits)):  # -0.0 is not 0.0
-                return x
-    return small.reshape(x.shape)
-
-
-def _from_bytes(x, dtype):
-    return x * dtype.type(0.25) if x.dtype == np.uint8 else x
 
 
 class SpikingBlock:
@@ -153,7 +133,7 @@ class SpikingBlock:
         """
         if cache.norm is None:
             return cache
-        small = cache.synapse._replace(x=_in_bytes(cache.synapse.x))
+        small = cache.synapse._replace(x=in_bytes(cache.synapse.x))
         return cache._replace(synapse=small, neuron=cache.neuron._replace(u=None, s=None, x=None))
 
     def _whole(self, cache):
@@ -161,7 +141,7 @@ class SpikingBlock:
             return cache
         own = cache.neuron
         _, own = tdbn_lif.forward(cache.norm, own.decay, own.v_th, own.conventions, own.surrogate)
-        synapse_cache = cache.synapse._replace(x=_from_bytes(cache.synapse.x, own.u.dtype))
+        synapse_cache = cache.synapse._replace(x=from_bytes(cache.synapse.x, own.u.dtype))
         return cache._replace(synapse=synapse_cache, neuron=own)
 
     def spent(self, cache):
@@ -197,7 +177,7 @@ class SpikingBlock:
         if cache.norm is not None:
             dx, dgamma, own["beta"] = norm._backward(dx, cache.norm)
             own["gamma"] = dgamma + own["gamma"] if "gamma" in own else dgamma
-        synapse_cache = cache.synapse._replace(x=_from_bytes(cache.synapse.x, dx.dtype))
+        synapse_cache = cache.synapse._replace(x=from_bytes(cache.synapse.x, dx.dtype))
         del cache
         dx, synapse_grads = self.synapse.backward(dx, synapse_cache, need_dx)
         own.update(synapse_grads)

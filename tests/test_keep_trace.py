@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import agl_ref as agl
-from agl_ref import blocks, diagnostics
+from agl_ref import _packing, diagnostics
 
 SHORTCUT = [
     nets.conv("stem", 4), nets.AVG_POOL,
@@ -35,7 +35,7 @@ def make(dtype=np.float64, **conventions):
 
 @pytest.fixture(params=[0, 2**22], ids=["inputs in bytes", "inputs as they are"])
 def packing(request, monkeypatch):
-    monkeypatch.setattr(blocks, "WORTH_PACKING", request.param)
+    monkeypatch.setattr(_packing, "WORTH_PACKING", request.param)
 
 
 @pytest.mark.parametrize("dtype", helpers.DTYPES)
@@ -80,20 +80,20 @@ def test_the_observer_measures_what_the_trace_shows():
 @pytest.mark.parametrize("dtype", helpers.DTYPES)
 @pytest.mark.parametrize("value", [0.25, 3.0, 63.75])
 def test_inputs_that_a_byte_holds_come_back(packing, monkeypatch, dtype, value):
-    monkeypatch.setattr(blocks, "WORTH_PACKING", 0)
+    monkeypatch.setattr(_packing, "WORTH_PACKING", 0)
     x = np.array([0.0, 1.0, value], dtype)
-    small = blocks._in_bytes(x)
+    small = _packing.in_bytes(x)
     assert small.dtype == np.uint8
-    helpers.assert_same_bits(blocks._from_bytes(small, x.dtype), x)
+    helpers.assert_same_bits(_packing.from_bytes(small, x.dtype), x)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("dtype", helpers.DTYPES)
 @pytest.mark.parametrize("value", [0.2, 64.0, -0.25, -0.0, 2e38, np.inf, np.nan])
 def test_other_inputs_are_kept_as_they_are(monkeypatch, dtype, value):
-    monkeypatch.setattr(blocks, "WORTH_PACKING", 0)
+    monkeypatch.setattr(_packing, "WORTH_PACKING", 0)
     x = np.array([0.0, 1.0, value], dtype)
-    assert blocks._in_bytes(x) is x
+    assert _packing.in_bytes(x) is x
 
 
 def test_a_spent_trace_says_so():
