@@ -10,9 +10,9 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import naive
 import numpy as np
 import pytest
+from twins import naive
 
 DTYPES = (np.float32, np.float64)
 

@@ -1,10 +1,10 @@
 """Figures of notebooks 1 to 3: each is complete by itself, and what is drawn is what the library computes."""
 
-import naive
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from twins import naive
 
 import agl_ref as agl
 from agl_ref.course.figures import bptt_by_hand, one_neuron, why_a_surrogate

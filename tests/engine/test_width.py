@@ -4,13 +4,12 @@ that measure Theorem 1's approximation, alone and inside networks.
 
 import warnings
 
-import exact
 import helpers
-import naive
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twins import exact, naive
 
 import agl_ref as agl
 from agl_ref import width as rules

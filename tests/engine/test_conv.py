@@ -3,13 +3,12 @@
 import functools
 from dataclasses import dataclass
 
-import exact
 import helpers
-import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twins import exact, naive
 
 import agl_ref as agl
 from agl_ref import conv

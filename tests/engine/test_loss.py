@@ -3,11 +3,11 @@
 import math
 
 import helpers
-import naive
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twins import naive
 
 import agl_ref as agl
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from arithmetic import (
+from twins.arithmetic import (
     AFFINES,
     BACKWARDS,
     LEAKS,

@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 
-import exact
 import helpers
-import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twins import exact, naive
 
 import agl_ref as agl
 from agl_ref.neuron import CHUNK, lif_backward_full

@@ -8,8 +8,8 @@ from fractions import Fraction
 from math import isqrt
 from types import SimpleNamespace
 
-import exact
 import numpy as np
+from twins import exact
 
 EXACT_OPS = ("lif", "plif", "surrogate", "width", "tdbn", "conv2d", "linear", "avg_pool", "global_avg_pool", "add")
 

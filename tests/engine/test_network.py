@@ -709,7 +709,7 @@ print(digest.hexdigest())
 
 
 def fingerprint(numba_threads, blas_threads):
-    paths = [str(Path(__file__).parent), str(Path(agl.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).parents[1]), str(Path(agl.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     env = dict(
         os.environ,
         NUMBA_NUM_THREADS=str(numba_threads),

@@ -2,13 +2,12 @@
 
 import math
 
-import exact
 import helpers
-import naive
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twins import exact, naive
 
 import agl_ref as agl
 from agl_ref import surrogate

@@ -1,12 +1,11 @@
 """The linear pair: hand arithmetic, naive twin, exact rationals, finite differences."""
 
-import exact
 import helpers
-import naive
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twins import exact, naive
 
 import agl_ref as agl
 

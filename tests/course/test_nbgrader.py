@@ -13,7 +13,7 @@ nbgrader = pytest.importorskip("nbgrader")
 import nbformat  # noqa: E402
 from helpers_course import MIXED, MIXED_POINTS, POINTS, hand_in, solved_notebook  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 REAL = sorted((ROOT / "tutorials" / "solutions").glob("*.ipynb"))
 
 WRONG = {

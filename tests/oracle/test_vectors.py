@@ -9,11 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import exact
-import exact_vectors
 import jsonschema
 import numpy as np
 import pytest
+from twins import exact, exact_vectors
 
 from agl_ref import Conventions, cli
 from agl_ref.oracle import export as exporting
@@ -135,7 +134,7 @@ def fingerprint(id):
 
 def test_published_cases_are_never_renamed_removed_or_changed():
     ids = vectors.cases()
-    assert ids == list(PUBLISHED), "append the new ids to tests/published_vectors.json"
+    assert ids == list(PUBLISHED), "append the new ids to tests/oracle/published_vectors.json"
     assert [id for id in ids if fingerprint(id) != PUBLISHED[id]] == []
 
 

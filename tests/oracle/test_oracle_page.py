@@ -14,7 +14,7 @@ from agl_ref.oracle import load_case
 from agl_ref.oracle.mutants import Kill, kills, zoo
 from agl_ref.oracle.selftest import Row, brief_table
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "agl_ref" / "oracle" / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(sh|python|text)\n(.*?)```", PAGE, re.S)
 ROWS = re.findall(r"^\| `([^`]+)` \| (.+) \| (.+) \| (.*) \|$", PAGE, re.M)

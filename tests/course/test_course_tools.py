@@ -21,7 +21,7 @@ from agl_ref import cli
 from agl_ref.course import _explore, explore, figures
 from agl_ref.course._figures import COLOURS, FIGURES, FONT_SIZE, PALETTE, figure, style
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SOLUTIONS = sorted((ROOT / "tutorials" / "solutions").glob("*.ipynb"))
 
 

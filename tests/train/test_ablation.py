@@ -21,7 +21,7 @@ from agl_ref import _ablation_report as report
 from agl_ref import ablation, cli
 from agl_ref.train import TrainConfig, Trainer
 
-PUBLISHED = Path(__file__).parent.parent / "tutorials" / "results" / "ablation"
+PUBLISHED = Path(__file__).parents[2] / "tutorials" / "results" / "ablation"
 ARM = {"channels": (3, 4), "T": 2, "epochs": 2, "batch": 8, "dtype": "float64"}
 
 

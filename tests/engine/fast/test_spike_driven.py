@@ -1,9 +1,9 @@
 """Spike-driven convolution: the order of taps by hand, and the naive twin's bits on integers at every border."""
 
 import helpers
-import naive
 import numpy as np
 import pytest
+from twins import naive
 
 from agl_ref import spike_driven
 

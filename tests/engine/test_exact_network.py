@@ -1,9 +1,9 @@
 """A whole small spiking network, forward and backward, against exact rational arithmetic, bit for bit."""
 
-import exact
 import helpers
 import numpy as np
 import pytest
+from twins import exact
 
 import agl_ref as agl
 

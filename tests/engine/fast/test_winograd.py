@@ -1,9 +1,9 @@
 """Winograd's tiles: hand arithmetic, exact rationals' twin (the direct sums on dyadic data), rounding, who takes them."""
 
 import helpers
-import naive
 import numpy as np
 import pytest
+from twins import naive
 
 import agl_ref as agl
 from agl_ref import winograd

@@ -12,7 +12,7 @@ from agl_ref.course import check, figures
 from agl_ref.course._exercise import EXERCISES, NOTEBOOK_OF, Choice
 from agl_ref.course.exercises import find, load
 
-PAGE = Path(__file__).parent.parent / "tutorials" / "TEACHING.md"
+PAGE = Path(__file__).parents[2] / "tutorials" / "TEACHING.md"
 if not PAGE.is_file():
     pytest.skip("the tutorials are not installed", allow_module_level=True)
 TEXT = PAGE.read_text(encoding="utf-8")

@@ -3,9 +3,9 @@
 import math
 from functools import partial
 
-import naive
 import numpy as np
 import pytest
+from twins import naive
 
 import agl_ref as agl
 from agl_ref.course.exercises import find
