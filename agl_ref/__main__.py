@@ -1,5 +1,5 @@
 """`python -m agl_ref` is the command `agl-ref`."""
 
-from .cli import main
+from agl_ref.cli.main import main
 
 raise SystemExit(main())

@@ -44,7 +44,7 @@ class Conventions:
     surrogate_scale : {"1/kappa", "1", "1/(2 kappa)"}
         The surrogate's height at the threshold: area 1, peak 1, or half of area 1.
     width : {"adaptive", "first", "later", "fixed", "geometric", "exact", "empirical"}
-        The rule for kappa_t, see `agl_ref.width`. The last two are no one's convention but measures of the paper's
+        The rule for kappa_t, see `agl_ref.engine.width`. The last two are no one's convention but measures of the paper's
         approximation, and always constants for the gradient: width_gradient "flows" is refused with them.
     width_gradient : {"none", "flows"}
         Whether kappa_t is a constant for the gradient, or passes ds/dkappa = -(z / kappa) surrogate'(z) on to

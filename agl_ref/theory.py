@@ -31,7 +31,7 @@ from functools import cache, cached_property
 import numpy as np
 from scipy.special import ndtr
 
-from . import _check
+from . import validate
 from .conventions import MPD_AGL
 
 NODES = 16  # Gauss-Legendre nodes per panel
@@ -109,9 +109,9 @@ class Law:
         """
         T = len(self.mixing)
         if not isinstance(width, np.ndarray) or width.ndim == 0:
-            width = np.full(T, _check.number("width", width, low=0))
-        _check.float_array("width", width)
-        _check.same_shape("width", width, (T,), "the timesteps")
+            width = np.full(T, validate.number("width", width, low=0))
+        validate.float_array("width", width)
+        validate.same_shape("width", width, (T,), "the timesteps")
         if (width < 0).any():
             raise ValueError(f"width: expected kappa >= 0 at each t, received {width.min()}; 0 closes the window")
         half = width.astype(np.float64)[:, None] / 2
@@ -120,7 +120,7 @@ class Law:
 
     def density(self, z):
         """f_t(z) for each of the potentials z (n,): ndarray (T, n). ValueError where sigma = 0: there is no density."""
-        _check.float_array("z", z)
+        validate.float_array("z", z)
         if any(std == 0 for _, _, std in self.parts):
             raise ValueError(
                 "sigma: expected a number > 0 for a density, received 0; the potential is no random number"
@@ -154,11 +154,11 @@ def _mixture(z, weights, centres, std):
 
 def _checked(mu, sigma, decay, v_th, T):
     return (
-        _check.number("mu", mu),
-        _check.number("sigma", sigma, low=0),
-        _check.number("decay", decay, low=0, high=1, high_open=True),
-        _check.number("v_th", v_th, low=0, low_open=True),
-        _check.integer("T", T),
+        validate.number("mu", mu),
+        validate.number("sigma", sigma, low=0),
+        validate.number("decay", decay, low=0, high=1, high_open=True),
+        validate.number("v_th", v_th, low=0, low_open=True),
+        validate.integer("T", T),
     )
 
 
@@ -329,7 +329,7 @@ def _bounds(mu, sigma, decay, v_th, T):
 
 
 def _refuse_costly(low, high, sigma, nodes):
-    needed = _check.integer("nodes", nodes) * np.ceil(np.maximum(high - low, 0) / (PANEL * sigma))
+    needed = validate.integer("nodes", nodes) * np.ceil(np.maximum(high - low, 0) / (PANEL * sigma))
     if needed.max() > MAX_NODES or (needed * needed).sum() > MAX_WORK:
         raise ValueError(
             f"sigma, decay, T: expected a law of at most {MAX_NODES} quadrature nodes and {MAX_WORK:g} exponentials, "
@@ -382,11 +382,11 @@ def law_of_layer(gamma, beta, v_th, decay, T, conventions=MPD_AGL, alpha=1.0, la
         As for `hard_reset`.
     """
     for name, array in (("gamma", gamma), ("beta", beta)):
-        _check.float_array(name, array)
-    _check.conventions(conventions)
-    _check.one_of("law", law, ("exact", "theorem1"))
-    decay = _check.number("decay", decay, low=0, high=1, high_open=True)
-    scale = 1.0 if conventions.norm_scale == "1" else _check.number("alpha", alpha, low=0, low_open=True) * v_th
+        validate.float_array(name, array)
+    validate.conventions(conventions)
+    validate.one_of("law", law, ("exact", "theorem1"))
+    decay = validate.number("decay", decay, low=0, high=1, high_open=True)
+    scale = 1.0 if conventions.norm_scale == "1" else validate.number("alpha", alpha, low=0, low_open=True) * v_th
     gain = 1.0 if conventions.input_scale == "1" else 1.0 - decay
     mu = gain * float(np.mean(beta, dtype=np.float64))
     sigma = gain * scale * abs(float(np.mean(gamma, dtype=np.float64)))

@@ -12,7 +12,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import agl_ref as agl
-from agl_ref.neuron import lif_backward_full
+from agl_ref.engine.neuron import lif_backward_full
 
 # Enough to reach every branch of the kernels without a run for each combination.
 NEURONS = {

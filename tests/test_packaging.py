@@ -53,13 +53,13 @@ def test_every_public_name_exists():
 
 
 def test_the_bundled_data_is_small_and_carries_its_licence():
-    folder = Path(agl.__file__).parent / "data_files"
+    folder = Path(agl.__file__).parent / "data" / "bundled"
     assert (folder / "fashion_mnist_subset.npz").stat().st_size <= 3_500_000
     assert "MIT" in (folder / "LICENSE-fashion-mnist.txt").read_text()
 
 
 def test_no_public_function_is_without_a_docstring():
-    for path in Path(agl.__file__).parent.glob("*.py"):
+    for path in Path(agl.__file__).parent.rglob("*.py"):
         assert path.read_text().lstrip().startswith('"""'), path.name
     for name in agl.__all__[1:]:
         assert getattr(agl, name).__doc__ or isinstance(getattr(agl, name), dict), name

@@ -8,17 +8,17 @@ from importlib import import_module
 from types import ModuleType
 
 _HOME = {
-    "Reference": "_types",
-    "Report": "report",
-    "reference": "reference",
-    "Oracle": "reference",
-    "compare": "compare",
-    "assert_matches": "compare",
-    "force": "force",
-    "load_dump": "dump",
-    "identify": "identify",
-    "load_case": "vectors",
-    "cases": "vectors",
+    "Reference": "types",
+    "Report": "judge.report",
+    "reference": "bounds.reference",
+    "Oracle": "bounds.reference",
+    "compare": "judge.compare",
+    "assert_matches": "judge.compare",
+    "force": "judge.teacher_forcing",
+    "load_dump": "judge.dump",
+    "identify": "identify.search",
+    "load_case": "cases.vectors",
+    "cases": "cases.vectors",
 }
 
 __all__ = list(_HOME)

@@ -11,7 +11,7 @@ Both take anything that `agl_ref.oracle` compares: NumPy arrays, PyTorch tensors
 
 import numpy as np
 
-from .dump import as_numpy
+from agl_ref.oracle.judge.dump import as_numpy
 
 UNWRITTEN = 0x5A  # the byte that poisoned integers are made of
 

@@ -41,7 +41,7 @@ class VectorCase:
     @cached_property
     def reference(self):
         """The `agl_ref.oracle.Reference`."""
-        from .vectors import load_case
+        from agl_ref.oracle.cases.vectors import load_case
 
         return load_case(self.id)
 
@@ -67,7 +67,7 @@ class VectorCase:
     def check(self, force=(), layout="TN..C", **arrays):
         """Raise AssertionError with the report unless the arrays match; see `agl_ref.oracle.assert_matches`."""
         __tracebackhide__ = True
-        from .compare import assert_matches
+        from agl_ref.oracle.judge.compare import assert_matches
 
         return assert_matches(self.reference, self.dtype, force, layout, **arrays)
 
@@ -92,7 +92,7 @@ def pytest_configure(config):
 
 def expected_failures(path):
     """{"case" or "test/case": reason} of a file; pytest.UsageError for a line without a reason, or an unknown case."""
-    from .vectors import cases
+    from agl_ref.oracle.cases.vectors import cases
 
     path = Path(path)
     if not path.is_file():
@@ -139,7 +139,7 @@ def pytest_generate_tests(metafunc):
 
 def _selected(test, ids=None, op=None, flags=(), dtype="float32", tier=None, conventions=None):
     """(id, dtype) of the marker's cases; a marker that selects nothing would be a test that cannot fail."""
-    from .vectors import cases, entry_of
+    from agl_ref.oracle.cases.vectors import cases, entry_of
 
     found = []
     for one in (dtype,) if isinstance(dtype, str) else dtype:
@@ -162,7 +162,7 @@ def agl_case(request):
 
 def _fingerprint():
     """What the golden files hold now."""
-    from .vectors import FOLDER
+    from agl_ref.oracle.cases.vectors import FOLDER
 
     mixed = hashlib.sha256()
     for path in sorted(Path(FOLDER).iterdir()):

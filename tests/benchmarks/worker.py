@@ -68,8 +68,8 @@ def torch_step(work):
 
 
 def ours_lif(work):
-    from agl_ref import neuron
     from agl_ref.conventions import MPD_AGL
+    from agl_ref.engine import neuron
 
     x, ds, width = work["x"], work["ds"], work["width"]
 
@@ -131,7 +131,7 @@ def ours_copy(work):
     """One copy of an array by all threads: reads and writes its bytes once each."""
     from numba import prange
 
-    from agl_ref._jit import kernel
+    from agl_ref.engine.jit import kernel
 
     globals()["prange"] = prange
     source = work["x"].reshape(-1)
@@ -152,7 +152,7 @@ def load_modules(side):
         from numba.core.registry import cpu_target
 
         import agl_ref as agl
-        from agl_ref._jit import one_blas_thread
+        from agl_ref.engine.jit import one_blas_thread
 
         agl.neuron, agl.models.conv_snn  # noqa: B018
         cpu_target.typing_context.refresh()

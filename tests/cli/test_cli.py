@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 from agl_ref import cli, data, train
+from agl_ref.cli import demo
+from agl_ref.cli import train as train_command
+from agl_ref.cli.main import BAD_INPUT, FAILED, STOPPED
 
 
 @pytest.fixture
@@ -60,8 +63,8 @@ def test_every_option_reaches_the_config(images, tmp_path):
     assert cli.main(argv) == 0
     config = train.TrainConfig.from_json((tmp_path / "run" / "config.json").read_text())
     assert config == train.TrainConfig(data=images, width="fixed", fixed_width=2.5, **given)
-    options = {name for name, _, _ in cli.TRAIN_OPTIONS} | {"fixed_width"}
-    assert options == {"data", "width", "fixed_width", *given} == set(cli._defaults())
+    options = {name for name, _, _ in train_command.TRAIN_OPTIONS} | {"fixed_width"}
+    assert options == {"data", "width", "fixed_width", *given} == set(train_command._defaults())
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_ends_with_the_same_bits(images, tmp_path):
@@ -74,7 +77,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_ends_with_the_same_bits(images, tmp_
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
-    assert process.returncode == cli.STOPPED, err
+    assert process.returncode == STOPPED, err
     assert f"agl-ref train --resume {cut}" in err.splitlines()[-1]
     assert cli.main(["train", "--resume", cut, "--json"]) == 0
     with np.load(f"{whole}/checkpoints/last.npz") as a, np.load(f"{cut}/checkpoints/last.npz") as b:
@@ -108,7 +111,7 @@ def one_line(capsys):
 )
 def test_bad_input_is_exit_code_3_and_one_line(argv, reason, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(argv) == cli.BAD_INPUT
+    assert cli.main(argv) == BAD_INPUT
     assert reason in one_line(capsys)
     assert not list(tmp_path.iterdir())
 
@@ -117,7 +120,7 @@ def test_bad_input_is_exit_code_3_and_one_line(argv, reason, capsys, tmp_path, m
 def test_bad_usage_is_exit_code_3_and_one_line(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(argv)
-    assert stop.value.code == cli.BAD_INPUT
+    assert stop.value.code == BAD_INPUT
     assert "--help" in one_line(capsys)
 
 
@@ -125,14 +128,14 @@ def test_an_eval_without_a_checkpoint_or_with_a_corrupt_one_says_so(images, tmp_
     run = str(tmp_path / "run")
     assert cli.main(small(images, "--out", run, "--json")) == 0
     capsys.readouterr()
-    assert cli.main(small(images, "--out", run)) == cli.BAD_INPUT
+    assert cli.main(small(images, "--out", run)) == BAD_INPUT
     assert "expected a folder without a run" in one_line(capsys)
     path = tmp_path / "run" / "checkpoints" / "last.npz"
     path.write_bytes(path.read_bytes()[:1000])
-    assert cli.main(["eval", run]) == cli.BAD_INPUT
+    assert cli.main(["eval", run]) == BAD_INPUT
     assert "corrupt" in one_line(capsys)
     path.unlink()
-    assert cli.main(["eval", run]) == cli.BAD_INPUT
+    assert cli.main(["eval", run]) == BAD_INPUT
     assert "expected a checkpoint, received none" in one_line(capsys)
 
 
@@ -141,14 +144,14 @@ def test_data_may_move_but_not_change(images, tmp_path, capsys):
     assert cli.main(small(images, "--out", run, "--json")) == 0
     moved = str(tmp_path / "moved.npz")
     os.rename(images, moved)
-    assert cli.main(["eval", run]) == cli.BAD_INPUT
+    assert cli.main(["eval", run]) == BAD_INPUT
     assert cli.main(["eval", run, "--data", moved, "--json"]) == 0
     with np.load(moved) as file:
         x, y = file["x"].copy(), file["y"]
     x[0, 0, 0] ^= 1
     np.savez(moved, x=x, y=y)
     capsys.readouterr()
-    assert cli.main(["eval", run, "--data", moved]) == cli.BAD_INPUT
+    assert cli.main(["eval", run, "--data", moved]) == BAD_INPUT
     assert "data set" in one_line(capsys)
 
 
@@ -173,7 +176,7 @@ def test_a_divergence_is_exit_code_1_with_layer_and_timestep(images, tmp_path, c
 
     monkeypatch.setattr(train.Trainer, "step", poisoned)
     with np.errstate(all="ignore"):
-        assert cli.main(small(images, "--out", str(tmp_path / "run"), "--json")) == cli.FAILED
+        assert cli.main(small(images, "--out", str(tmp_path / "run"), "--json")) == FAILED
     assert "parameter 'conv2.beta'" in one_line(capsys)
 
 
@@ -193,12 +196,12 @@ def small_demo(monkeypatch):
     """The demo on 100 images and one epoch."""
     bundled = data.load_bundled()
     monkeypatch.setattr(data, "load", lambda name: bundled.subset(100, 50))
-    monkeypatch.setattr(cli, "DEMO", {**cli.DEMO, "channels": (4, 8), "epochs": 1, "batch": 25})
+    monkeypatch.setattr(demo, "DEMO", {**demo.DEMO, "channels": (4, 8), "epochs": 1, "batch": 25})
 
 
 @pytest.mark.parametrize("goal, code", [(0.0, 0), (1.1, 1)])
 def test_the_demo_compares_both_widths_and_judges_itself(small_demo, tmp_path, capsys, monkeypatch, goal, code):
-    monkeypatch.setattr(cli, "DEMO_GOAL", goal)
+    monkeypatch.setattr(demo, "DEMO_GOAL", goal)
     argv = ["demo", "--out", str(tmp_path / "demo")]
     assert cli.main(argv) == code
     out = capsys.readouterr().out
@@ -216,15 +219,15 @@ def test_the_demo_compares_both_widths_and_judges_itself(small_demo, tmp_path, c
 
 def test_the_demo_removes_no_other_run_and_nothing_before_its_options_are_checked(small_demo, images, tmp_path, capsys):
     out = tmp_path / "demo"
-    assert cli.main(["demo", "--out", str(out), "--json"]) in (0, cli.FAILED)
+    assert cli.main(["demo", "--out", str(out), "--json"]) in (0, FAILED)
     capsys.readouterr()
-    assert cli.main(["demo", "--out", str(out), "--seed", "-1"]) == cli.BAD_INPUT
+    assert cli.main(["demo", "--out", str(out), "--seed", "-1"]) == BAD_INPUT
     assert "seed: expected" in one_line(capsys) and (out / "fixed" / "config.json").exists()
     other = tmp_path / "other"
     assert cli.main(small(images, "--out", str(other / "fixed"), "--json")) == 0
     before = (other / "fixed" / "checkpoints" / "last.npz").read_bytes()
     capsys.readouterr()
-    assert cli.main(["demo", "--out", str(other)]) == cli.BAD_INPUT
+    assert cli.main(["demo", "--out", str(other)]) == BAD_INPUT
     assert "expected nothing or an earlier demo, received another run" in one_line(capsys)
     assert (other / "fixed" / "checkpoints" / "last.npz").read_bytes() == before
 
@@ -232,7 +235,7 @@ def test_the_demo_removes_no_other_run_and_nothing_before_its_options_are_checke
 @pytest.mark.parametrize("argv", [["train", "--resume", ""], ["train", "--out", ""], ["demo", "--out", ""]])
 def test_an_empty_folder_name_is_refused(argv, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(argv) == cli.BAD_INPUT
+    assert cli.main(argv) == BAD_INPUT
     assert "expected the name of a folder, received an empty one" in one_line(capsys)
     assert not list(tmp_path.iterdir())
 
@@ -240,7 +243,7 @@ def test_an_empty_folder_name_is_refused(argv, capsys, tmp_path, monkeypatch):
 def test_a_file_where_a_folder_should_be_is_named(images, tmp_path, capsys):
     file = tmp_path / "file"
     file.write_text("kept")
-    assert cli.main(small(images, "--out", str(file / "run"))) == cli.BAD_INPUT
+    assert cli.main(small(images, "--out", str(file / "run"))) == BAD_INPUT
     assert f"{file}" in one_line(capsys) and file.read_text() == "kept"
 
 
@@ -250,7 +253,7 @@ def test_a_run_folder_with_binary_files_names_them(images, tmp_path, capsys):
     capsys.readouterr()
     for name in ("metrics.jsonl", "config.json"):
         (run / name).write_bytes(b"\xff\xfe\n")
-        assert cli.main(["train", "--resume", str(run)]) == cli.BAD_INPUT
+        assert cli.main(["train", "--resume", str(run)]) == BAD_INPUT
         assert name in one_line(capsys)
 
 
@@ -259,7 +262,7 @@ def test_a_reader_that_leaves_early_is_no_traceback(images, tmp_path):
     assert cli.main(small(images, "--out", str(run), "--json")) == 0
     command = f"{sys.executable} -m agl_ref eval {run} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert done.stderr == "" and int(done.stdout) in (0, cli.FAILED)
+    assert done.stderr == "" and int(done.stdout) in (0, FAILED)
 
 
 def test_the_module_is_the_command():

@@ -9,9 +9,9 @@ from course_answers import ANSWERS
 
 from agl_ref.course import check
 from agl_ref.course import exercises as exercises_package
-from agl_ref.course._diagnose import judge
-from agl_ref.course._exercise import EXERCISES, NOTEBOOK_OF, Choice, Edge, Exercise, choice, exercise
-from agl_ref.course._relations import relation
+from agl_ref.course.exercises.definition import EXERCISES, NOTEBOOK_OF, Choice, Edge, Exercise, choice, exercise
+from agl_ref.course.grading.diagnose import judge
+from agl_ref.course.grading.relations import relation
 
 ALL = {name: item for name, item in exercises_package.load().items() if isinstance(item, Exercise)}
 OURS = sorted(ANSWERS)
@@ -462,7 +462,7 @@ def test_unknown_and_taken_names(question):
 
 
 def test_draws_that_never_fit_say_so():
-    from agl_ref.course._drawing import until
+    from agl_ref.course.exercises.drawing import until
 
     with pytest.raises(RuntimeError, match="within 1000 tries"):
         until(lambda a: False, lambda: (1,))

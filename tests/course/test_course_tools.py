@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 import agl_ref.course
 from agl_ref import cli
-from agl_ref.course import _explore, explore, figures
-from agl_ref.course._figures import COLOURS, FIGURES, FONT_SIZE, PALETTE, figure, style
+from agl_ref.course import explore, figures, sliders
+from agl_ref.course.figures.registry import COLOURS, FIGURES, FONT_SIZE, PALETTE, figure, style
 
 ROOT = Path(__file__).parents[2]
 SOLUTIONS = sorted((ROOT / "tutorials" / "solutions").glob("*.ipynb"))
@@ -168,13 +168,13 @@ def test_without_a_front_end_the_figure_itself_is_shown(line, monkeypatch):
     kernel = types.SimpleNamespace(_allow_stdin=False)  # what executes a notebook without showing it
     shell = types.SimpleNamespace(kernel=kernel)
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
-    assert not _explore._has_front_end()
+    assert not sliders._has_front_end()
     kernel._allow_stdin = True
-    assert _explore._has_front_end()
+    assert sliders._has_front_end()
 
 
 def test_without_ipywidgets_the_figure_itself_is_shown(line, monkeypatch):
-    monkeypatch.setattr(_explore, "_has_front_end", lambda: True)
+    monkeypatch.setattr(sliders, "_has_front_end", lambda: True)
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     assert isinstance(explore(line, slope=(0, 2, 0.5)), Figure)
 
@@ -186,7 +186,7 @@ def test_with_a_front_end_there_is_a_slider_that_starts_at_the_default(line, mon
 
     shown = []
     monkeypatch.setattr(IPython.display, "display", shown.append)
-    monkeypatch.setattr(_explore, "_has_front_end", lambda: True)
+    monkeypatch.setattr(sliders, "_has_front_end", lambda: True)
     panel = explore(line, slope=(0, 2, 0.5), label=["u", "v"])
     slider, choice = panel.children[:2]
     assert (slider.value, slider.min, slider.max, slider.step) == (1.0, 0, 2, 0.5) and not slider.continuous_update
@@ -328,8 +328,8 @@ def test_the_paper_s_authors_are_the_same_in_every_notebook(path):
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
 def test_a_solved_notebook_asks_for_its_exercises_and_earns_all_points(path):
     """Graded cells are check(NAME, NAME), worth what the exercise is, and their stored result is all points."""
-    from agl_ref.course._exercise import NOTEBOOK_OF
     from agl_ref.course.exercises import load
+    from agl_ref.course.exercises.definition import NOTEBOOK_OF
 
     exercises, asked = load(), []
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
@@ -396,7 +396,7 @@ def in_this_process(notebook, student, timeout):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_report_has_each_exercise_the_total_and_the_maximum(handed_in):
-    from agl_ref.course.report import report, table
+    from agl_ref.course.grading.report import report, table
 
     found = report([handed_in / "ada.ipynb", handed_in / "bob.ipynb", handed_in / "zoe"], execute=in_this_process)
     rows = list(csv.reader(io.StringIO(table(found))))
@@ -413,7 +413,7 @@ def test_the_report_has_each_exercise_the_total_and_the_maximum(handed_in):
 def test_cells_of_the_teacher_s_own_count_by_nbgrader_s_rules(handed_in):
     import nbformat
 
-    from agl_ref.course.report import report
+    from agl_ref.course.grading.report import report
 
     path = handed_in / "ada.ipynb"
     notebook = nbformat.read(path, as_version=4)
@@ -446,7 +446,7 @@ def test_bad_submissions_are_one_line(handed_in, capsys):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_command_prints_csv_or_json(handed_in, monkeypatch, capsys):
-    from agl_ref.course import report as module
+    from agl_ref.course.grading import report as module
 
     whole = module.report
     monkeypatch.setattr(

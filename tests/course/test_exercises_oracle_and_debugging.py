@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import agl_ref as agl
-from agl_ref.course import broken_kernels, check
-from agl_ref.course._exercise import Choice
+from agl_ref.course import check, mutant_kernels
 from agl_ref.course.exercises import check_your_implementation, debug_a_kernel, find
+from agl_ref.course.exercises.definition import Choice
 from agl_ref.oracle import compare, load_case
 from agl_ref.oracle.identify import identify_case
 
@@ -22,7 +22,7 @@ QUESTIONS = ("what_pass_proves", "half_at_fault", *(f"bug_of_kernel_{k}" for k i
 
 @pytest.fixture(autouse=True)
 def fresh_workspaces():
-    broken_kernels._workspaces.clear()
+    mutant_kernels._workspaces.clear()
 
 
 # --- exercises
@@ -154,7 +154,7 @@ def test_plif_backward_is_the_engine_s():
 
 
 def test_exit_codes_are_the_command_s():
-    from agl_ref.oracle.report import EXIT_CODES
+    from agl_ref.oracle.judge.report import EXIT_CODES
 
     error, allowed = np.array([0.0, 2.0]), np.array([0.0, 1.0])
     code = check_your_implementation.exit_code
@@ -178,7 +178,7 @@ def test_the_mended_kernel_passes_what_the_broken_ones_fail():
         "lif-image",
     ):
         case = load_case(id)
-        assert compare(case, broken_kernels.on_case(mended, case, np.float64)).verdict == "PASS", id
+        assert compare(case, mutant_kernels.on_case(mended, case, np.float64)).verdict == "PASS", id
 
 
 # --- the kernels
@@ -186,7 +186,7 @@ def test_the_mended_kernel_passes_what_the_broken_ones_fail():
 
 def verdict(letter, id):
     case = load_case(id)
-    report = compare(case, broken_kernels.on_case(broken_kernels.KERNELS[letter], case))
+    report = compare(case, mutant_kernels.on_case(mutant_kernels.KERNELS[letter], case))
     return report.verdict, [name for name, v in report.verdicts.items() if v != "PASS"]
 
 
@@ -206,7 +206,7 @@ def test_kernel_a_is_wrong_with_several_blocks_only():
 def test_kernel_a_sums_the_first_1024_neurons():
     x = np.full((2, 3000), 0.25)
     ds, width = np.ones_like(x), np.array([1.0, 1.0])
-    got = broken_kernels.kernel_a(x, ds, 0.5, 0.5, width)["grad_decay"]
+    got = mutant_kernels.kernel_a(x, ds, 0.5, 0.5, width)["grad_decay"]
     right = debug_a_kernel.mended_kernel(x, ds, 0.5, 0.5, width)[3]
     assert right > 0 and got / right == 1024 / 3000
 
@@ -217,7 +217,7 @@ def test_kernel_b_has_a_wrong_decay_gradient_only():
 
 def test_kernel_c_is_wrong_between_half_a_width_and_a_whole_one():
     case = load_case("lif-one-timestep")
-    du = broken_kernels.on_case(broken_kernels.kernel_c, case)["du"]
+    du = mutant_kernels.on_case(mutant_kernels.kernel_c, case)["du"]
     wrong = du != case.arrays["du"]
     z = np.abs(case.arrays["u"] - 0.5) / case.inputs["width"].reshape(-1, 1, 1)
     assert wrong.any() and ((z[wrong] >= 0.5) & (z[wrong] < 1)).all()
@@ -230,7 +230,7 @@ def test_kernel_d_is_right_once():
 
 def test_kernel_e_is_wrong_before_the_last_timestep():
     case = load_case("lif-hard-attached")
-    wrong = broken_kernels.on_case(broken_kernels.kernel_e, case)["du"] != case.arrays["du"]
+    wrong = mutant_kernels.on_case(mutant_kernels.kernel_e, case)["du"] != case.arrays["du"]
     s = case.arrays["s"]
     assert not wrong[-1].any() and (wrong[-2] == ((s[-1] != s[-2]) & (case.arrays["du"][-1] != 0))).all()
 
@@ -245,5 +245,5 @@ def test_kernel_e_is_wrong_before_the_last_timestep():
     ],
 )
 def test_identify_names_the_bug(letter, id, bug):
-    found = identify_case(id, broken_kernels.on_case(broken_kernels.KERNELS[letter], load_case(id)))
+    found = identify_case(id, mutant_kernels.on_case(mutant_kernels.KERNELS[letter], load_case(id)))
     assert found.verdict == "bug" and next(iter(found.bugs)) == bug

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from agl_ref.course import broken_kernels, figures
+from agl_ref.course import figures, mutant_kernels
 from agl_ref.course.figures import check_your_implementation as seven
 from agl_ref.course.figures import debug_a_kernel as eight
 from agl_ref.oracle import load_case
@@ -86,9 +86,9 @@ def test_three_verdicts_are_named():
 
 
 def test_fingerprints_are_of_the_second_call():
-    broken_kernels._workspaces.clear()
+    mutant_kernels._workspaces.clear()
     assert not eight.wrong_gradients("d", "lif-hard-attached").any()
-    broken_kernels._workspaces.clear()
+    mutant_kernels._workspaces.clear()
     assert eight.wrong_gradients("d", "lif-hard-attached", calls=2).any()
     counts = [ax.get_title(loc="left").split()[2] for ax in figures.fingerprints().axes]
     assert counts[:2] == ["0", "0"] and all(int(count) > 0 for count in counts[2:])
@@ -101,13 +101,13 @@ def test_each_kernel_passes_and_fails_somewhere():
     assert all((column == "pass").any() and (column != "pass").any() for column in table.T)
     assert table[-2].tolist() == ["grad_decay", "grad_decay", "du", "pass", "du"]
     assert table[-1].tolist() == ["pass", "grad_decay", "du", "du", "du"]
-    assert not broken_kernels._workspaces  # the figure leaves no trace for who debugs kernel d
+    assert not mutant_kernels._workspaces  # the figure leaves no trace for who debugs kernel d
 
 
 def test_gradients_by_size_follow_n_over_four_where_they_are_right():
     sizes = [1, 100, 1024, 1025, 3000]
-    np.testing.assert_array_equal(eight.decay_gradients(broken_kernels.kernel_c, sizes), np.array(sizes) / 4)
-    assert eight.decay_gradients(broken_kernels.kernel_a, sizes).tolist() == [0.25, 25, 256, 256, 256]
+    np.testing.assert_array_equal(eight.decay_gradients(mutant_kernels.kernel_c, sizes), np.array(sizes) / 4)
+    assert eight.decay_gradients(mutant_kernels.kernel_a, sizes).tolist() == [0.25, 25, 256, 256, 256]
     received = figures.gradient_by_size(sizes, np.array(sizes) / 4).axes[0].lines[1].get_ydata()
     np.testing.assert_array_equal(received, np.array(sizes) / 4)
 

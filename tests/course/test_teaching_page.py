@@ -9,8 +9,8 @@ from scipy.special import ndtr
 
 import agl_ref as agl
 from agl_ref.course import check, figures
-from agl_ref.course._exercise import EXERCISES, NOTEBOOK_OF, Choice
 from agl_ref.course.exercises import find, load
+from agl_ref.course.exercises.definition import EXERCISES, NOTEBOOK_OF, Choice
 
 PAGE = Path(__file__).parents[2] / "tutorials" / "TEACHING.md"
 if not PAGE.is_file():

@@ -9,7 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from agl_ref import ablation, cli
+from agl_ref import cli
+from agl_ref.cli.main import FAILED
+from agl_ref.train import ablation
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("default")  # the cluster's own, of workers that die
@@ -79,7 +81,7 @@ def test_a_run_whose_workers_always_die_is_one_line(arm, scratch, tmp_path, monk
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}), one_worker_dies(scratch) as (address, killed):
         command = ["ablation", "--experiments", "depth", "--dask", address, "--json", "--out", str(tmp_path / "out")]
         code = cli.main(command)
-    assert killed and code == cli.FAILED
+    assert killed and code == FAILED
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("agl-ref")]
     assert len(lines) == 1 and "a worker process was killed" in lines[0] and "same command" in lines[0]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from agl_ref.oracle.export import export
-from agl_ref.oracle.vectors import load_case
+from agl_ref.oracle.cases.export import export
+from agl_ref.oracle.cases.vectors import load_case
 
 safetensors = pytest.importorskip("safetensors.torch")
 torch = pytest.importorskip("torch")

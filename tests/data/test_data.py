@@ -12,9 +12,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from agl_ref import _formats, data
-from agl_ref._unpickle import read_pickled_dict
-from agl_ref.data_files import make_subset
+from agl_ref import data
+from agl_ref.data import datasets, formats
+from agl_ref.data.bundled import make_subset
+from agl_ref.data.unpickle import read_pickled_dict
 
 needs_fashion_mnist = pytest.mark.skipif(
     data.find_fashion_mnist() is None, reason="Debian's dataset-fashion-mnist is not installed"
@@ -67,7 +68,7 @@ def test_bundled_comes_with_its_licence():
 def test_bundled_that_was_altered_is_refused(bundled, tmp_path, monkeypatch):
     x = bundled.x_train[:10, :, :, 0]
     np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(10), x_test=x, y_test=np.arange(10))
-    monkeypatch.setattr(data, "BUNDLED_FILE", tmp_path / "a.npz")
+    monkeypatch.setattr(datasets, "BUNDLED_FILE", tmp_path / "a.npz")
     assert "reinstall" in error_line(data.load_bundled)
 
 
@@ -216,7 +217,7 @@ def test_load_says_what_is_accepted_when_nothing_fits(tmp_path, monkeypatch):
         text = error_line(data.load, path)
         assert text.startswith(f"{path}: ") and received in text and data.ACCEPTED in text
     error_line(data.load, None, kind=TypeError)
-    monkeypatch.setattr(data, "FASHION_MNIST_FOLDER", tmp_path)
+    monkeypatch.setattr(datasets, "FASHION_MNIST_FOLDER", tmp_path)
     assert data.find_fashion_mnist() is None
     assert "dataset-fashion-mnist" in error_line(data.load, "fashion-mnist")
 
@@ -362,7 +363,7 @@ def test_idx_folder_that_is_incomplete(idx_folder):
 
 
 def test_a_file_over_the_limit_is_refused(idx_folder, monkeypatch):
-    monkeypatch.setattr(_formats, "MAX_BYTES", 70)
+    monkeypatch.setattr(formats, "MAX_BYTES", 70)
     assert "expected at most 70 bytes, received 76" in error_line(data.load, idx_folder)
 
 
@@ -789,7 +790,7 @@ def test_npz_bomb_is_not_unpacked(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, x=np.zeros((6, 500, 500), np.uint8), y=Y6)
     assert path.stat().st_size < 5000
-    monkeypatch.setattr(_formats, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(formats, "MAX_BYTES", 100_000)
     assert "bytes unpacked, received 1500" in error_line(data.load, path)
 
 

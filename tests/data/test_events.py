@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from agl_ref import _events, cli, data, train
+from agl_ref import cli, data, train
+from agl_ref.data.events import NMNIST_SENSOR
 
 FIELDS = [("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.int8)]
 
@@ -372,5 +373,5 @@ def test_options_for_images_are_refused_with_events(change, tmp_path):
 
 
 def test_small_places_are_kept_small():
-    kept = data.Recordings([random_events(0, 50, (34, 34))], _events.NMNIST_SENSOR)
+    kept = data.Recordings([random_events(0, 50, (34, 34))], NMNIST_SENSOR)
     assert kept._places[0].dtype == np.uint16 and kept._times[0].dtype == np.uint32

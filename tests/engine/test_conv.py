@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from twins import exact, naive
 
 import agl_ref as agl
-from agl_ref import conv
-from agl_ref.conv import PATCHES
+from agl_ref.engine import conv
+from agl_ref.engine.conv import PATCHES
 
 each_path = pytest.mark.parametrize("path", ["auto", "dense", "spikes"])
 each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)

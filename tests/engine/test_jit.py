@@ -8,7 +8,7 @@ import numba
 import pytest
 
 INNER = """
-from agl_ref._jit import inner
+from agl_ref.engine.jit import inner
 
 @inner
 def change(x):
@@ -18,7 +18,7 @@ KERNEL = """
 import sys
 import numpy as np
 from numba import prange
-from agl_ref._jit import kernel_with
+from agl_ref.engine.jit import kernel_with
 from changing import change
 
 @kernel_with("changing.py")

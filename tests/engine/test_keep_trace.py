@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import agl_ref as agl
-from agl_ref import _packing, diagnostics
+from agl_ref.engine.fast import packing
+from agl_ref.train import diagnostics
 
 SHORTCUT = [
     nets.conv("stem", 4), nets.AVG_POOL,
@@ -34,13 +35,13 @@ def make(dtype=np.float64, **conventions):
 
 
 @pytest.fixture(params=[0, 2**22], ids=["inputs in bytes", "inputs as they are"])
-def packing(request, monkeypatch):
-    monkeypatch.setattr(_packing, "WORTH_PACKING", request.param)
+def packed(request, monkeypatch):
+    monkeypatch.setattr(packing, "WORTH_PACKING", request.param)
 
 
 @pytest.mark.parametrize("dtype", helpers.DTYPES)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_bit_is_that_of_a_step_with_a_trace(packing, dtype, variant):
+def test_every_bit_is_that_of_a_step_with_a_trace(packed, dtype, variant):
     net, x, labels = make(dtype, **VARIANTS[variant])
     whole, part, seen = {}, {}, {}
     expected = net.loss_and_grads(x, labels, record=whole)
@@ -79,21 +80,21 @@ def test_the_observer_measures_what_the_trace_shows():
 
 @pytest.mark.parametrize("dtype", helpers.DTYPES)
 @pytest.mark.parametrize("value", [0.25, 3.0, 63.75])
-def test_inputs_that_a_byte_holds_come_back(packing, monkeypatch, dtype, value):
-    monkeypatch.setattr(_packing, "WORTH_PACKING", 0)
+def test_inputs_that_a_byte_holds_come_back(packed, monkeypatch, dtype, value):
+    monkeypatch.setattr(packing, "WORTH_PACKING", 0)
     x = np.array([0.0, 1.0, value], dtype)
-    small = _packing.in_bytes(x)
+    small = packing.in_bytes(x)
     assert small.dtype == np.uint8
-    helpers.assert_same_bits(_packing.from_bytes(small, x.dtype), x)
+    helpers.assert_same_bits(packing.from_bytes(small, x.dtype), x)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("dtype", helpers.DTYPES)
 @pytest.mark.parametrize("value", [0.2, 64.0, -0.25, -0.0, 2e38, np.inf, np.nan])
 def test_other_inputs_are_kept_as_they_are(monkeypatch, dtype, value):
-    monkeypatch.setattr(_packing, "WORTH_PACKING", 0)
+    monkeypatch.setattr(packing, "WORTH_PACKING", 0)
     x = np.array([0.0, 1.0, value], dtype)
-    assert _packing.in_bytes(x) is x
+    assert packing.in_bytes(x) is x
 
 
 def test_a_spent_trace_says_so():

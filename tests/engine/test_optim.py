@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import agl_ref as agl
-from agl_ref import optim
+from agl_ref.engine import optim
 
 
 def test_sgd_with_momentum_and_weight_decay_by_hand():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twins import exact, naive
 
 import agl_ref as agl
-from agl_ref import surrogate
+from agl_ref.engine import surrogate
 
 each_name = pytest.mark.parametrize("name", naive.SURROGATES)
 each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twins import naive
 
 import agl_ref as agl
-from agl_ref.norm import CHUNK, update_running
+from agl_ref.engine.tdbn import CHUNK, update_running
 
 VARIANTS = [
     agl.Conventions(norm_variance=variance, norm_scale=scale)

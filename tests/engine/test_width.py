@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twins import exact, naive
 
 import agl_ref as agl
-from agl_ref import width as rules
+from agl_ref.engine import width as rules
 
 MEASURES = ("exact", "empirical")  # need more than gamma, and have their own section
 RULES = [rule for rule in agl.Conventions.choices()["width"] if rule not in MEASURES]

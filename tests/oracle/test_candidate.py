@@ -8,11 +8,11 @@ import pytest
 from helpers_oracle import LABELS, assert_telling, drive, every_layer, flat_network
 
 from agl_ref import MPD_AGL, Conventions
-from agl_ref.oracle.candidate import Candidate
-from agl_ref.oracle.candidate_network import CandidateNetwork, describe
+from agl_ref.engine.surrogate import NAMES
+from agl_ref.oracle.mutants.candidate import Candidate
+from agl_ref.oracle.mutants.candidate_network import CandidateNetwork, describe
+from agl_ref.oracle.mutants.summation import ORDERS, product, total
 from agl_ref.oracle.problems import NetworkProblem
-from agl_ref.oracle.summation import ORDERS, product, total
-from agl_ref.surrogate import NAMES
 
 CHOICES = {name: values for name, values in Conventions.known_choices().items() if name != "axis_order"}
 SINGLE = [(MPD_AGL, name) for name in NAMES] + [

@@ -9,13 +9,12 @@ from helpers_oracle import LABELS, drive, every_layer, flat_network
 from agl_ref import MPD_AGL, Conventions
 from agl_ref.interop import conv_weight_to_torch, to_layout
 from agl_ref.oracle import identify as identify_own
-from agl_ref.oracle import tellers
-from agl_ref.oracle.candidate import Candidate
-from agl_ref.oracle.identify import search, search_surrogates
-from agl_ref.oracle.mutants import BUGS
+from agl_ref.oracle.identify import distinguishing_cases, search, search_surrogates
+from agl_ref.oracle.identify.distinguishing_cases import telling_cases
+from agl_ref.oracle.mutants.candidate import Candidate
+from agl_ref.oracle.mutants.registry import BUGS
+from agl_ref.oracle.mutants.slips import SLIPS, slip_effect, slip_name
 from agl_ref.oracle.problems import NetworkProblem, OpProblem
-from agl_ref.oracle.slips import SLIPS, slip_effect, slip_name
-from agl_ref.oracle.tellers import telling_cases
 
 NET = every_layer()
 PROBLEM = NetworkProblem.of_network(NET, drive(), LABELS)
@@ -216,4 +215,4 @@ class TestTellers:
 
     def test_three_are_enough(self):
         golden = [(self.lif(f"on{i}", [0.5, 0.25]), MPD_AGL) for i in range(5)]
-        assert len(telling_cases("spike_test", (">=", ">"), {}, golden)) == tellers.ENOUGH
+        assert len(telling_cases("spike_test", (">=", ">"), {}, golden)) == distinguishing_cases.ENOUGH

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from agl_ref import MPD_AGL, Conventions
+from agl_ref.cli.identify import add_parsers
 from agl_ref.oracle import cases, load_case
-from agl_ref.oracle.bugs import BUGS, THREADS
-from agl_ref.oracle.candidate import Candidate
-from agl_ref.oracle.commands_identify import add_parsers
-from agl_ref.oracle.mutants import Mutant, judged, kills, names_the_rule, zoo
+from agl_ref.oracle.mutants.bugs import BUGS, THREADS
+from agl_ref.oracle.mutants.candidate import Candidate
+from agl_ref.oracle.mutants.registry import Mutant, judged, kills, names_the_rule, zoo
+from agl_ref.oracle.mutants.selftest import Row, Selftest, false_alarms, selftest
 from agl_ref.oracle.problems import OpProblem, problem_of
-from agl_ref.oracle.selftest import Row, Selftest, false_alarms, selftest
 
 # the case that was made for it: permanent, like the ids
 KILLED_BY = {

@@ -15,7 +15,8 @@ import pytest
 
 import agl_ref as agl
 from agl_ref import cli
-from agl_ref.oracle import assert_matches, compare, load_case, vectors
+from agl_ref.oracle import assert_matches, compare, load_case
+from agl_ref.oracle.cases import vectors
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +279,7 @@ def test_calls_with_a_case_or_a_force_that_is_none(right):
 
 def test_every_error_of_a_broken_archive_is_known():
     """What zipfile and zlib raise has no common base: the list that is caught must name them."""
-    from agl_ref.oracle.dump import BROKEN
+    from agl_ref.oracle.judge.dump import BROKEN
 
     for error in (zlib.error, NotImplementedError, RuntimeError, RecursionError, MemoryError, OverflowError):
         assert issubclass(error, BROKEN)

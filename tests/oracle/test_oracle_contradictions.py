@@ -7,9 +7,9 @@ import pytest
 
 from agl_ref import MPD_AGL, Conventions
 from agl_ref.oracle import compare, load_case
-from agl_ref.oracle.contradictions import contradictions
-from agl_ref.oracle.export import in_dtype
-from agl_ref.oracle.replay_ops import op_reference
+from agl_ref.oracle.bounds.replay_ops import op_reference
+from agl_ref.oracle.cases.export import in_dtype
+from agl_ref.oracle.judge.contradictions import contradictions
 
 TAU, V_TH = np.float32(0.3), np.float32(0.5)
 

@@ -18,11 +18,12 @@ from twins.arithmetic import (
     total,
 )
 
-from agl_ref import Conventions, winograd
+from agl_ref import Conventions
+from agl_ref.engine.fast import winograd
+from agl_ref.engine.surrogate import NAMES
 from agl_ref.oracle import compare
-from agl_ref.oracle.downstream import Order
-from agl_ref.oracle.replay_ops import op_reference
-from agl_ref.surrogate import NAMES
+from agl_ref.oracle.bounds.replay_ops import op_reference
+from agl_ref.oracle.judge.downstream import Order
 
 U32 = 2.0**-24
 
@@ -312,7 +313,7 @@ def test_welfords_mean_and_variance_pass_where_the_values_are_exact(dtype):
     """Dyadic values give every sum exactly, but Welford's running mean divides at each step."""
 
     from agl_ref.oracle import load_case
-    from agl_ref.oracle.candidate import Candidate
+    from agl_ref.oracle.mutants.candidate import Candidate
     from agl_ref.oracle.problems import problem_of
 
     class Welford(Candidate):

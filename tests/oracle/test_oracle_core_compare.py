@@ -12,12 +12,12 @@ import pytest
 
 import agl_ref as agl
 from agl_ref.oracle import assert_matches, compare, force, reference
-from agl_ref.oracle.candidate import Candidate
+from agl_ref.oracle.bounds.reference import Oracle, reference_of_case
+from agl_ref.oracle.bounds.replay_ops import op_reference
 from agl_ref.oracle.cases import definition
-from agl_ref.oracle.downstream import Order
+from agl_ref.oracle.judge.downstream import Order
+from agl_ref.oracle.mutants.candidate import Candidate
 from agl_ref.oracle.problems import problem_of
-from agl_ref.oracle.reference import Oracle, reference_of_case
-from agl_ref.oracle.replay_ops import op_reference
 
 U32 = 2.0**-24
 
@@ -458,9 +458,10 @@ assert not loaded & {"numba", "scipy", "matplotlib", "tqdm"}, loaded
 
 
 def test_the_function_stays_the_function_when_its_module_is_imported():
-    import agl_ref.oracle
     import agl_ref.oracle.compare
     import agl_ref.oracle.reference
+
+    import agl_ref.oracle
 
     assert callable(agl_ref.oracle.compare) and callable(agl_ref.oracle.reference)
     assert "compare" in dir(agl_ref.oracle)

@@ -9,18 +9,14 @@ import numpy as np
 import pytest
 
 import agl_ref as agl
+import agl_ref.cli.vectors  # bound to the real load_case before `case` replaces it
 from agl_ref import cli
-from agl_ref.oracle import (
-    commands_vectors,  # noqa: F401  bound to the real load_case before `case` replaces it
-    compare,
-    load_dump,
-    vectors,
-)
-from agl_ref.oracle.candidate import Candidate
-from agl_ref.oracle.cases import definition
-from agl_ref.oracle.dump import as_numpy, to_reference_layout
+from agl_ref.oracle import compare, load_dump
+from agl_ref.oracle.bounds.reference import reference, reference_of_case
+from agl_ref.oracle.cases import definition, vectors
+from agl_ref.oracle.judge.dump import as_numpy, to_reference_layout
+from agl_ref.oracle.mutants.candidate import Candidate
 from agl_ref.oracle.problems import problem_of
-from agl_ref.oracle.reference import reference, reference_of_case
 
 
 @pytest.fixture(scope="module")

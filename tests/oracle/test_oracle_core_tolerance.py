@@ -4,16 +4,10 @@ import numpy as np
 import pytest
 
 import agl_ref as agl
-from agl_ref import norm
+from agl_ref.engine import tdbn
 from agl_ref.oracle import compare, reference
-from agl_ref.oracle._types import Step, decode_bounds, encode_bounds, gradient_name, split_name, walk
-from agl_ref.oracle.candidate import Candidate
-from agl_ref.oracle.cases import definition
-from agl_ref.oracle.problems import problem_of
-from agl_ref.oracle.rebuild import network_of_reference
-from agl_ref.oracle.reference import agree, reference_of_case, run
-from agl_ref.oracle.summation import ORDERS
-from agl_ref.oracle.tolerance import (
+from agl_ref.oracle.bounds.reference import agree, reference_of_case, run
+from agl_ref.oracle.bounds.tolerance import (
     LAMBDA,
     SCALE,
     Rounding,
@@ -25,6 +19,12 @@ from agl_ref.oracle.tolerance import (
     spread,
     sum_size,
 )
+from agl_ref.oracle.cases import definition
+from agl_ref.oracle.cases.rebuild import network_of_reference
+from agl_ref.oracle.mutants.candidate import Candidate
+from agl_ref.oracle.mutants.summation import ORDERS
+from agl_ref.oracle.problems import problem_of
+from agl_ref.oracle.types import Step, decode_bounds, encode_bounds, gradient_name, split_name, walk
 
 U32 = 2.0**-24
 
@@ -234,7 +234,7 @@ def test_a_network_weight_that_misses_one_term_is_noticed():
         trace = run(net, x, labels)[0]
         got = dict(implementations(ref))["forward"]
         for name, block in net.blocks():
-            dy = norm._backward(ref.arrays[f"{name}.dx"], trace[name].norm)[0]
+            dy = tdbn._backward(ref.arrays[f"{name}.dx"], trace[name].norm)[0]
             p = block.synapse
             rows = rows_of(trace[name].synapse.x, p.params["weight"].shape[:2], p.stride, p.padding)
             counts = missed(rows, dy.reshape(len(rows), -1), got, ref, f"grad_{name}.weight", 1000, rng)

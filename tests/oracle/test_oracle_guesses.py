@@ -8,13 +8,13 @@ import pytest
 import agl_ref as agl
 from agl_ref import Conventions
 from agl_ref.oracle import compare, load_case
-from agl_ref.oracle.bugs import BUGS
-from agl_ref.oracle.candidate import Candidate
-from agl_ref.oracle.hypotheses import _lowered, explain
-from agl_ref.oracle.mutants import kills, zoo
+from agl_ref.oracle.judge.hypotheses import _lowered, explain
+from agl_ref.oracle.mutants.bugs import BUGS
+from agl_ref.oracle.mutants.candidate import Candidate
+from agl_ref.oracle.mutants.registry import kills, zoo
+from agl_ref.oracle.mutants.selftest import stored
+from agl_ref.oracle.mutants.slips import SLIPS, one_block
 from agl_ref.oracle.problems import problem_of
-from agl_ref.oracle.selftest import stored
-from agl_ref.oracle.slips import SLIPS, one_block
 
 RULES = [_lowered(mutant.effect.rstrip(".")) for mutant in zoo() if mutant.kind == "bug"]
 
@@ -161,9 +161,9 @@ def test_time_is_limited(monkeypatch):
     arrays = {name: np.asarray(a, np.float64) for name, a in problem_of(reference).run(ops).items()}
     exact = {name: np.zeros_like(a) for name, a in reference.arrays.items()}
     assert "detached" in explain(reference, arrays, exact, 2.0**-24, "du")
-    monkeypatch.setattr("agl_ref.oracle.hypotheses.SECONDS", -1.0)
+    monkeypatch.setattr("agl_ref.oracle.judge.hypotheses.SECONDS", -1.0)
     assert explain(reference, arrays, exact, 2.0**-24, "du") is None
-    monkeypatch.setattr("agl_ref.oracle.hypotheses.LARGEST", 10)
+    monkeypatch.setattr("agl_ref.oracle.judge.hypotheses.LARGEST", 10)
     assert explain(reference, arrays, exact, 2.0**-24, "du") is None
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import agl_ref as agl
 from agl_ref.oracle import compare, reference
-from agl_ref.oracle.candidate import Candidate
+from agl_ref.oracle.mutants.candidate import Candidate
 from agl_ref.oracle.problems import NetworkProblem
 
 LATE = agl.Conventions(reset="soft late")

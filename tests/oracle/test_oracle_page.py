@@ -11,8 +11,8 @@ import pytest
 
 from agl_ref import cli
 from agl_ref.oracle import load_case
-from agl_ref.oracle.mutants import Kill, kills, zoo
-from agl_ref.oracle.selftest import Row, brief_table
+from agl_ref.oracle.mutants.registry import Kill, kills, zoo
+from agl_ref.oracle.mutants.selftest import Row, brief_table
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "agl_ref" / "oracle" / "README.md").read_text(encoding="utf-8")
@@ -95,7 +95,7 @@ def test_the_readme_has_the_same_table_in_brief():
 
 
 def test_selftest_prints_both_tables(monkeypatch, capsys):
-    from agl_ref.oracle import selftest as module
+    from agl_ref.oracle.mutants import selftest as module
 
     chosen = [load_case("lif-grid"), load_case("lif-on-threshold-strict")]
     few = {"convention:spike_test=>", "convention:spike_test=>=", "no-carry", "reset-term-sign"}

@@ -6,7 +6,8 @@ from importlib.metadata import entry_points
 import numpy as np
 import pytest
 
-from agl_ref.oracle import cases, load_case, vectors
+from agl_ref.oracle import cases, load_case
+from agl_ref.oracle.cases import vectors
 from agl_ref.oracle.pytest_plugin import VectorCase, expected_failures
 
 pytest_plugins = ["pytester"]

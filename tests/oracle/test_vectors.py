@@ -15,12 +15,11 @@ import pytest
 from twins import exact, exact_vectors
 
 from agl_ref import Conventions, cli
-from agl_ref.oracle import export as exporting
-from agl_ref.oracle import generate as making
-from agl_ref.oracle import vectors
-from agl_ref.oracle.cases import definition, definitions, notes
-from agl_ref.oracle.draw import Draw, to_significand
-from agl_ref.oracle.ops import OPS
+from agl_ref.oracle.cases import definition, definitions, notes, vectors
+from agl_ref.oracle.cases import export as exporting
+from agl_ref.oracle.cases import generate as making
+from agl_ref.oracle.cases.draw import Draw, to_significand
+from agl_ref.oracle.cases.ops import OPS
 
 # {id: hash of the inputs, and of the values where they are exact}. Lines are added, never changed or removed.
 PUBLISHED = json.loads(Path(__file__).with_name("published_vectors.json").read_text())
@@ -65,7 +64,7 @@ def test_to_significand_rounds_to_nearest_even():
 
 def test_every_definition_is_stored_in_order_and_has_notes():
     ids = vectors.cases()
-    assert ids == list(definitions()), "run python -m agl_ref.oracle.generate"
+    assert ids == list(definitions()), "run python -m agl_ref.oracle.cases.generate"
     assert set(notes()["cases"]) == set(ids)
     used = {flag for id in ids for flag in vectors.entry_of(id)["meta"]["flags"]}
     assert used <= set(notes()["flags"])
@@ -537,9 +536,9 @@ def test_command_errors_are_one_line(capsys):
 
 
 def test_verify_exit_code_when_a_case_differs(capsys, monkeypatch):
-    from agl_ref.oracle import commands_vectors
+    from agl_ref.cli import vectors
 
-    monkeypatch.setattr(commands_vectors, "verify", lambda id: ["du differs by 1"])
+    monkeypatch.setattr(vectors, "verify", lambda id: ["du differs by 1"])
     assert run("verify", "lif-grid") == 1
     assert "lif-grid: du differs by 1" in capsys.readouterr().out
 

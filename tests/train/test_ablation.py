@@ -17,9 +17,11 @@ from helpers import assert_refused
 from scipy import stats
 
 import agl_ref as agl
-from agl_ref import _ablation_report as report
-from agl_ref import ablation, cli
-from agl_ref.train import TrainConfig, Trainer
+from agl_ref import cli
+from agl_ref.cli.main import _parser
+from agl_ref.cli.train import TRAIN_OPTIONS
+from agl_ref.train import TrainConfig, Trainer, ablation
+from agl_ref.train import ablation_report as report
 
 PUBLISHED = Path(__file__).parents[2] / "tutorials" / "results" / "ablation"
 ARM = {"channels": (3, 4), "T": 2, "epochs": 2, "batch": 8, "dtype": "float64"}
@@ -93,8 +95,8 @@ def test_runs_that_experiments_share_are_trained_once_and_seeds_come_in_turn():
 @pytest.mark.parametrize("name", list(ablation.EXPERIMENTS))
 def test_the_printed_command_gives_the_same_configuration(name, monkeypatch):
     for _, _, config in list(ablation.EXPERIMENTS[name].runs())[:20]:
-        args = cli._parser().parse_args(ablation.command_of(config).split()[1:])
-        given = {n: getattr(args, n) for n, _, _ in cli.TRAIN_OPTIONS if getattr(args, n) is not None}
+        args = _parser().parse_args(ablation.command_of(config).split()[1:])
+        given = {n: getattr(args, n) for n, _, _ in TRAIN_OPTIONS if getattr(args, n) is not None}
         given.update(given.pop("width", {}))
         assert TrainConfig(**given) == config
 

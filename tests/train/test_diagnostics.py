@@ -12,7 +12,8 @@ import pytest
 from test_train import CONFIG, tiny_dataset
 
 import agl_ref as agl
-from agl_ref import diagnostics, theory, train
+from agl_ref import theory, train
+from agl_ref.train import diagnostics, trainer
 
 each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)
 MEASURED = {"coverage", "firing_rate", "width", "mean", "std", "std_theorem1", "std_exact"}
@@ -176,7 +177,7 @@ def test_running_mean_by_hand_and_through_json():
 
 @pytest.fixture
 def every_second(monkeypatch):
-    monkeypatch.setattr(train, "DIAGNOSE_EVERY", 2)
+    monkeypatch.setattr(trainer, "DIAGNOSE_EVERY", 2)
 
 
 def rows_of(run):
@@ -230,7 +231,7 @@ def test_a_stopped_run_has_the_same_rows(tmp_path, every_second, monkeypatch, st
 def test_measuring_changes_no_bit_of_the_run(tmp_path, monkeypatch):
     parameters = []
     for every in (1, 10**9):
-        monkeypatch.setattr(train, "DIAGNOSE_EVERY", every)
+        monkeypatch.setattr(trainer, "DIAGNOSE_EVERY", every)
         run = train.Trainer(CONFIG, tmp_path / str(every), tiny_dataset()).fit(progress=False)
         parameters.append({name: p.copy() for name, p in run.net.parameters().items()})
         assert run.metrics()[-1]["diagnostics"]["steps"] == (5 if every == 1 else 1)

@@ -4,7 +4,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from agl_ref import plots
+from agl_ref.train import plots
 
 SHARES = {"coverage": 0.01, "firing_rate": 0.01, "nonzero_gradient": 0.01, "gradient_norm": 1.0}
 

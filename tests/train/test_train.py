@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import agl_ref as agl
-from agl_ref import diagnostics, train
+from agl_ref import train
 from agl_ref.data import Dataset
+from agl_ref.train import diagnostics
+from agl_ref.train.checkpoint import read_checkpoint
 
 CONFIG = train.TrainConfig(channels=(4, 6), T=2, epochs=2, batch=8, neuron="plif", encoding="rate", dtype="float64")
 
@@ -33,7 +35,7 @@ def trained(tmp_path):
 
 
 def parameters_of(folder):
-    _, arrays = train.read_checkpoint(folder / "checkpoints" / "last.npz")
+    _, arrays = read_checkpoint(folder / "checkpoints" / "last.npz")
     return arrays
 
 
@@ -90,14 +92,14 @@ KILLED = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from test_train import CONFIG, tiny_dataset
-from agl_ref import train
+from agl_ref.train import trainer
 import numpy as np
-train.CHECKPOINT_SECONDS = 0.0  # save after every batch
+trainer.CHECKPOINT_SECONDS = 0.0  # save after every batch
 savez = np.savez
 def slow(file, **arrays):  # the kill may come in the middle of a write
     savez(file, **arrays); file.flush(); print("writing", flush=True); time.sleep(0.02)
 np.savez = slow
-train.Trainer(CONFIG, {folder!r}, tiny_dataset(), start={start!r}).fit(progress=False)
+trainer.Trainer(CONFIG, {folder!r}, tiny_dataset(), start={start!r}).fit(progress=False)
 print("done", flush=True)
 """
 

@@ -22,9 +22,9 @@ from adapters import DTYPES, MODULES, adapter_of
 from agl_ref import __version__
 from agl_ref.conventions import Conventions
 from agl_ref.oracle import cases, compare, load_case
-from agl_ref.oracle.candidate import Candidate
-from agl_ref.oracle.candidate_network import CandidateNetwork, Walked
-from agl_ref.oracle.dump import as_numpy
+from agl_ref.oracle.judge.dump import as_numpy
+from agl_ref.oracle.mutants.candidate import Candidate
+from agl_ref.oracle.mutants.candidate_network import CandidateNetwork, Walked
 
 OPS = ("lif", "plif", "surrogate", "width", "tdbn", "network")
 OFFERED = {"reset": ("hard", "soft"), "reset_gradient": ("attached", "detached"), "width": ("adaptive", "fixed")}

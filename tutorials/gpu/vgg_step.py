@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import agl_ref as agl
-from agl_ref.oracle._types import unit_roundoff
+from agl_ref.oracle.types import unit_roundoff
 
 V_TH = 0.5
 FLIPS = ("values", "near", "flipped", "edge near", "edge flipped", "not near", "expected")

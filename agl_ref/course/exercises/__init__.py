@@ -4,12 +4,12 @@ import difflib
 import pkgutil
 from importlib import import_module
 
-from .._exercise import EXERCISES
+from .definition import EXERCISES
 
 
 def modules():
-    """Names of the modules in this folder, one per notebook."""
-    return [module.name for module in pkgutil.iter_modules(__path__)]
+    """Names of the modules with exercises, one per notebook."""
+    return [module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("definition", "drawing")]
 
 
 def load():

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from scipy.optimize import brentq
 
-from .._drawing import until
-from .._exercise import Edge, exercise
+from .definition import Edge, exercise
+from .drawing import until
 
 
 def _number(rng, low, high):

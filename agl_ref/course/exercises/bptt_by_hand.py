@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .._drawing import current, lif, lively, until, window
-from .._exercise import Edge, exercise
+from .definition import Edge, exercise
+from .drawing import current, lif, lively, until, window
 
 
 def _number(rng, low, high):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._exercise import Edge, choice, exercise
+from .definition import Edge, choice, exercise
 
 # --- how far is wrong: units in the last place
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._exercise import Edge, exercise
+from .definition import Edge, exercise
 
 
 def _number(rng, low, high):

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from .. import broken_kernels
-from .._exercise import Edge, choice, exercise
+from agl_ref.course import mutant_kernels
+
+from .definition import Edge, choice, exercise
 
 # --- the suspects: what each mistake would look like, said to whoever accuses it wrongly
 
@@ -183,10 +184,10 @@ def _kernel_with(**changes):
 
 
 @exercise(points=5, draw=_draw_kernel, outputs="u s du ddecay", time="u s du", mistakes={
-    "your kernel makes kernel a's mistake": _as_tuple(broken_kernels.kernel_a),
-    "your kernel makes kernel b's mistake": _as_tuple(broken_kernels.kernel_b),
-    "your kernel makes kernel c's mistake": _as_tuple(broken_kernels.kernel_c),
-    "your kernel makes kernel e's mistake": _as_tuple(broken_kernels.kernel_e),
+    "your kernel makes kernel a's mistake": _as_tuple(mutant_kernels.kernel_a),
+    "your kernel makes kernel b's mistake": _as_tuple(mutant_kernels.kernel_b),
+    "your kernel makes kernel c's mistake": _as_tuple(mutant_kernels.kernel_c),
+    "your kernel makes kernel e's mistake": _as_tuple(mutant_kernels.kernel_e),
     "a neuron whose potential is exactly V_th does not fire": _kernel_with(fires=np.greater),
     "the window's edge is inside": _kernel_with(edge=np.less_equal),
     "no gradient flows through the reset": _kernel_with(attached=False),

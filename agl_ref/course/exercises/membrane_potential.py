@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .._exercise import Edge, exercise
+from .definition import Edge, exercise
 
 EPS = 1e-5
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .._drawing import current, lif, lively, until
-from .._exercise import Edge, exercise
+from .definition import Edge, exercise
+from .drawing import current, lif, lively, until
 
 
 def _number(rng, low, high):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .._drawing import until, window
-from .._exercise import Edge, exercise
+from .definition import Edge, exercise
+from .drawing import until, window
 
 
 def _width(rng, low=0.6, high=2.4):

@@ -10,12 +10,12 @@ Write them as files: agl-ref figures DIR
 import pkgutil
 from importlib import import_module
 
-from .._figures import FIGURES
+from .registry import FIGURES
 
 
 def modules():
-    """Names of the modules in this folder, one per notebook."""
-    return [module.name for module in pkgutil.iter_modules(__path__)]
+    """Names of the modules with figures, one per notebook."""
+    return [module.name for module in pkgutil.iter_modules(__path__) if module.name != "registry"]
 
 
 def names():

@@ -2,11 +2,14 @@
 
 import numpy as np
 
-from ... import diagnostics, models, theory
-from ...neuron import plif_backward, plif_forward
-from ...width import adaptive_width
-from .._figures import COLOURS, GREY, INK, PALETTE, figure
+from agl_ref import theory
+from agl_ref.engine import models
+from agl_ref.engine.neuron import plif_backward, plif_forward
+from agl_ref.engine.width import adaptive_width
+from agl_ref.train import diagnostics
+
 from .membrane_potential import images
+from .registry import COLOURS, GREY, INK, PALETTE, figure
 
 V_TH, FIXED = 0.5, 1.0
 ADAPTIVE_COLOUR, FIXED_COLOUR = COLOURS["adaptive"], COLOURS["fixed"]

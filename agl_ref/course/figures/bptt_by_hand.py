@@ -3,10 +3,11 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...conventions import Conventions
-from ...neuron import lif_backward, lif_forward
-from .._figures import COLOURS, GREY, INK, PALETTE, VERMILION, figure
+from agl_ref.conventions import Conventions
+from agl_ref.engine.neuron import lif_backward, lif_forward
+
 from .one_neuron import HAND_X
+from .registry import COLOURS, GREY, INK, PALETTE, VERMILION, figure
 
 HAND = {"decay": 0.5, "v_th": 0.5}
 RULES = {True: Conventions(), False: Conventions(reset_gradient="detached")}  # by "attached"

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from .._figures import BLUE, GREY, INK, ORANGE, VERMILION, figure
+from .registry import BLUE, GREY, INK, ORANGE, VERMILION, figure
 
 UNIT = 2.0**-24  # unit roundoff of float32
 CASES = ("lif-realistic", "plif-realistic", "tdbn-training", "tdbn-many-rows", "conv-realistic", "linear-realistic")
@@ -28,7 +28,7 @@ def errors_of_orders(terms, orders=2000, seed=1):
 
 @figure
 def sums_in_any_order(n=4096, orders=2000):
-    """Errors of one sum in many orders, beside the two bounds of `agl_ref.oracle.tolerance`."""
+    """Errors of one sum in many orders, beside the two bounds of `agl_ref.oracle.bounds.tolerance`."""
     terms = random_terms(n)
     errors = np.abs(errors_of_orders(terms, orders))
     magnitude = np.abs(terms.astype(np.float64)).sum()
@@ -57,10 +57,10 @@ def implementations_judged(cases=CASES):
     """
     from agl_ref.conventions import Conventions
     from agl_ref.oracle import compare, load_case
-    from agl_ref.oracle.candidate import Candidate
-    from agl_ref.oracle.mutants import zoo
+    from agl_ref.oracle.mutants.candidate import Candidate
+    from agl_ref.oracle.mutants.registry import zoo
+    from agl_ref.oracle.mutants.summation import ORDERS
     from agl_ref.oracle.problems import problem_of
-    from agl_ref.oracle.summation import ORDERS
 
     rows = []
     for case in map(load_case, cases):
@@ -122,7 +122,7 @@ def wrong_elements(case=None, theirs=None, names=("u", "s", "du")):
 
     if case is None:
         from agl_ref.conventions import Conventions
-        from agl_ref.oracle.candidate import Candidate
+        from agl_ref.oracle.mutants.candidate import Candidate
         from agl_ref.oracle.problems import problem_of
 
         case = load_case("lif-grid")

@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ... import data, optim
-from ...blocks import Flatten, Readout, SpikingBlock
-from ...conventions import Conventions
-from ...network import Network
-from ...parts import LIF, Conv2d, TdBN
-from .._figures import COLOURS, GREY, PALETTE, figure
+from agl_ref import data
+from agl_ref.conventions import Conventions
+from agl_ref.engine import optim
+from agl_ref.engine.blocks import Flatten, Readout, SpikingBlock
+from agl_ref.engine.network import Network
+from agl_ref.engine.parts import LIF, Conv2d, TdBN
+
 from .adaptive_width import layer_factor
+from .registry import COLOURS, GREY, PALETTE, figure
 
 T, CHANNELS, DTYPE = 2, 16, np.float32
 WINDOWS = {"adaptive": ("adaptive", 1.0), "1": ("fixed", 1.0), "0.2": ("fixed", 0.2), "5": ("fixed", 5.0)}
@@ -151,7 +153,7 @@ def kernels_on_an_image(image=None, kernels=None):
 
     image : ndarray (H, W). kernels : {name: 3x3}
     """
-    from ...conv import conv2d_forward
+    from agl_ref.engine.conv import conv2d_forward
 
     image = data.load("bundled").x_train[0, :, :, 0] / 255 if image is None else image
     kernels = KERNELS if kernels is None else kernels

@@ -3,8 +3,9 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from .. import broken_kernels
-from .._figures import BLUE, GREY, INK, VERMILION, figure
+from agl_ref.course import mutant_kernels
+
+from .registry import BLUE, GREY, INK, VERMILION, figure
 
 CASES = (
     "lif-all-silent", "lif-one-timestep", "lif-all-firing", "lif-one-neuron", "lif-hard-attached", "lif-grid",
@@ -17,15 +18,15 @@ def wrong_gradients(kernel, case, calls=1):
 
     Parameters
     ----------
-    kernel : function of `agl_ref.course.broken_kernels`, or one of its letters
+    kernel : function of `agl_ref.course.mutant_kernels`, or one of its letters
     case : id of a golden case
     calls : int
     """
     from agl_ref.oracle import load_case
 
-    kernel, case = broken_kernels.KERNELS.get(kernel, kernel), load_case(case)
+    kernel, case = mutant_kernels.KERNELS.get(kernel, kernel), load_case(case)
     for _ in range(calls):
-        du = broken_kernels.on_case(kernel, case)["du"]
+        du = mutant_kernels.on_case(kernel, case)["du"]
     off = np.abs(du.astype(np.float64) - case.arrays["du"]) > case.bounds["du"] * 2.0**-24
     return off.reshape(len(off), -1)
 
@@ -42,7 +43,7 @@ def fingerprints(case="lif-hard-attached", kernels="abcde"):
     T, n = s.shape
     fig = Figure(figsize=(8, 0.8 + 1.25 * len(kernels)), layout="constrained")
     for ax, letter in zip(np.atleast_1d(fig.subplots(len(kernels), 1, sharex=True)), kernels, strict=True):
-        broken_kernels._workspaces.clear()
+        mutant_kernels._workspaces.clear()
         off = wrong_gradients(letter, case, calls=2)
         ax.pcolormesh(
             off, cmap=ListedColormap(["#E4E4E4", VERMILION]), vmin=0, vmax=1, edgecolors="white", linewidth=0.5
@@ -63,7 +64,7 @@ def failing_arrays(kernel, case, calls=1):
 
     case = load_case(case)
     for _ in range(calls):
-        dump = broken_kernels.on_case(broken_kernels.KERNELS.get(kernel, kernel), case)
+        dump = mutant_kernels.on_case(mutant_kernels.KERNELS.get(kernel, kernel), case)
     return [name for name, verdict in compare(case, dump).verdicts.items() if verdict == "FAIL"]
 
 
@@ -75,13 +76,13 @@ def which_case_shows_it(cases=CASES, kernels="abcde"):
     rows = [(case, 1) for case in cases] + [("lif-hard-attached", 2)]
     for y, (case, calls) in enumerate(rows):
         for x, letter in enumerate(kernels):
-            broken_kernels._workspaces.clear()
+            mutant_kernels._workspaces.clear()
             failing = failing_arrays(letter, case, calls)
             colour = VERMILION if failing else "#E4E4E4"
             ax.add_patch(_cell(x, y, colour))
             ax.text(x + 0.5, y + 0.5, failing[0] if failing else "pass", ha="center", va="center",
                     color="white" if failing else "#555555", fontsize=12, weight="bold" if failing else "normal")  # fmt: skip
-    broken_kernels._workspaces.clear()
+    mutant_kernels._workspaces.clear()
     labels = [case if calls == 1 else f"{case}, 2nd call" for case, calls in rows]
     ax.set(xlim=(0, len(kernels)), ylim=(len(rows), 0), xticks=np.arange(len(kernels)) + 0.5,
            xticklabels=[f"kernel {k}" for k in kernels], yticks=np.arange(len(rows)) + 0.5, yticklabels=labels)  # fmt: skip
@@ -114,7 +115,7 @@ def decay_gradients(kernel, sizes):
 def gradient_by_size(sizes=None, received=None):
     """grad_decay of equal neurons against their number, beside the right n / 4; by default of kernel a."""
     sizes = np.arange(64, 4097, 64) if sizes is None else np.asarray(sizes)
-    received = decay_gradients(broken_kernels.kernel_a, sizes) if received is None else received
+    received = decay_gradients(mutant_kernels.kernel_a, sizes) if received is None else received
     fig = Figure(figsize=(8, 3.4), layout="constrained")
     ax = fig.add_subplot()
     ax.plot(sizes, sizes / 4, color=GREY, lw=5, alpha=0.6)
@@ -132,10 +133,10 @@ def gradient_by_call(received=None, expected=None):
         from agl_ref.oracle import load_case
 
         case = load_case("lif-hard-attached")
-        broken_kernels._workspaces.clear()
-        received = [broken_kernels.on_case(broken_kernels.kernel_d, case)["du"][-1, 0, 0] for _ in range(6)]
+        mutant_kernels._workspaces.clear()
+        received = [mutant_kernels.on_case(mutant_kernels.kernel_d, case)["du"][-1, 0, 0] for _ in range(6)]
         expected = case.arrays["du"][-1, 0, 0]
-        broken_kernels._workspaces.clear()
+        mutant_kernels._workspaces.clear()
     calls = np.arange(1, len(received) + 1)
     fig = Figure(figsize=(8, 3.2), layout="constrained")
     ax = fig.add_subplot()

@@ -2,13 +2,16 @@
 
 import numpy as np
 
-from ... import data, diagnostics, models, theory
-from ...blocks import Flatten, Readout, SpikingBlock
-from ...network import Network
-from ...neuron import lif_forward
-from ...norm import tdbn_forward
-from ...parts import LIF, Conv2d, TdBN
-from .._figures import COLOURS, GREY, INK, PALETTE, figure
+from agl_ref import data, theory
+from agl_ref.engine import models
+from agl_ref.engine.blocks import Flatten, Readout, SpikingBlock
+from agl_ref.engine.network import Network
+from agl_ref.engine.neuron import lif_forward
+from agl_ref.engine.parts import LIF, Conv2d, TdBN
+from agl_ref.engine.tdbn import tdbn_forward
+from agl_ref.train import diagnostics
+
+from .registry import COLOURS, GREY, INK, PALETTE, figure
 
 DECAY, V_TH, T = 0.5, 0.5, 4
 

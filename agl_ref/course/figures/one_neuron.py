@@ -3,9 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...conventions import Conventions
-from ...neuron import lif_forward
-from .._figures import COLOURS, INK, PALETTE, figure
+from agl_ref.conventions import Conventions
+from agl_ref.engine.neuron import lif_forward
+
+from .registry import COLOURS, INK, PALETTE, figure
 
 HAND_X = np.array([[0.25], [0.5], [0.5]])  # the neuron of notebooks 1 and 3
 MARKERS = "osD^v"

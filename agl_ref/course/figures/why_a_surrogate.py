@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...conventions import Conventions
-from ...neuron import lif_backward, lif_forward
-from ...surrogate import NAMES, derivative, primitive
-from .._figures import COLOURS, GREY, INK, PALETTE, figure
+from agl_ref.conventions import Conventions
+from agl_ref.engine.neuron import lif_backward, lif_forward
+from agl_ref.engine.surrogate import NAMES, derivative, primitive
+
+from .registry import COLOURS, GREY, INK, PALETTE, figure
 
 DECAY, V_TH = 0.8, 0.5  # of the toy's neuron
 WIDTHS = (0.02, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 50.0)  # of the surrogate, in the comparison of widths

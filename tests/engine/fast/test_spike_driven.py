@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from twins import naive
 
-from agl_ref import spike_driven
+from agl_ref.engine.fast import spike_driven
 
 
 def test_taps_are_ordered_by_remainder_then_falling():

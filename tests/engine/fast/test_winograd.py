@@ -6,8 +6,8 @@ import pytest
 from twins import naive
 
 import agl_ref as agl
-from agl_ref import winograd
-from agl_ref._jit import one_blas_thread, rows_at_once
+from agl_ref.engine.fast import winograd
+from agl_ref.engine.jit import one_blas_thread, rows_at_once
 
 each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)
 

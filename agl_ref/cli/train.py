@@ -1,0 +1,121 @@
+"""The command `agl-ref train`."""
+
+import argparse
+import dataclasses
+
+from .evaluate import report
+from .main import folder_option
+
+
+def _channels(text):
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas such as 16,32,64, received {text!r}") from None
+
+
+def width_option(text):
+    """ "adaptive" or another rule, or a number for a fixed kappa."""
+    try:
+        return {"width": "fixed", "fixed_width": float(text)}
+    except ValueError:
+        return {"width": text}
+
+
+TRAIN_OPTIONS = (
+    # option, type, help
+    ("data", str, "'bundled' (6,000 Fashion-MNIST images that come with the package), 'fashion-mnist' (all 70,000, found "
+     "where Debian's dataset-fashion-mnist puts them), or a path: a folder of MNIST/Fashion-MNIST IDX files, a folder "
+     "of CIFAR-10 batches, N-MNIST's folder with Train and Test, or an .npz with x and y"),
+    ("network", str, "conv_snn (small), vgg_snn or sew_resnet19 (the paper's; slow at full width, see --channels)"),
+    ("channels", _channels, "channel counts with commas, e.g. 16,32,64 for conv_snn, four for vgg_snn, three for "
+     "sew_resnet19; the network's own by default"),
+    ("neuron", str, "lif, or plif with a learned leak factor"),
+    ("decay", float, "leak factor tau in [0, 1); where plif starts"),
+    ("v_th", float, "threshold"),
+    ("width", width_option, "width of the surrogate's window: adaptive, geometric, first, later, exact (from the law with "
+     "the reset), empirical (measured on each batch), fixed (kappa = 1), or a number for that fixed kappa"),
+    ("surrogate", str, "rectangular, triangular, sigmoid, arctan or gaussian"),
+    ("T", int, "timesteps"),
+    ("encoding", str, "direct (the image at every timestep), rate (Bernoulli spikes) or events (simulated change events)"),
+    ("augment", str, "of training images: none, or crop-flip (random crop after padding by 4, random horizontal flip)"),
+    ("normalise", str, "data (the training images' own mean and deviation) or cifar10 (the constants of the official runs)"),
+    ("binning", str, "of event recordings into T frames: time (equal durations) or count (equally many events)"),
+    ("epochs", int, "passes over the training images"),
+    ("batch", int, "images per step"),
+    ("optimiser", str, "sgd or adam"),
+    ("lr", float, "learning rate to start with"),
+    ("momentum", float, "of sgd"),
+    ("weight_decay", float, "weight decay"),
+    ("schedule", str, "cosine (to 0 over the run) or constant"),
+    ("loss", str, "ce (cross-entropy of the mean logits) or tet (per-timestep cross-entropy with a regulariser)"),
+    ("seed", int, "of weights, data order and encodings; the same seed gives the same bits"),
+    ("dtype", str, "float32 or float64"),
+)  # fmt: skip
+
+
+def add_parsers(commands, with_options=True):
+    """Add `train` to the subparsers of `agl-ref`; its options, whose defaults need SciPy, only if they are wanted."""
+    train = commands.add_parser(
+        "train",
+        help="train a network on a data set",
+        description="Train a network; everything is kept in a run folder: config.json, metrics.jsonl (one row per "
+        "epoch), checkpoints/last.npz, figures/. Ctrl-C saves and stops. A crash loses the work since the last "
+        "checkpoint, one each epoch and every 30 s. Either way --resume ends with the same bits as a run that was never "
+        "stopped.",
+        epilog="Example: agl-ref train --data fashion-mnist --neuron plif --T 2 --epochs 10 --out runs/fashion",
+    )
+    defaults = _defaults() if with_options else {}
+    for name, kind, text in TRAIN_OPTIONS if defaults else ():
+        flag = f"--{name.replace('_', '-')}"
+        shown = "the network's own" if defaults[name] is None else defaults[name]
+        metavar = "RULE|KAPPA" if name == "width" else ("A,B,..." if name == "channels" else name.upper())
+        text = f"{text} (default: {shown})"
+        train.add_argument(flag, dest=name, type=kind, metavar=metavar, help=text)
+    train.add_argument("--out", metavar="FOLDER", help="run folder (default: runs/NETWORK-WIDTH-seedSEED)")
+    train.add_argument("--resume", metavar="RUN", help="go on with the run in this folder; takes its options from there, "
+                       "--data alone may be given again if the data moved")  # fmt: skip
+    train.add_argument("--json", action="store_true", help="print the final metrics as JSON")
+    train.set_defaults(run=_train)
+
+
+def _defaults():
+    from agl_ref.train.trainer import TrainConfig
+
+    return {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+
+
+def _train(args):
+    from agl_ref.train.trainer import TrainConfig, Trainer, open_run
+
+    given = {name: getattr(args, name) for name, _, _ in TRAIN_OPTIONS if getattr(args, name) is not None}
+    if args.resume is not None:
+        surplus = sorted(set(given) - {"data"}) + (["out"] if args.out is not None else [])
+        if surplus:
+            raise ValueError(
+                f"--resume: expected no other option than --data, received {', '.join('--' + s for s in surplus)}; a "
+                "resumed run keeps its options, start a new one for others"
+            )
+        trainer = open_run(folder_option("--resume", args.resume), data_path=given.get("data"))
+    else:
+        given.update(given.pop("width", {}))
+        config = TrainConfig(**given)
+        width = f"fixed{config.fixed_width:g}" if config.width == "fixed" else config.width
+        default = f"runs/{config.network}-{width}-seed{config.seed}"
+        trainer = Trainer(config, default if args.out is None else folder_option("--out", args.out))
+    trainer.fit(progress=not args.json)
+    evaluation = trainer.evaluate()
+    _save_figure(trainer, evaluation)
+    report(trainer, evaluation, args.json)
+    return 0
+
+
+def _save_figure(trainer, evaluation):
+    from agl_ref.train import plots
+
+    label = trainer.config.width
+    windows = {label: {name: s["width"] for name, s in evaluation["layers"].items()}}
+    figure = plots.run_figure(trainer.trace(), windows, {label: trainer.metrics()}, str(trainer.folder))
+    plots.save(figure, trainer.folder / "figures" / "run.png")
+    for name, figure in plots.diagnostic_figures(trainer.metrics(), str(trainer.folder)).items():
+        plots.save(figure, trainer.folder / "figures" / f"{name}.png")

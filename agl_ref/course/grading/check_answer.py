@@ -1,0 +1,73 @@
+"""check: the points of an answer, and what is wrong with it, without giving the right one away."""
+
+import os
+
+from agl_ref.course.exercises.definition import Choice
+
+
+def check(name, answer, student=None):
+    """Try a student's answer on fresh inputs, print what is wrong with it, and return the points it earns.
+
+    The right values are never printed, nor is anything that the answer itself prints.
+
+    Parameters
+    ----------
+    name : str
+        The exercise.
+    answer : callable, or str
+        The function that the student wrote; for a question, the chosen option.
+    student : str or int, optional
+        Whatever names the student: it seeds the inputs. By default the environment variable AGL_STUDENT, else the
+        inputs are the same for everyone and on every run.
+
+    Returns
+    -------
+    int or float
+        Points: all for an answer that is right on every input, half for one that is wrong on edge cases alone (T = 1, a
+        potential exactly at the threshold) or that changes its arguments, and of an exercise with several results
+        the share of those that are right, in steps of 1/2. nbgrader takes the number as the score where the call is the
+        last line of a graded cell.
+
+    Raises
+    ------
+    ValueError
+        For a name that is no exercise's. A wrong, missing or crashing answer raises nothing.
+    """
+    from agl_ref.course.exercises import find
+
+    item = find(name)
+    student = os.environ.get("AGL_STUDENT", "") if student is None else student
+    if isinstance(item, Choice):
+        points, text = _of_choice(item, answer)
+    else:
+        from .diagnose import judge
+
+        points, text = judge(item, answer, student)
+    points = int(points) if points == int(points) else float(points)
+    print(f"{name}: {points:g} of {item.points:g} point{'s' * (item.points != 1)}. {text}")
+    return points
+
+
+def _plain(text):
+    return " ".join(str(text).lower().split()).rstrip(".")
+
+
+def _of_choice(item, answer):
+    """(points, text) of a chosen option, or of a function that returns it; case and spaces do not matter."""
+    if callable(answer):
+        from .diagnose import _quietly
+
+        try:
+            answer = _quietly(answer, ())
+        except NotImplementedError:
+            answer = None
+        except Exception as error:
+            return 0, f"It stops with {type(error).__name__}: {error}."
+    if answer is None or answer is Ellipsis or (isinstance(answer, str) and not answer.strip()):
+        return 0, "Not answered yet: choose one of " + "; ".join(repr(option) for option in item.options) + "."
+    options = {_plain(option): option for option in item.options}
+    if not isinstance(answer, str) or _plain(answer) not in options:
+        choice = "; ".join(repr(option) for option in item.options)
+        return 0, f"That is not one of the options: {choice}."
+    chosen = options[_plain(answer)]
+    return (item.points if chosen == item.answer else 0), item.options[chosen]

@@ -1,0 +1,314 @@
+"""Data: the bundled subset, loaders, scaling, augmentation, encoders to (T, N, H, W, C), event recordings, batch order.
+
+Images are channels-last, labels are class numbers from 0. Nothing downloads, and no file is trusted: what is
+truncated, of another format or out of range gets one line that names the file and what is wrong.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agl_ref import validate
+
+from . import formats
+from .augmentation import AUGMENTATIONS, crop_flip
+from .encoders import ENCODINGS, check_images, encode, simulated_events
+from .events import BINNINGS, EventDataset, Recordings, event_frames, from_tonic, is_nmnist, load_nmnist, read_nmnist
+
+__all__ = [
+    "AUGMENTATIONS", "BINNINGS", "CIFAR10_MEAN", "CIFAR10_STD", "ENCODINGS", "Dataset", "EventDataset", "Recordings",
+    "batches", "channel_statistics", "crop_flip", "encode", "event_frames", "find_fashion_mnist", "first_of_each_class",
+    "from_tonic", "load", "load_bundled", "load_cifar10", "load_idx", "load_nmnist", "load_npz", "read_nmnist",
+    "simulated_events", "standardise", "to_float",
+]  # fmt: skip
+
+BUNDLED_FILE = Path(__file__).parent / "bundled" / "fashion_mnist_subset.npz"
+BUNDLED_FINGERPRINT = "69bfd1e1fe7b4838a2342a18d916f2bae96abb073e100f5fe7d0b2b735b54bee"
+FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
+FASHION_MNIST_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+# ERRATA: the constants of the official MPD-AGL runs (data_loader/loader.py), which many others share. The mean is that of
+# all training pixels; the deviation is the mean of the images' own ones, that of all pixels is 0.2470, 0.2435, 0.2616
+# (found in chenyaofo/image-classification-codebase, issue 5). `channel_statistics` computes the latter.
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2023, 0.1994, 0.2010)
+ACCEPTED = (
+    "'bundled'; 'fashion-mnist'; a folder with the four IDX files of MNIST or Fashion-MNIST (plain or .gz); "
+    "a folder with CIFAR-10's batches (binary or python version); a folder with N-MNIST's Train and Test; an .npz "
+    "with x and y"
+)
+
+
+# ---- data sets ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test images of one classification task.
+
+    Attributes
+    ----------
+    name : str
+    x_train, x_test : ndarray, (N, H, W, C), uint8
+        Pixels 0..255, channels last. (`load_npz` also admits float32 and float64, which are kept as they
+        are.)
+    y_train, y_test : ndarray, (N,), int64
+        Class numbers 0..num_classes-1.
+    num_classes : int
+    class_names : tuple of str, or None
+
+    The arrays are read-only views. Raises ValueError or TypeError where shapes, dtypes or labels disagree.
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    num_classes: int
+    class_names: tuple | None = None
+
+    def __post_init__(self):
+        validate.integer("num_classes", self.num_classes, low=2)
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"class_names: expected {self.num_classes} names, received {len(self.class_names)}; "
+                "give one for each class"
+            )
+        for part in ("train", "test"):
+            x = check_images("x_" + part, getattr(self, "x_" + part)).view()
+            y = validate.labels(getattr(self, "y_" + part), len(x), self.num_classes)
+            for key, array in (("x_" + part, x), ("y_" + part, y)):
+                array.flags.writeable = False
+                object.__setattr__(self, key, array)
+        if self.x_train.shape[1:] != self.x_test.shape[1:] or self.x_train.dtype != self.x_test.dtype:
+            raise ValueError(
+                f"x_test: expected {self.x_train.dtype} images of shape {self.image_shape} like x_train, "
+                f"received {self.x_test.dtype} of shape {self.x_test.shape[1:]}; use one shape and dtype"
+            )
+
+    @property
+    def image_shape(self):
+        """(H, W, C)."""
+        return self.x_train.shape[1:]
+
+    def fingerprint(self):
+        """SHA-256 (hex) of the four arrays' names, dtypes, shapes and bytes (little-endian)."""
+        digest = hashlib.sha256()
+        for key in ("x_train", "y_train", "x_test", "y_test"):
+            array = getattr(self, key)
+            array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+            digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+    def subset(self, n_train, n_test):
+        """The first images of each class in file order, as many of each class as possible, order kept.
+
+        Where n is not a multiple of num_classes, the first n % num_classes classes give one image more.
+        Raises ValueError where a class has too few images.
+        """
+        train = first_of_each_class(self.y_train, n_train, self.num_classes)
+        test = first_of_each_class(self.y_test, n_test, self.num_classes)
+        return Dataset(
+            f"{self.name}[{n_train}+{n_test}]",
+            self.x_train[train], self.y_train[train], self.x_test[test], self.y_test[test],
+            self.num_classes, self.class_names,
+        )  # fmt: skip
+
+
+def first_of_each_class(y, n, num_classes):
+    """Ascending indices of n labels: the first ceil or floor(n / num_classes) of each class in `y`."""
+    n, num_classes = validate.integer("n", n), validate.integer("num_classes", num_classes)
+    y = validate.labels(y, len(y), num_classes)
+    chosen = []
+    for label in range(num_classes):
+        wanted = n // num_classes + (label < n % num_classes)
+        found = np.flatnonzero(y == label)[:wanted]
+        if len(found) < wanted:
+            raise ValueError(f"n: expected {wanted} images of class {label}, received {len(found)}; ask for fewer")
+        chosen.append(found)
+    return np.sort(np.concatenate(chosen))
+
+
+def load(name_or_path):
+    """The data set of that name, or in that file or folder, whose format is detected.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        "bundled"; "fashion-mnist" (Debian's package dataset-fashion-mnist); or a path to a folder of IDX
+        files, a folder of CIFAR-10 batches (either version), N-MNIST's folder, or an npz. For a path named like
+        one of the two names write "./bundled".
+
+    Returns
+    -------
+    Dataset, or EventDataset for N-MNIST
+
+    Raises
+    ------
+    ValueError
+        Nothing fits, or the file is damaged: one line that names it.
+    """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise TypeError(f"data: expected a name or a path, received {type(name_or_path).__name__}; pass text")
+    if name_or_path == "bundled":
+        return load_bundled()
+    if name_or_path == "fashion-mnist":
+        folder = find_fashion_mnist()
+        if folder is None:
+            raise ValueError(
+                f"fashion-mnist: expected the IDX files in {FASHION_MNIST_FOLDER}, received none; "
+                "install Debian's package dataset-fashion-mnist or give the path of a folder with them"
+            )
+        return load_idx(folder)
+    path = Path(name_or_path)
+    if path.is_dir():
+        if formats.find_idx(path):
+            return load_idx(path)
+        if formats.find_cifar10(path):
+            return load_cifar10(path)
+        if is_nmnist(path):
+            return load_nmnist(path)
+    elif path.is_file() and path.suffix.lower() == ".npz":
+        return load_npz(path)
+    what = (
+        "a folder without such files" if path.is_dir() else "another kind of file" if path.exists() else "no such path"
+    )
+    raise ValueError(f"{path}: expected one of: {ACCEPTED}; received {what}; give one of these")
+
+
+def load_bundled():
+    """The bundled subset of Fashion-MNIST: 5,000 training and 1,000 test images, 28 x 28, classes balanced.
+
+    The first 500 and 100 images of each class in the official training and test file, in their order there;
+    cut by `python -m agl_ref.data.bundled.make_subset`. Accuracies on it are not comparable with those on the
+    full data set.
+
+    Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv 1708.07747; MIT, see
+    data_files/LICENSE-fashion-mnist.txt.
+    """
+    arrays, num_classes = formats.read_npz(BUNDLED_FILE)
+    dataset = Dataset("fashion-mnist-subset", *arrays, num_classes, FASHION_MNIST_CLASSES)
+    if dataset.fingerprint() != BUNDLED_FINGERPRINT:
+        raise ValueError(f"{BUNDLED_FILE}: expected the bundled subset, received other images; reinstall agl_ref")
+    return dataset
+
+
+def find_fashion_mnist():
+    """The folder of Debian's package dataset-fashion-mnist if its four files are there, else None."""
+    return FASHION_MNIST_FOLDER if len(formats.find_idx(FASHION_MNIST_FOLDER)) == 4 else None
+
+
+def load_idx(folder, num_classes=10):
+    """MNIST or alike: a folder with {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or gzip.
+
+    The class names are Fashion-MNIST's if the folder's name has "fashion" in it, else None. Raises ValueError
+    naming the file: missing, truncated, trailing bytes, wrong magic number, sizes that disagree, labels >=
+    num_classes.
+    """
+    folder, num_classes = Path(folder), validate.integer("num_classes", num_classes, low=2)
+    arrays = formats.read_idx_folder(folder, num_classes)
+    name = folder.resolve().name
+    fashion = "fashion" in name.lower() and num_classes == len(FASHION_MNIST_CLASSES)
+    return Dataset(name, *arrays, num_classes, FASHION_MNIST_CLASSES if fashion else None)
+
+
+def load_cifar10(folder):
+    """CIFAR-10 from a folder (or its parent) with the six batches of the binary or the python version.
+
+    The python version's files are pickles; they are read without executing them. All six files must hold the
+    same number of images, as the official ones do. Raises ValueError naming the file. Images (N, 32, 32, 3),
+    red, green, blue. Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
+    """
+    return Dataset("cifar-10", *formats.read_cifar10_folder(Path(folder)), 10, CIFAR10_CLASSES)
+
+
+def load_npz(path, num_classes=None):
+    """An npz with x and y; or x, y, x_test and y_test; or x_train, y_train, x_test and y_test.
+
+    Images are (N, H, W) or (N, H, W, C), uint8 (or float32 or float64, kept as they are), labels integers
+    (N,). With x and y alone every sixth sample (indices 5, 11, 17, ...) becomes the test set, which is fair
+    to files that are sorted by class too. num_classes defaults to the largest training label + 1. Arrays of
+    objects are refused (`allow_pickle` is never on). Raises ValueError naming the file.
+    """
+    path = Path(path)
+    if num_classes is not None:
+        validate.integer("num_classes", num_classes, low=2)
+    arrays, num_classes = formats.read_npz(path, num_classes)
+    return Dataset(path.stem, *arrays, num_classes, None)
+
+
+# ---- scaling -----------------------------------------------------------------------------------------------
+
+
+def to_float(x, dtype):
+    """Pixels 0..255 as floats in [0, 1]: x / 255, rounded once to `dtype`.
+
+    x : (N, H, W, C), uint8; or float32 or float64, which come back unscaled in `dtype`. dtype : float32 or
+    float64.
+    """
+    x, dtype = check_images("x", x), validate.float_dtype(dtype)
+    if x.dtype != np.uint8:
+        return x.astype(dtype)
+    return (np.arange(256) / 255).astype(dtype)[x]
+
+
+def channel_statistics(x):
+    """Mean and (population) standard deviation of each channel of `to_float(x)`, two float64 arrays (C,).
+
+    Give it the training images alone. For uint8 the sums are integers, so no order of summation matters.
+    """
+    x = check_images("x", x)
+    if x.dtype != np.uint8:
+        return x.mean(axis=(0, 1, 2), dtype=np.float64), x.std(axis=(0, 1, 2), dtype=np.float64)
+    values, count = np.arange(256), x[..., 0].size
+    mean, std = np.empty(x.shape[3]), np.empty(x.shape[3])
+    for c in range(x.shape[3]):
+        histogram = np.bincount(x[..., c].ravel(), minlength=256)
+        first, second = int(histogram @ values), int(histogram @ values**2)
+        mean[c] = first / (255 * count)
+        std[c] = np.sqrt((count * second - first**2) / (255 * count) ** 2)
+    return mean, std
+
+
+def standardise(x, mean, std, dtype):
+    """(to_float(x) - mean) / std per channel, computed in float64 and rounded once to `dtype`.
+
+    x : (N, H, W, C), uint8, float32 or float64. mean, std : (C,) from `channel_statistics` of the training
+    images. Raises ValueError where std is not positive (a constant channel) or a length is not C.
+    """
+    x, dtype = check_images("x", x), validate.float_dtype(dtype)
+    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    for name, array in (("mean", mean), ("std", std)):
+        validate.same_shape(name, array, (x.shape[3],), "the channels of x")
+        validate.float_array(name, array)
+    if std.min() <= 0:
+        raise ValueError(f"std: expected positive numbers, received {std.min()}; use 1 for a constant channel")
+    if x.dtype != np.uint8:
+        return ((x - mean) / std).astype(dtype)
+    table = ((np.arange(256)[:, np.newaxis] / 255 - mean) / std).astype(dtype)  # (256, C)
+    return table[x, np.arange(x.shape[3])]
+
+
+# ---- batches -----------------------------------------------------------------------------------------------
+
+
+def batches(n, batch_size, seed, epoch):
+    """Index arrays that cover 0..n-1 once in random order; the last may be shorter.
+
+    The order depends on (seed, epoch) alone: it is `np.random.default_rng([seed, epoch]).permutation(n)`, cut
+    into pieces of batch_size. A resumed run therefore sees the same batches. n, batch_size >= 1; seed, epoch
+    >= 0.
+    """
+    n, batch_size = validate.integer("n", n), validate.integer("batch_size", batch_size)
+    seed, epoch = validate.integer("seed", seed, low=0), validate.integer("epoch", epoch, low=0)
+    order = np.random.default_rng([seed, epoch]).permutation(n)
+    return [order[start : start + batch_size] for start in range(0, n, batch_size)]

@@ -1,0 +1,295 @@
+"""Readers of image files: IDX (MNIST), CIFAR-10 (binary and "python") and npz, each checked to the last byte.
+
+Nothing here trusts a file: sizes are compared with what the file declares before they are used, gzip streams
+are read no further than the declared size, pickles are never executed and NumPy's `allow_pickle` is never on.
+Every failure is a ValueError of one line that names the file, what was expected and what came.
+"""
+
+import contextlib
+import gzip
+import math
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from agl_ref import validate
+
+from .unpickle import read_pickled_dict
+
+MAX_BYTES = 1 << 30  # of one file, unpacked; the largest of the official files (a CIFAR-10 batch) has 31 MB
+
+IDX_MAGIC = {1: 0x00000801, 3: 0x00000803}  # unsigned bytes, 1 and 3 axes
+IDX_FILES = {
+    "x_train": "train-images-idx3-ubyte",
+    "y_train": "train-labels-idx1-ubyte",
+    "x_test": "t10k-images-idx3-ubyte",
+    "y_test": "t10k-labels-idx1-ubyte",
+}
+CIFAR_TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
+CIFAR_FILES = (*CIFAR_TRAIN, "test_batch")
+CIFAR_SHAPE = (32, 32, 3)
+CIFAR_RECORD = 1 + math.prod(CIFAR_SHAPE)  # one label byte, then 1024 red, 1024 green and 1024 blue pixels
+NPZ_TEST_EVERY = 6
+
+
+@contextlib.contextmanager
+def _one_line_errors(path):
+    """Turns what the standard library raises about a bad or unreadable file into one line that names it."""
+    try:
+        yield
+    except EOFError:
+        raise ValueError(f"{path}: expected a whole file, received a truncated one; fetch it again") from None
+    except (OSError, zlib.error, zipfile.BadZipFile, MemoryError, RuntimeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: expected a readable, undamaged file, received: {reason}; fetch it again") from None
+
+
+def _checked_labels(path, y, n, num_classes):
+    try:
+        return validate.labels(y, n, num_classes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _require_file(path):
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: expected a file, received {'a folder' if path.is_dir() else 'nothing there'}; add it"
+        )
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: expected at most {MAX_BYTES} bytes, received {path.stat().st_size}; cut it smaller")
+
+
+# ---- IDX ---------------------------------------------------------------------------------------------------
+
+
+def read_idx(path, num_axes):
+    """One IDX file, plain or gzip (told apart by content), as a uint8 array of `num_axes` axes (1 or 3).
+
+    Format: http://yann.lecun.com/exdb/mnist: big-endian uint32 magic number and sizes, then the bytes.
+    """
+    path = Path(path)
+    _require_file(path)
+    with _one_line_errors(path), open(path, "rb") as plain:
+        zipped = plain.read(2) == b"\x1f\x8b"
+        plain.seek(0)
+        with gzip.GzipFile(fileobj=plain) if zipped else contextlib.nullcontext(plain) as stream:
+            header = np.frombuffer(stream.read(4 + 4 * num_axes), np.uint8)
+            if len(header) < 4 + 4 * num_axes:
+                raise ValueError(
+                    f"{path}: expected a header of {4 + 4 * num_axes} bytes, received {len(header)}; "
+                    "the file is truncated, fetch it again"
+                )
+            magic, *shape = (int(number) for number in header.view(">u4"))
+            if magic != IDX_MAGIC[num_axes]:
+                raise ValueError(
+                    f"{path}: expected the magic number 0x{IDX_MAGIC[num_axes]:08x}, received "
+                    f"0x{magic:08x}; give an IDX file of bytes with {num_axes} axes"
+                )
+            size = math.prod(shape)
+            if not 0 < size <= MAX_BYTES:
+                raise ValueError(
+                    f"{path}: expected 1..{MAX_BYTES} bytes of data, the header declares sizes "
+                    f"{tuple(shape)}; fetch it again"
+                )
+            data = stream.read(size + 1)  # one more than declared: finds trailing bytes, unpacks no gzip bomb
+    if len(data) != size:
+        received = f"only {len(data)}: it is truncated" if len(data) < size else "more than that"
+        raise ValueError(f"{path}: expected {size} bytes for sizes {tuple(shape)}, received {received}; fetch it again")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def find_idx(folder):
+    """Paths of the four IDX files in `folder`, {key: Path}, with the keys that are there; .gz or plain."""
+    found = {}
+    for key, name in IDX_FILES.items():
+        dotted = name.replace("-idx", ".idx")  # some archives unpack to this spelling
+        candidates = [folder / (spelling + end) for spelling in (name, dotted) for end in ("", ".gz")]
+        present = [path for path in candidates if path.is_file()]
+        if present:
+            found[key] = present[0]
+    return found
+
+
+def read_idx_folder(folder, num_classes):
+    """x_train, y_train, x_test, y_test of a folder of IDX files; images (N, H, W, 1)."""
+    found = find_idx(folder)
+    missing = [name for key, name in IDX_FILES.items() if key not in found]
+    if missing:
+        raise ValueError(f"{folder}: expected the four IDX files, received none named {missing[0]}[.gz]; add it")
+    arrays = []
+    for part in ("train", "test"):
+        images, label_path = read_idx(found[f"x_{part}"], 3), found[f"y_{part}"]
+        y = _checked_labels(label_path, read_idx(label_path, 1), len(images), num_classes)
+        arrays += [images[..., np.newaxis], y]
+    if arrays[0].shape[1:] != arrays[2].shape[1:]:
+        raise ValueError(
+            f"{found['x_test']}: expected images of shape {arrays[0].shape[1:3]} like x_train, "
+            f"received {arrays[2].shape[1:3]}; use files of one data set"
+        )
+    return arrays
+
+
+# ---- CIFAR-10 ----------------------------------------------------------------------------------------------
+
+
+def find_cifar10(folder):
+    """(folder, suffix ".bin" or "") where `folder` or its usual subfolder holds batches; else None."""
+    for place in (folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"):
+        for suffix in (".bin", ""):
+            if any((place / (name + suffix)).is_file() for name in CIFAR_FILES):
+                return place, suffix
+    return None
+
+
+def _images_from_planes(rows):
+    """(N, 3072) in planes red, green, blue, each row by row -> (N, 32, 32, 3)."""
+    height, width, channels = CIFAR_SHAPE
+    return np.ascontiguousarray(rows.reshape(-1, channels, height, width).transpose(0, 2, 3, 1))
+
+
+def read_cifar10_binary(path):
+    """One "binary version" file, records of label and 3072 pixels -> images (N, 32, 32, 3), labels."""
+    _require_file(path)
+    with _one_line_errors(path):
+        data = path.read_bytes()
+    if not data or len(data) % CIFAR_RECORD:
+        raise ValueError(
+            f"{path}: expected records of {CIFAR_RECORD} bytes, received {len(data)} bytes, "
+            f"{len(data) % CIFAR_RECORD} left over; fetch it again"
+        )
+    records = np.frombuffer(data, np.uint8).reshape(-1, CIFAR_RECORD)
+    return _images_from_planes(records[:, 1:]), _checked_labels(path, records[:, 0], len(records), 10)
+
+
+def read_cifar10_python(path):
+    """One "python version" file, a pickled dict of data and labels -> images (N, 32, 32, 3), labels."""
+    _require_file(path)
+    with _one_line_errors(path):
+        data = path.read_bytes()
+    try:
+        batch = read_pickled_dict(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a CIFAR-10 batch: {error}; get the file from its official site") from None
+    rows, y = batch.get(b"data"), batch.get(b"labels")
+    if rows is None or y is None:
+        raise ValueError(
+            f"{path}: expected a dict with the keys 'data' and 'labels', received "
+            f"{sorted(key.decode('latin-1')[:40] for key in batch)[:8]}; give CIFAR-10's batches"
+        )
+    width = CIFAR_RECORD - 1
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != width:
+        received = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
+        raise ValueError(f"{path}: expected 'data' as uint8 of shape (N, {width}), received {received}; fetch it again")
+    if not len(rows):
+        raise ValueError(f"{path}: expected at least one image, received none; fetch it again")
+    if not isinstance(y, np.ndarray):
+        if not isinstance(y, list) or not all(type(label) is int and 0 <= label < 10 for label in y):
+            raise ValueError(f"{path}: expected 'labels' as a list of integers 0..9, received others; fetch it again")
+        y = np.array(y, np.int64)
+    return _images_from_planes(rows), _checked_labels(path, y, len(rows), 10)
+
+
+def read_cifar10_folder(folder):
+    """x_train, y_train, x_test, y_test of a folder with the six files of either version."""
+    found = find_cifar10(folder)
+    if found is None:
+        raise ValueError(
+            f"{folder}: expected CIFAR-10's data_batch_1..5 and test_batch, received none; unpack them here"
+        )
+    place, suffix = found
+    read = read_cifar10_binary if suffix else read_cifar10_python
+    batches = [read(place / (name + suffix)) for name in CIFAR_FILES]
+    for name, (x, _) in zip(CIFAR_FILES, batches, strict=True):
+        if len(x) != len(batches[0][0]):  # the only sign of a file cut between two records
+            raise ValueError(
+                f"{place / (name + suffix)}: expected {len(batches[0][0])} images like data_batch_1, "
+                f"received {len(x)}; fetch it again"
+            )
+    x, y = (np.concatenate(arrays) for arrays in zip(*batches[:-1], strict=True))
+    return [x, y, *batches[-1]]
+
+
+# ---- npz ---------------------------------------------------------------------------------------------------
+
+
+def _npz_images(path, key, x):
+    """Images (N, H, W, C) from (N, H, W) or (N, H, W, C), dtype uint8, float32 or float64."""
+    if x.dtype != np.uint8 and x.dtype not in validate.FLOATS:
+        raise ValueError(
+            f"{path}: expected {key} as uint8, float32 or float64, received {x.dtype}; convert and save it"
+        )
+    if x.ndim not in (3, 4) or 0 in x.shape:
+        raise ValueError(f"{path}: expected {key} of shape (N, H, W) or (N, H, W, C), received {x.shape}; reshape it")
+    if x.dtype in validate.FLOATS and not np.isfinite(x).all():
+        raise ValueError(f"{path}: {key}: {validate.first_not_finite(x)}; clean it first")
+    return x[..., np.newaxis] if x.ndim == 3 else x
+
+
+def _npz_member(path, archive, key):
+    """One array of the archive, read by NumPy to the last byte, with objects refused."""
+    with archive.open(f"{key}.npy") as member:
+        try:
+            array = np.lib.format.read_array(member, allow_pickle=False)
+        except (ValueError, TypeError, OverflowError) as error:
+            reason = "an array of objects" if "Object arrays" in str(error) else "a damaged or truncated one"
+            raise ValueError(
+                f"{path}: expected {key} as an array of numbers, received {reason}; save it again"
+            ) from None
+        if member.read(1):  # reaching the end also compares the checksum
+            raise ValueError(f"{path}: expected {key} to end with its last number, received more; save it again")
+    return array
+
+
+def read_npz(path, num_classes=None):
+    """x_train, y_train, x_test, y_test of an npz and its number of classes. See `agl_ref.data.load_npz`."""
+    _require_file(path)
+    with _one_line_errors(path):
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path}: expected an npz (a zip of arrays), received another format; use np.savez")
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            if size > MAX_BYTES:
+                raise ValueError(
+                    f"{path}: expected at most {MAX_BYTES} bytes unpacked, received {size}; cut it smaller"
+                )
+            names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+            if {"x_train", "y_train", "x_test", "y_test"} <= names:
+                keys = ["x_train", "y_train", "x_test", "y_test"]
+            elif {"x", "y"} <= names:
+                keys = ["x", "y"] + (["x_test", "y_test"] if {"x_test", "y_test"} <= names else [])
+            else:
+                raise ValueError(
+                    f"{path}: expected the keys x and y, or x_train, y_train, x_test and y_test, "
+                    f"received {sorted(names)[:8]}; rename them"
+                )
+            arrays = {key: _npz_member(path, archive, key) for key in keys}
+    for key in keys[::2]:
+        arrays[key] = _npz_images(path, key, arrays[key])
+    train_y = arrays[keys[1]]
+    if num_classes is None and train_y.dtype.kind in "iu" and train_y.size:
+        num_classes = max(2, int(train_y.max()) + 1)
+        if num_classes > max(2, len(train_y)):
+            raise ValueError(
+                f"{path}: expected labels 0..K-1 with K at most the number of images, received "
+                f"the label {num_classes - 1} with {len(train_y)} images; number the classes from 0"
+            )
+    for key_x, key_y in zip(keys[::2], keys[1::2], strict=True):
+        arrays[key_y] = _checked_labels(f"{path}: {key_y}", arrays[key_y], len(arrays[key_x]), num_classes or 2)
+    if len(keys) == 2:
+        x, y = arrays["x"], arrays["y"]
+        test = np.arange(len(x)) % NPZ_TEST_EVERY == NPZ_TEST_EVERY - 1
+        if not test.any():
+            raise ValueError(
+                f"{path}: expected at least {NPZ_TEST_EVERY} images to split, received {len(x)}; add x_test and y_test"
+            )
+        return [x[~test], y[~test], x[test], y[test]], num_classes
+    x_train, x_test = arrays[keys[0]], arrays["x_test"]
+    if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
+        raise ValueError(
+            f"{path}: expected x_test like the training images, {x_train.dtype} {x_train.shape[1:]}, "
+            f"received {x_test.dtype} {x_test.shape[1:]}; use one shape and dtype"
+        )
+    return [arrays[key] for key in keys], num_classes

@@ -1,0 +1,1 @@
+"""What only speed needs: Winograd's and spike-driven convolutions, tdBN and LIF in one pass, packing of inputs."""

@@ -1,0 +1,290 @@
+"""Winograd's F(2x2, 3x3): a 3x3 convolution of stride 1 with 2.25 times fewer multiplications.
+
+In one dimension two outputs of a filter g = (g0, g1, g2) on the inputs d = (d0, d1, d2, d3) are
+
+    y0 = d0 g0 + d1 g1 + d2 g2,    y1 = d1 g0 + d2 g1 + d3 g2:    six products. Four are enough:
+
+    m0 = (d0 - d2) g0                        y0 = m0 + m1 + m2
+    m1 = (d1 + d2) (g0 + g1 + g2) / 2        y1 = m1 - m2 - m3
+    m2 = (d2 - d1) (g0 - g1 + g2) / 2
+    m3 = (d1 - d3) g2
+
+or y = A^T ((G g) * (B^T d)) with * element by element. In two dimensions, rows first and columns next, a tile of 4x4
+inputs gives 2x2 outputs by 16 products in place of 36. Summed over the input channels, the products at place k of the
+16 are one matrix product for all tiles: V[k] (tiles, C_in) @ U[k] (C_in, C_out), which is what BLAS is fastest at.
+
+    forward   y  = A^T (U * V) A         U = G weight G^T (per pair of channels), V = B^T x B (per tile and channel)
+    dx        the forward of dy with the weight turned by 180 degrees and its two channel axes exchanged. Turning
+              exchanges the places 0 and 3 of U along both axes and leaves 1 and 2, so U itself is used, read in that order;
+              with few channels a turned copy of the weight costs less
+    dweight   = G^T (sum over tiles of V^T (A dy A^T)) G, the chain rule through the forward's three steps
+
+All constants are 0, 1 and 1/2: on dyadic numbers that fit, nothing is rounded. Otherwise an output's rounding error is
+relative to the inputs of its whole tile, not to its own nine.
+
+Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016; Winograd 1980.
+"""
+
+import numpy as np
+from numba import prange
+
+from agl_ref.engine.jit import inner, kernel, rows_at_once
+
+CHANNELS = 48  # fewer channels than this on either side: the additions cost more than the products saved
+GAIN = 1.7  # of the 2.25; odd image sizes waste part of their last tiles
+PLACES = 16  # of a tile
+GROUP = 192  # tiles worked on together, or as many as channels: more leave the cache, fewer are too little work
+TRANSPOSE = 2**14  # up to so many pairs of channels dx takes a turned copy of the weights: small products gain by it
+TURNED = (3, 1, 2, 0)  # where U's places go when the weight is turned
+
+
+def pays(x_shape, weight_shape, stride, padding):
+    """Whether this convolution is computed with tiles: 3x3, stride 1, many channels, an image that tiles fill."""
+    kh, kw, C_in, C_out = weight_shape
+    if (kh, kw, stride) != (3, 3, 1) or padding > 2 or min(C_in, C_out) < CHANNELS:
+        return False
+    B, H, W, _ = x_shape
+    Ho, Wo = H + 2 * padding - 2, W + 2 * padding - 2
+    tiles = (Ho + 1) // 2 * ((Wo + 1) // 2)
+    return 9 * Ho * Wo >= GAIN * PLACES * tiles and B * tiles >= 128
+
+
+# --- the five small matrices, each applied to rows of numbers at once -------------------------------------------------
+
+
+@inner
+def _transform_input(d0, d1, d2, d3, v0, v1, v2, v3):
+    """v = B^T d."""
+    for k in range(v0.size):
+        v0[k] = d0[k] - d2[k]
+        v1[k] = d1[k] + d2[k]
+    for k in range(v0.size):
+        v2[k] = d2[k] - d1[k]
+        v3[k] = d1[k] - d3[k]
+
+
+@inner
+def _transform_weight(g0, g1, g2, u0, u1, u2, u3):
+    """u = G g."""
+    half = g0.dtype.type(0.5)
+    for k in range(u0.size):
+        u0[k] = g0[k]
+        u1[k] = half * (g0[k] + g1[k] + g2[k])
+        u2[k] = half * (g0[k] - g1[k] + g2[k])
+        u3[k] = g2[k]
+
+
+@inner
+def _transform_weight_back(u0, u1, u2, u3, g0, g1, g2):
+    """g = G^T u."""
+    half = g0.dtype.type(0.5)
+    for k in range(g0.size):
+        g0[k] = u0[k] + half * (u1[k] + u2[k])
+        g1[k] = half * (u1[k] - u2[k])
+        g2[k] = half * (u1[k] + u2[k]) + u3[k]
+
+
+@inner
+def _transform_output(m0, m1, m2, m3, y0, y1):
+    """y = A^T m."""
+    for k in range(y0.size):
+        y0[k] = m0[k] + m1[k] + m2[k]
+        y1[k] = m1[k] - m2[k] - m3[k]
+
+
+@inner
+def _transform_output_back(y0, y1, m0, m1, m2, m3):
+    """m = A y."""
+    for k in range(m0.size):
+        m0[k] = y0[k]
+        m1[k] = y0[k] + y1[k]
+        m2[k] = y0[k] - y1[k]
+        m3[k] = -y1[k]
+
+
+# --- kernels: rows of tiles in parallel, rows of an image first, then its columns -------------------------------------
+
+
+@inner
+def _image_row(x, b, h, blank):
+    return x[b, h] if 0 <= h < x.shape[1] else blank
+
+
+@kernel
+def _inputs_kernel(x, first, tiles, padding, V):
+    """V[4 a + c, tile] = (B^T x B)[a, c]; x (B, H, W C), tiles = (tile rows and columns of an image, C)."""
+    th, tw, C = tiles
+    start, wanted = padding * C, (2 * tw + 2) * C
+    width = min(x.shape[2], wanted - start)
+    for r in prange(V.shape[1] // tw):
+        b, h = (first + r) // th, (first + r) % th * 2 - padding
+        blank = np.zeros(x.shape[2], x.dtype)
+        mid = np.zeros((4, wanted), x.dtype)
+        part = mid[:, start : start + width]
+        d0, d1 = _image_row(x, b, h, blank), _image_row(x, b, h + 1, blank)
+        d2, d3 = _image_row(x, b, h + 2, blank), _image_row(x, b, h + 3, blank)
+        _transform_input(d0, d1, d2, d3, part[0], part[1], part[2], part[3])
+        for a in range(4):
+            for j in range(tw):
+                d, tile = mid[a, 2 * j * C : (2 * j + 4) * C], r * tw + j
+                v0, v1, v2, v3 = V[4 * a, tile], V[4 * a + 1, tile], V[4 * a + 2, tile], V[4 * a + 3, tile]
+                _transform_input(d[:C], d[C : 2 * C], d[2 * C : 3 * C], d[3 * C :], v0, v1, v2, v3)
+
+
+@kernel
+def _outputs_kernel(M, first, tiles, y):
+    """y's 2x2 of each tile = A^T M A; y (B, Ho, Wo C). Tiles may reach one row or column over its edge."""
+    th, tw, C = tiles
+    _, Ho, width = y.shape
+    for r in prange(M.shape[1] // tw):
+        b, h = (first + r) // th, (first + r) % th * 2
+        mid = np.empty((2, 4, C), y.dtype)
+        out = np.empty((2, 2 * tw * C), y.dtype)
+        for j in range(tw):
+            tile = r * tw + j
+            for c in range(4):
+                m0, m1, m2, m3 = M[c, tile], M[4 + c, tile], M[8 + c, tile], M[12 + c, tile]
+                _transform_output(m0, m1, m2, m3, mid[0, c], mid[1, c])
+            for p in range(2):
+                m, place = mid[p], out[p, 2 * j * C : (2 * j + 2) * C]
+                _transform_output(m[0], m[1], m[2], m[3], place[:C], place[C:])
+        for p in range(min(2, Ho - h)):
+            row, target = out[p], y[b, h + p]
+            for k in range(width):
+                target[k] = row[k]
+
+
+@kernel
+def _output_gradients_kernel(dy, first, tiles, Z):
+    """Z[4 a + c, tile] = (A dy A^T)[a, c]; dy (B, Ho, Wo C)."""
+    th, tw, C = tiles
+    width = dy.shape[2]
+    for r in prange(Z.shape[1] // tw):
+        b, h = (first + r) // th, (first + r) % th * 2
+        blank = np.zeros(width, dy.dtype)
+        mid = np.zeros((4, 2 * tw * C), dy.dtype)
+        part = mid[:, :width]
+        y0, y1 = _image_row(dy, b, h, blank), _image_row(dy, b, h + 1, blank)
+        _transform_output_back(y0, y1, part[0], part[1], part[2], part[3])
+        for a in range(4):
+            for j in range(tw):
+                d, tile = mid[a, 2 * j * C : (2 * j + 2) * C], r * tw + j
+                z0, z1, z2, z3 = Z[4 * a, tile], Z[4 * a + 1, tile], Z[4 * a + 2, tile], Z[4 * a + 3, tile]
+                _transform_output_back(d[:C], d[C:], z0, z1, z2, z3)
+
+
+@kernel
+def _weights_kernel(weight, U):
+    """U[4 a + c] = (G weight G^T)[a, c]; weight (3, 3, C_in, C_out)."""
+    for i in prange(weight.shape[2]):
+        mid = np.empty((4, 3, weight.shape[3]), weight.dtype)
+        for q in range(3):
+            g0, g1, g2 = weight[0, q, i], weight[1, q, i], weight[2, q, i]
+            _transform_weight(g0, g1, g2, mid[0, q], mid[1, q], mid[2, q], mid[3, q])
+        for a in range(4):
+            g, k = mid[a], 4 * a
+            _transform_weight(g[0], g[1], g[2], U[k, i], U[k + 1, i], U[k + 2, i], U[k + 3, i])
+
+
+@kernel
+def _weight_gradients_kernel(dU, dweight):
+    """dweight = G^T dU G."""
+    for i in prange(dweight.shape[2]):
+        mid = np.empty((3, 4, dweight.shape[3]), dweight.dtype)
+        for c in range(4):
+            u0, u1, u2, u3 = dU[c, i], dU[4 + c, i], dU[8 + c, i], dU[12 + c, i]
+            _transform_weight_back(u0, u1, u2, u3, mid[0, c], mid[1, c], mid[2, c])
+        for p in range(3):
+            u = mid[p]
+            _transform_weight_back(u[0], u[1], u[2], u[3], dweight[p, 0, i], dweight[p, 1, i], dweight[p, 2, i])
+
+
+@kernel
+def _products_kernel(V, U, turned, step, M):
+    """M[k] = V[k] @ U[k], or with U turned and its channels exchanged, `step` tiles at a time."""
+    for k in prange(PLACES):
+        turned_k = TURNED[k // 4] * 4 + TURNED[k % 4]
+        for a in range(0, V.shape[1], step):
+            b = min(a + step, V.shape[1])
+            if turned:
+                np.dot(V[k, a:b], U[turned_k].T, M[k, a:b])
+            else:
+                np.dot(V[k, a:b], U[k], M[k, a:b])
+
+
+@kernel
+def _correlations_kernel(V, Z, step, dU):
+    """dU[k] += V[k]^T @ Z[k], `step` tiles at a time."""
+    for k in prange(PLACES):
+        product = np.empty(dU.shape[1:], V.dtype)
+        for a in range(0, V.shape[1], step):
+            b = min(a + step, V.shape[1])
+            np.dot(V[k, a:b].T, Z[k, a:b], product)
+            for i in range(len(product)):
+                row, total = product[i], dU[k, i]
+                for o in range(row.size):
+                    total[o] += row[o]
+
+
+# --- forward and the two gradients; x (B, H, W, C_in), y (B, Ho, Wo, C_out), weight (3, 3, C_in, C_out) ---------------
+
+
+def _groups(y_shape, channels):
+    """The tile rows and columns of one image, and (first, number of tiles) of each group of tile rows."""
+    th, tw = (y_shape[1] + 1) // 2, (y_shape[2] + 1) // 2
+    rows = y_shape[0] * th
+    step = max(1, max(GROUP, channels) // tw)
+    return (th, tw), [(first, min(step, rows - first) * tw) for first in range(0, rows, step)]
+
+
+def _places(groups, channels, dtype):
+    """For each group an array (16, its tiles, channels); they share their memory."""
+    memory = np.empty(PLACES * groups[0][1] * channels, dtype)
+    return [memory[: PLACES * n * channels].reshape(PLACES, n, channels) for _, n in groups]
+
+
+def _rows(images):
+    return images.reshape(*images.shape[:2], -1)
+
+
+def transform(weight):
+    """U = G weight G^T, (16, C_in, C_out)."""
+    U = np.empty((PLACES, *weight.shape[2:]), weight.dtype)
+    _weights_kernel(weight, U)
+    return U
+
+
+def forward(x, U, padding, turned=False):
+    """y, from the transformed weight; `turned`: the weight is turned by 180 degrees, its channel axes exchanged."""
+    B, H, W, C_in = x.shape
+    C_out = U.shape[1] if turned else U.shape[2]
+    y = np.empty((B, H + 2 * padding - 2, W + 2 * padding - 2, C_out), x.dtype)
+    tiles, groups = _groups(y.shape, max(C_in, C_out))
+    for (first, n), V, M in zip(groups, _places(groups, C_in, x.dtype), _places(groups, C_out, x.dtype), strict=True):
+        _inputs_kernel(_rows(x), first, (*tiles, C_in), padding, V)
+        _products_kernel(V, U, turned, rows_at_once(C_in * C_out, n), M)
+        _outputs_kernel(M, first, (*tiles, C_out), _rows(y))
+    return y
+
+
+def dx(dy, weight, padding):
+    """The input gradient: a forward of dy, with what padding 0..2 leaves of the full 2."""
+    if weight.shape[2] * weight.shape[3] > TRANSPOSE:
+        return forward(dy, transform(weight), 2 - padding, turned=True)
+    turned = np.ascontiguousarray(weight[::-1, ::-1].swapaxes(2, 3))
+    return forward(dy, transform(turned), 2 - padding)
+
+
+def dweight(x, dy, padding):
+    """The weight gradient (3, 3, C_in, C_out)."""
+    C_in, C_out = x.shape[3], dy.shape[3]
+    dU = np.zeros((PLACES, C_in, C_out), x.dtype)
+    tiles, groups = _groups(dy.shape, max(C_in, C_out))
+    for (first, n), V, Z in zip(groups, _places(groups, C_in, x.dtype), _places(groups, C_out, x.dtype), strict=True):
+        _inputs_kernel(_rows(x), first, (*tiles, C_in), padding, V)
+        _output_gradients_kernel(_rows(dy), first, (*tiles, C_out), Z)
+        _correlations_kernel(V, Z, rows_at_once(C_in * C_out, n), dU)
+    del V, Z  # their memory, before more is taken
+    gradient = np.empty((3, 3, C_in, C_out), x.dtype)
+    _weight_gradients_kernel(dU, gradient)
+    return gradient

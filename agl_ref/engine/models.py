@@ -1,0 +1,170 @@
+"""Ready networks. Each takes its sizes, neuron, conventions, surrogate, dtype and seed as arguments."""
+
+import numpy as np
+
+from agl_ref import validate
+from agl_ref.conventions import MPD_AGL
+
+from .blocks import AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SpikingBlock
+from .network import Network
+from .parts import LIF, PLIF, Conv2d, Linear, TdBN
+
+NEURONS = ("lif", "plif")
+
+
+def _neuron(kind, decay, v_th, conventions, dtype):
+    """LIF with this decay, or PLIF whose w starts there."""
+    if kind == "lif":
+        return LIF(decay, v_th)
+    decay = validate.number("decay", decay, low=0, low_open=True, high=1, high_open=True)
+    w = np.log(decay / (1 - decay))
+    return PLIF(w if conventions.plif == "tau" else -w, v_th, dtype)
+
+
+def conv_snn(
+    in_channels=1,
+    image_size=28,
+    num_classes=10,
+    channels=(16, 32, 64),
+    neuron="lif",
+    decay=0.2,
+    v_th=0.5,
+    conventions=MPD_AGL,
+    surrogate="rectangular",
+    dtype=np.float64,
+    seed=0,
+):
+    """A small conv SNN: spiking blocks (conv 3x3, tdBN, neuron), the first two at stride 2, from the second on a 2x2
+    average pool between one and the next as long as the image allows, then flatten and a linear readout.
+
+    Parameters
+    ----------
+    in_channels, image_size, num_classes : int
+        Of the data; images are square.
+    channels : sequence of int
+        One spiking block each.
+    neuron : {"lif", "plif"}
+    decay : float
+        The leak factor (PLIF: to start with).
+    v_th : float
+    conventions, surrogate
+        As for `Network`.
+    dtype : float32 or float64
+    seed : int
+        Of the initial weights.
+
+    Returns
+    -------
+    Network with blocks "conv1", "conv2", ... and the readout "fc"
+    """
+    validate.one_of("neuron", neuron, NEURONS)
+    validate.integer("image_size", image_size)
+    dtype = validate.float_dtype(dtype)
+    if not channels:
+        raise ValueError("channels: expected at least one width, received none; pass e.g. (16, 32)")
+    seeds = np.random.SeedSequence(validate.integer("seed", seed, low=0)).spawn(len(channels) + 1)
+    layers, size, c_in = [], image_size, in_channels
+    for i, c_out in enumerate(channels):
+        stride = 2 if i < 2 else 1
+        synapse = Conv2d(c_in, c_out, stride=stride, dtype=dtype, seed=seeds[i])
+        unit = _neuron(neuron, decay, v_th, conventions, dtype)
+        layers.append(SpikingBlock(f"conv{i + 1}", synapse, TdBN(c_out, dtype=dtype), unit))
+        size = (size - 1) // stride + 1
+        if 0 < i < len(channels) - 1 and size >= 2:
+            layers.append(AvgPool())
+            size //= 2
+        c_in = c_out
+    layers += [Flatten(), Readout("fc", size * size * c_in, num_classes, dtype=dtype, seed=seeds[-1])]
+    return Network(layers, (image_size, image_size, in_channels), conventions, surrogate)
+
+
+def vgg_snn(
+    in_channels=2,
+    image_size=48,
+    num_classes=10,
+    widths=(64, 128, 256, 512),
+    neuron="plif",
+    decay=0.2,
+    v_th=0.5,
+    conventions=MPD_AGL,
+    surrogate="rectangular",
+    dtype=np.float64,
+    seed=0,
+):
+    """VGGSNN of the paper: two spiking blocks per stage (widths a, b | c, c | d, d | d, d) and a pool after each stage,
+    then a linear readout with bias. 9,268,754 parameters at the defaults.
+
+    Parameters as for `conv_snn`; `widths` are the four channel counts a, b, c, d. The image needs 16 pixels or more.
+
+    Returns
+    -------
+    Network with blocks "conv1" to "conv8" and the readout "fc"
+    """
+    validate.one_of("neuron", neuron, NEURONS)
+    if len(widths) != 4:
+        raise ValueError(f"widths: expected four channel counts, received {tuple(widths)}; e.g. (64, 128, 256, 512)")
+    a, b, c, d = widths
+    seeds = np.random.SeedSequence(validate.integer("seed", seed, low=0)).spawn(9)
+    layers, size, c_in = [], validate.integer("image_size", image_size, low=16), in_channels
+    for i, c_out in enumerate((a, b, c, c, d, d, d, d)):
+        synapse = Conv2d(c_in, c_out, dtype=dtype, seed=seeds[i])
+        unit = _neuron(neuron, decay, v_th, conventions, dtype)
+        layers.append(SpikingBlock(f"conv{i + 1}", synapse, TdBN(c_out, dtype=dtype), unit))
+        if i % 2:
+            layers.append(AvgPool())
+            size //= 2
+        c_in = c_out
+    layers += [Flatten(), Readout("fc", size * size * d, num_classes, dtype=dtype, seed=seeds[-1])]
+    return Network(layers, (image_size, image_size, in_channels), conventions, surrogate)
+
+
+def sew_resnet19(
+    in_channels=3,
+    num_classes=10,
+    widths=(128, 256, 512),
+    hidden=256,
+    neuron="plif",
+    decay=0.2,
+    v_th=0.5,
+    conventions=MPD_AGL,
+    surrogate="rectangular",
+    dtype=np.float64,
+    seed=0,
+    image_size=32,
+):
+    """SEW-ResNet-19 of the paper: a spiking block, then 3, 3 and 2 residual ADD blocks of two convolutions (the first of
+    the second and third stage at stride 2), global average pool, a spiking linear block, a readout without bias.
+    12,698,260 parameters at the defaults.
+
+    Parameters as for `conv_snn`; `widths` are the channel counts of the three stages, `hidden` that of the linear block.
+
+    Returns
+    -------
+    Network with blocks "conv1", "res1.conv1" ... "res8.conv2", "res4.shortcut", "res7.shortcut", "hidden", readout "fc"
+    """
+    validate.one_of("neuron", neuron, NEURONS)
+    if len(widths) != 3:
+        raise ValueError(f"widths: expected three channel counts, received {tuple(widths)}; e.g. (128, 256, 512)")
+    seeds = iter(np.random.SeedSequence(validate.integer("seed", seed, low=0)).spawn(32))
+
+    def block(name, synapse):
+        c_out = synapse.params["weight"].shape[-1]
+        unit = _neuron(neuron, decay, v_th, conventions, dtype)
+        return SpikingBlock(name, synapse, TdBN(c_out, dtype=dtype), unit)
+
+    def conv(name, c_in, c_out, kernel=3, stride=1):
+        return block(name, Conv2d(c_in, c_out, kernel, stride, dtype=dtype, seed=next(seeds)))
+
+    layers, c_in = [conv("conv1", in_channels, widths[0])], widths[0]
+    for stage, (c_out, count) in enumerate(zip(widths, (3, 3, 2), strict=True)):
+        for i in range(count):
+            stride = 2 if stage > 0 and i == 0 else 1
+            body = [conv("conv1", c_in, c_out, stride=stride), conv("conv2", c_out, c_out)]
+            changes = stride != 1 or c_in != c_out
+            shortcut = conv("shortcut", c_in, c_out, kernel=1, stride=stride) if changes else None
+            layers.append(Residual(f"res{len(layers)}", body, shortcut))
+            c_in = c_out
+    linear = Linear(c_in, hidden, bias=False, dtype=dtype, seed=next(seeds))
+    layers += [GlobalAvgPool(), block("hidden", linear)]
+    layers.append(Readout("fc", hidden, num_classes, bias=False, dtype=dtype, seed=next(seeds)))
+    return Network(layers, (image_size, image_size, in_channels), conventions, surrogate)

@@ -1,0 +1,326 @@
+"""Networks: a list of layers whose forward leaves a Trace, and whose backward is the list reversed.
+
+    T timesteps, N samples, H, W, C height, width, channels, K classes
+    x (T, N, H, W, C) or (T, N, F)    logits (T, N, K)
+
+Nothing is remembered between calls: all caches of a pass are its `Trace`, which can be inspected, edited with
+`Trace.replace`, and handed to `Network.backward`.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from agl_ref import validate
+from agl_ref.conventions import MPD_AGL
+
+from . import neuron
+from .blocks import Mode, Readout, Residual, SpikingBlock
+from .loss import of_network as loss_by_name
+from .surrogate import code_of
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Everything that one forward pass computed: the input, one cache per layer, the logits (T, N, K).
+
+    `trace["conv1"]` is that block's cache: `.u .s .v` (T, N, ...) and `.width` (T,). Weights are not copied: a backward
+    after an optimiser step would read the new ones, so run it before. The trace of `loss_and_grads(keep_trace=False)` holds
+    x, the logits, the norms' statistics and the widths, and u of blocks without a norm.
+    """
+
+    net: "Network"
+    x: np.ndarray
+    caches: tuple
+    logits: np.ndarray
+    mode: Mode
+
+    def _find(self, name):
+        for i, layer in enumerate(self.net.layers):
+            if isinstance(layer, SpikingBlock) and layer.name == name:
+                return i, None
+            if isinstance(layer, Residual):
+                for j, block in enumerate(layer.body):
+                    if block.name == name:
+                        return i, j
+                if layer.shortcut and layer.shortcut.name == name:
+                    return i, "shortcut"
+        raise KeyError(f"no spiking block {name!r}: expected one of {', '.join(self.names())}")
+
+    def names(self):
+        """Names of the spiking blocks in the order of computation."""
+        return [name for name, _ in self.net.blocks()]
+
+    def __getitem__(self, name):
+        i, j = self._find(name)
+        if j is None:
+            return self.caches[i]
+        return self.caches[i].shortcut if j == "shortcut" else self.caches[i].body[j]
+
+    def items(self):
+        """(name, BlockCache) of all spiking blocks in the order of computation."""
+        return [(name, self[name]) for name in self.names()]
+
+    def replace(self, name, u=None, s=None, width=None):
+        """A new trace with this block's membrane potentials, spikes or widths replaced.
+
+        `Network.backward` then gives the gradients that follow from the new values: replaced spikes also become the
+        input of whatever reads them, through pools and residual sums; no neuron and no norm is computed again.
+
+        Raises KeyError for an unknown block; ValueError or TypeError for another shape or dtype.
+        """
+        cache = self[name]
+        for key, new, old in (("u", u, cache.u), ("s", s, cache.s)):
+            if new is not None:
+                validate.float_array(key, new, dtype=old.dtype)
+                validate.same_shape(key, new, old.shape, f"{name!r} in the trace")
+        if width is not None:
+            width = neuron._check_width("width", width, len(cache.u), cache.u.dtype)
+        forced = cache.neuron._replace(u=cache.u if u is None else u, s=cache.s if s is None else s)
+        cache = cache._replace(neuron=forced, width=cache.width if width is None else width)
+        i, j = self._find(name)
+        caches = list(self.caches)
+        if j is None:
+            caches[i] = cache
+        elif j == "shortcut":
+            caches[i] = caches[i]._replace(shortcut=cache)
+        else:
+            body = caches[i].body
+            caches[i] = caches[i]._replace(body=(*body[:j], cache, *body[j + 1 :]))
+        x = self.x
+        for k, layer in enumerate(self.net.layers):
+            x, caches[k] = layer.rewire(x, caches[k])
+        return replace(self, caches=tuple(caches))
+
+
+class Result(NamedTuple):
+    """What `Network.loss_and_grads` returns."""
+
+    loss: float
+    logits: np.ndarray
+    grads: dict
+    trace: Trace
+    dlogits: np.ndarray
+
+
+class Network:
+    """A list of layers whose last is a Readout.
+
+    Parameters
+    ----------
+    layers : list of SpikingBlock, Residual, AvgPool, GlobalAvgPool, Flatten, Readout
+    input_shape : tuple
+        (H, W, C) or (F,) of one sample at one timestep.
+    conventions : Conventions
+    surrogate : str
+        Member of the surrogate family for all neurons.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not fit together, names are not unique, dtypes are mixed, or the last layer is no Readout.
+    """
+
+    def __init__(self, layers, input_shape, conventions=MPD_AGL, surrogate="rectangular"):
+        if not layers or not isinstance(layers[-1], Readout):
+            raise ValueError(
+                "layers: expected a list whose last layer is a Readout, received none; append Readout(...)"
+            )
+        validate.conventions(conventions)
+        code_of(surrogate)
+        self.layers, self.input_shape = list(layers), tuple(input_shape)
+        self.conventions, self.surrogate = conventions, surrogate
+        shape = self.input_shape
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        self.num_classes = shape[0]
+        names = [name for name, _ in self.blocks()] + [self.layers[-1].name]
+        if len(set(names)) != len(names):
+            raise ValueError(f"layers: expected unique names, received {names}; rename one")
+        dtypes = {p.dtype for p in self.parameters().values()}
+        if len(dtypes) != 1:
+            raise TypeError(
+                f"layers: expected one dtype, received {sorted(map(str, dtypes))}; build all with one dtype"
+            )
+        self.dtype = dtypes.pop()
+
+    def blocks(self):
+        """(name, SpikingBlock) in the order of computation."""
+        for layer in self.layers:
+            yield from layer.blocks()
+
+    def parameters(self):
+        """{parameter name: array}; the arrays are the network's own, an optimiser changes them in place."""
+        return {key: value for layer in self.layers for key, value in layer.parameters().items()}
+
+    def running_statistics(self):
+        """{name: array} of tdBN's running mean and variance, the network's own arrays."""
+        return {
+            f"{name}.{key}": value
+            for name, block in self.blocks()
+            if block.norm is not None
+            for key, value in block.norm.statistics.items()
+        }
+
+    def update_running_statistics(self, trace):
+        """Mix the statistics of a training pass into the running ones, in place. The trainer calls this."""
+        for name, block in self.blocks():
+            if block.norm is not None:
+                block.norm.update(trace[name].norm)
+
+    def _check_input(self, x):
+        validate.float_array("x", x, min_ndim=1, dtype=self.dtype)
+        expected = ("T", "N", *self.input_shape)
+        if x.ndim != len(expected) or x.shape[2:] != self.input_shape:
+            raise ValueError(
+                f"x: expected shape ({', '.join(map(str, expected))}), received {x.shape}; arrays are time-major and "
+                "channels-last, agl_ref.interop converts other layouts"
+            )
+
+    def forward(self, x, training=True, relaxed=False, widths=None):
+        """Run the network over T timesteps. Changes nothing in the network.
+
+        Parameters
+        ----------
+        x : ndarray (T, N, *input_shape), the network's dtype
+        training : bool
+            Batch statistics in tdBN, or the running ones.
+        relaxed : bool
+            s = S(u - V_th) in place of the step, so that finite differences make sense.
+        widths : {block name: ndarray (T,)}, optional
+            kappa_t in place of the rule's, for those blocks. With the rule "empirical" a relaxed pass needs all.
+
+        Returns
+        -------
+        Trace
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a wrong shape or dtype, or input that is not finite.
+        """
+        self._check_input(x)
+        if widths is not None:
+            unknown = sorted(set(widths) - {name for name, _ in self.blocks()})
+            if unknown:
+                raise ValueError(f"widths: expected names of spiking blocks, received {unknown}; see trace.names()")
+            widths = {
+                name: neuron._check_width(f"widths[{name!r}]", w, len(x), self.dtype) for name, w in widths.items()
+            }
+        mode = Mode(training, self.conventions, self.surrogate, relaxed, widths)
+        logits, caches = self._forward(x, mode)
+        return Trace(self, x, tuple(caches), logits, mode)
+
+    def predict(self, x, observe=None):
+        """The logits (T, N, K) with the running statistics, as of `forward(x, training=False)`; no trace is kept.
+
+        Parameters
+        ----------
+        x : ndarray (T, N, *input_shape), the network's dtype
+        observe : callable, optional
+            Called after each spiking block with (block, its BlockCache): a look at the whole trace without holding it at
+            once.
+
+        Raises as `forward`.
+        """
+        self._check_input(x)
+        validate.optional_callable("observe", observe)
+        return self._forward(x, Mode(False, self.conventions, self.surrogate, keep="nothing", observe=observe))[0]
+
+    def _forward(self, x, mode):
+        y, caches = x, []
+        for layer in self.layers:
+            y, cache = layer.forward(y, mode)
+            if mode.keep != "nothing":
+                caches.append(cache)
+        return y, caches
+
+    def backward(self, trace, dlogits, record=None, input_gradient=True):
+        """Gradients of all parameters, from what the trace holds.
+
+        Parameters
+        ----------
+        trace : Trace
+            Of this network; its values may have been replaced.
+        dlogits : ndarray (T, N, K)
+            Gradient of the loss with respect to the logits.
+        record : dict, optional
+            Collects, per block, "name.ds" and "name.dx" (T, N, ...): the gradients of its spikes and of the neuron's
+            input current; and "x", the gradient of the network's input.
+        input_gradient : bool
+            False leaves "x" out of the record, and the work for it.
+
+        Returns
+        -------
+        {parameter name: gradient}
+        """
+        if not isinstance(trace, Trace):
+            raise TypeError(
+                f"trace: expected the Trace of a forward, received {type(trace).__name__}; run forward first"
+            )
+        if trace.net is not self:
+            raise ValueError(
+                "trace: expected one of this network's forward, received another network's; run forward here"
+            )
+        if trace.mode.keep != "trace":
+            raise ValueError("trace: expected one that was kept, received one of keep_trace=False; run forward")
+        validate.float_array("dlogits", dlogits, min_ndim=3, dtype=self.dtype, finite=False)
+        validate.same_shape("dlogits", dlogits, trace.logits.shape, "the logits")
+        return self._backward(list(trace.caches), dlogits, record, input_gradient)
+
+    def _backward(self, caches, dlogits, record=None, input_gradient=True, observe=None):
+        """`backward` without validation; the list of caches is emptied, so that each can be freed when it was used."""
+
+        def note(block, cache, ds, dx):
+            if record is not None:
+                record[f"{block.name}.ds"], record[f"{block.name}.dx"] = ds, dx
+            if observe is not None:
+                observe(block, cache, ds, dx)
+
+        watcher = note if record is not None or observe is not None else None
+        input_gradient = input_gradient and record is not None
+        grads, d = {}, [dlogits]  # in a list, so that it is handed over like the cache
+        for i in reversed(range(len(self.layers))):
+            dx, own = self.layers[i].backward(d.pop(), caches.pop(), watcher, i > 0 or input_gradient)
+            d.append(dx)
+            del dx
+            grads.update(own)
+        if input_gradient:
+            record["x"] = d.pop()
+        return {name: grads[name] for name in self.parameters()}
+
+    def loss_and_grads(self, x, labels, loss="ce", record=None, input_gradient=True, keep_trace=True, observe=None):
+        """Forward in training mode, loss, backward.
+
+        Parameters
+        ----------
+        x : ndarray (T, N, *input_shape)
+        labels : integer array (N,)
+        loss : {"ce", "tet"}
+            Cross-entropy of the reduced logits, or TET with its default mix.
+        record, input_gradient
+            As for `backward`.
+        keep_trace : bool
+            False takes less memory where blocks have a tdBN, and gives the same bits: u and s are computed again on the way
+            back, and what a layer cached is dropped once it was used. What is left of the trace is enough for
+            `update_running_statistics`.
+        observe : callable, optional
+            Called on the way back for each spiking block, with (block, its BlockCache, ds, dx): a look at the whole
+            trace without holding it at once.
+
+        Returns
+        -------
+        Result(loss, logits, grads, trace, dlogits)
+        """
+        validate.one_of("loss", loss, ("ce", "tet"))
+        self._check_input(x)
+        validate.optional_callable("observe", observe)
+        mode = Mode(True, self.conventions, self.surrogate, keep="trace" if keep_trace else "backward")
+        logits, caches = self._forward(x, mode)
+        value, cache, backward = loss_by_name(logits, labels, loss, self.conventions)
+        dlogits = backward(cache)
+        kept = caches if keep_trace else (layer.spent(own) for layer, own in zip(self.layers, caches, strict=True))
+        trace = Trace(self, x, tuple(kept), logits, mode)
+        grads = self._backward(caches, dlogits, record, input_gradient, observe)
+        return Result(value, logits, grads, trace, dlogits)

@@ -1,0 +1,303 @@
+"""NIR graphs as reference networks; `agl_ref.interop.from_nir` is the way in.
+
+NIR: Pedersen et al., Nature Communications 15, 8122 (2024). Its arrays are channels-first, (C, H, W) and (C_out, C_in, kh,
+kw), without time or batch. One Euler step of tau dv/dt = v_leak - v + r I, with w = v - v_leak:
+
+    w_t = (1 - dt / tau) w_{t-1} + (r dt / tau) x_t,   a spike where w_t > v_threshold - v_leak
+"""
+
+from os import PathLike
+
+import numpy as np
+
+from agl_ref import validate
+from agl_ref.engine.blocks import AvgPool, Flatten, Readout, SpikingBlock, SumPool
+from agl_ref.engine.network import Network
+from agl_ref.engine.parts import LIF, Conv2d, Linear
+from agl_ref.engine.surrogate import code_of
+
+from .torch_names import torch_order
+
+SYNAPSES = ("Affine", "Linear", "Conv2d")
+POOLS = {"AvgPool2d": AvgPool, "SumPool2d": SumPool}
+KNOWN = (*SYNAPSES, *POOLS, "LIF", "Flatten", "Input", "Output")
+CLOSE = 8  # units in the last place of the graph's own numbers, within which r dt / tau is 1 or r is 1
+
+
+def network_of(graph, dt, conventions, surrogate, dtype):
+    """The Network of a graph; see `agl_ref.interop.from_nir`."""
+    dt = validate.number("dt", dt, low=0, low_open=True)
+    validate.conventions(conventions)
+    code_of(surrogate)
+    dtype = validate.float_dtype(dtype)
+    graph = _read(graph) if isinstance(graph, (str, PathLike)) else graph
+    if not hasattr(graph, "nodes") or not hasattr(graph, "edges"):
+        raise TypeError(f"graph: expected a nir.NIRGraph or a path, received {type(graph).__name__}; use nir.read")
+    nodes, problems = _chain(graph)
+    if not problems:
+        problems = list(_problems(nodes, dt, conventions, dtype))
+    if problems:
+        raise ValueError(
+            f"graph: expected a chain that the engine can express, received {'; '.join(problems)}; change the graph, dt or "
+            "conventions"
+        )
+    return _build(nodes, dt, conventions, surrogate, dtype)
+
+
+def _read(path):
+    try:
+        import nir
+    except ImportError:
+        raise ImportError("expected the package nir to read a path, received none; pip install nir") from None
+    try:
+        return nir.read(path)
+    except (OSError, KeyError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected a NIR file, received: {reason}; write it again with nir.write") from None
+
+
+def _kind(node):
+    return type(node).__name__
+
+
+# --- what the engine cannot express -------------------------------------------------------------------------------------
+
+
+def _chain(graph):
+    """([(name, node)] from the Input to the Output, problems): the nodes only if they form one chain."""
+    nodes, edges = graph.nodes, [(str(a), str(b)) for a, b in graph.edges]
+    problems = [f"node {name!r} of type {_kind(node)}" for name, node in nodes.items() if _kind(node) not in KNOWN]
+    problems += [
+        f"an edge to or from {n!r}, which is no node" for n in sorted({n for e in edges for n in e} - set(nodes))
+    ]
+    for kind in ("Input", "Output"):
+        count = sum(_kind(node) == kind for node in nodes.values())
+        if count != 1:
+            problems.append(f"{count} {kind} nodes in place of one")
+    after, before = ({name: [] for name in nodes} for _ in range(2))
+    for a, b in edges:
+        after.get(a, []).append(b)
+        before.get(b, []).append(a)
+    problems += [f"a branch from {name!r} to {ends}" for name, ends in after.items() if len(ends) > 1]
+    problems += [f"{len(ends)} edges into {name!r}, from {ends}" for name, ends in before.items() if len(ends) > 1]
+    problems += [f"a loop through {name!r}" for name in _in_loops(after)]
+    if problems:
+        return [], problems
+    order = [name for name, node in nodes.items() if _kind(node) == "Input"]
+    while after[order[-1]]:
+        order.append(after[order[-1]][0])
+    problems += [f"node {name!r} that the input does not reach" for name in nodes if name not in order]
+    if _kind(nodes[order[-1]]) != "Output":
+        problems.append(f"an end at {order[-1]!r}, which is no Output")
+    return [(name, nodes[name]) for name in order], problems
+
+
+def _in_loops(after):
+    """Names of the nodes that reach themselves."""
+    for start in after:
+        seen, front = set(), list(after[start])
+        while front:
+            name = front.pop()
+            if name == start:
+                yield start
+                break
+            if name not in seen:
+                seen.add(name)
+                front += after.get(name, [])
+
+
+def _problems(nodes, dt, conventions, dtype):
+    """Text for each node that the engine cannot express, or not in its place."""
+    kinds = [_kind(node) for _, node in nodes]
+    for i, (name, node) in enumerate(nodes):
+        kind, following = kinds[i], kinds[i + 1] if i + 1 < len(kinds) else None
+        if kind == "Input" and _shape_of(node) is None:
+            yield f"input {name!r} whose shape is not (C, H, W) or (F,)"
+        elif kind == "LIF":
+            if kinds[i - 1] not in SYNAPSES:
+                yield f"LIF {name!r} right behind a node of type {kinds[i - 1]}: it needs an Affine, Linear or Conv2d there"
+            yield from (f"LIF {name!r} {text}" for text in _lif_problems(node, dt, conventions))
+        elif kind in SYNAPSES:
+            at_the_end = following == "Output" and kind != "Conv2d"
+            if following != "LIF" and not at_the_end:
+                yield f"{kind} {name!r} followed by a node of type {following}: it needs a LIF there"
+            yield from (f"{kind} {name!r} {text}" for text in _synapse_problems(node, kind, dtype))
+        elif kind in POOLS:
+            pair = [
+                np.broadcast_to(np.asarray(getattr(node, key)), 2).tolist()
+                for key in ("kernel_size", "stride", "padding")
+            ]
+            if pair != [[2, 2], [2, 2], [0, 0]]:
+                yield f"{kind} {name!r} with kernel, stride, padding {pair}: the engine has 2x2 pools without padding"
+        elif kind == "Flatten":
+            rank = len(np.atleast_1d(node.input_type["input"])) if node.input_type["input"] is not None else None
+            if int(node.start_dim) != 0 or int(node.end_dim) not in (-1, None if rank is None else rank - 1):
+                yield f"Flatten {name!r} from {node.start_dim} to {node.end_dim}: the engine flattens all, 0 to -1"
+        if following == "Output" and kind not in ("LIF", "Affine", "Linear", "Conv2d"):
+            yield f"an end with {kind} {name!r}: it needs a LIF, an Affine or a Linear"
+
+
+def _shape_of(node):
+    """(H, W, C) or (F,) of an Input, None for any other rank."""
+    shape = node.input_type["input"]
+    shape = () if shape is None else tuple(int(n) for n in np.atleast_1d(shape))
+    return {1: shape, 3: (*shape[1:], *shape[:1])}.get(len(shape))
+
+
+def _numbers(node):
+    """{parameter: its one value as a NumPy scalar}, and what is not one value."""
+    values, problems = {}, []
+    for key in ("tau", "r", "v_leak", "v_threshold", "v_reset"):
+        found = np.unique(np.asarray(getattr(node, key)))
+        found = found if found.dtype.kind == "f" else found.astype(np.float64)
+        if found.size != 1 or not np.isfinite(found).all():
+            problems.append(
+                f"with {found.size} values of {key} from {found[0]} to {found[-1]}: one for the layer is needed"
+            )
+        values[key] = found[0]
+    return values, problems
+
+
+def _step(values, dt):
+    """(decay, gain) in the precision of the graph's own numbers, in which an exporter computed tau and r of them."""
+    share = values["tau"].dtype.type(dt) / values["tau"]
+    return values["tau"].dtype.type(1) - share, values["r"] * share
+
+
+def _lif_problems(node, dt, conventions):
+    values, problems = _numbers(node)
+    if problems:
+        yield from problems
+        return
+    decay, gain = _step(values, dt)
+    if not 0 <= decay < 1:
+        yield f"with tau {values['tau']}: dt {dt} must be above 0 and at most tau"
+        return
+    close = CLOSE * float(np.finfo(gain.dtype).eps)
+    off = abs(gain - 1) if conventions.input_scale == "1" else abs(values["r"] - 1)
+    if off > close:
+        yield (
+            f"with r {values['r']} and tau {values['tau']}: input_scale {conventions.input_scale!r} needs "
+            f"{'r dt / tau = 1' if conventions.input_scale == '1' else 'r = 1'}, here r dt / tau = {gain}"
+        )
+    if not values["v_threshold"] > values["v_leak"]:
+        yield f"with v_threshold {values['v_threshold']}, which must be above v_leak {values['v_leak']}"
+    if conventions.reset == "hard" and values["v_reset"] != values["v_leak"]:
+        yield f"with v_reset {values['v_reset']}: a hard reset goes to v_leak, which is {values['v_leak']}"
+    if conventions.reset.startswith("soft") and values["v_leak"] != 0:
+        yield f"with v_leak {values['v_leak']}: a soft reset subtracts v_threshold, which needs v_leak = 0"
+
+
+def _synapse_problems(node, kind, dtype):
+    for key in ("weight", "bias"):
+        array = getattr(node, key, None)
+        if array is not None and not np.can_cast(np.asarray(array).dtype, dtype, "safe"):
+            yield f"with a {key} of {np.asarray(array).dtype}: it would be rounded to {dtype}"
+        if array is not None and not np.isfinite(np.asarray(array)).all():
+            yield f"with a {key} that is not finite"
+    shape, bias = np.shape(node.weight), getattr(node, "bias", None)
+    if bias is not None and np.shape(bias) != shape[:1]:
+        yield f"with a bias of shape {tuple(np.shape(bias))}: {tuple(shape[:1])} is needed"
+    if len(shape) != (4 if kind == "Conv2d" else 2):
+        yield f"with a weight of shape {tuple(shape)}: (C_out, C_in, k, k) or (F_out, F_in) is needed"
+    elif kind == "Conv2d":
+        yield from _conv_problems(node, shape)
+
+
+def _conv_problems(node, shape):
+    if len(set(shape[2:])) != 1 or shape[2] % 2 == 0:
+        yield f"with a kernel of {tuple(shape[2:])}: a square one of odd size is needed"
+    if int(node.groups) != 1 or set(np.ravel(node.dilation).tolist()) != {1}:
+        yield f"with groups {node.groups} and dilation {node.dilation}: both must be 1"
+    if len(set(np.ravel(node.stride).tolist())) != 1:
+        yield f"with stride {node.stride}: one for both axes is needed"
+    elif _padding(node) is None:
+        yield f"with padding {node.padding!r}: one number for both axes is needed, or 'valid', or 'same' with stride 1"
+
+
+def _padding(node):
+    if isinstance(node.padding, (str, bytes)):
+        text = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
+        same = np.shape(node.weight)[2] // 2 if np.ravel(node.stride)[0] == 1 else None
+        return {"valid": 0, "same": same}.get(text)
+    values = set(np.ravel(node.padding).tolist())
+    return int(values.pop()) if len(values) == 1 else None
+
+
+# --- building -----------------------------------------------------------------------------------------------------------
+
+
+def _build(nodes, dt, conventions, surrogate, dtype):
+    """The Network of a chain without problems."""
+    (_, first), *inner = nodes[:-1]
+    shape = input_shape = _shape_of(first)
+    layers, order = [], None  # order: where torch's flattened features are in ours
+    for i, (name, node) in enumerate(inner):
+        kind = _kind(node)
+        if kind in SYNAPSES:
+            last = i + 1 == len(inner)
+            layer = synapse = _synapse(name, node, kind, order, dtype, last)
+            if not last:
+                values, _ = _numbers(inner[i + 1][1])
+                v_th = float(values["v_threshold"]) - float(values["v_leak"])
+                layer = SpikingBlock(name, synapse, None, LIF(float(_step(values, dt)[0]), v_th))
+            order = None
+        elif kind in POOLS:
+            layer = POOLS[kind]()
+        elif kind == "Flatten":
+            layer, order = Flatten(), torch_order(shape) if len(shape) == 3 else order
+        else:  # the LIF of the block before
+            _check_lif_shape(name, node, shape)
+            continue
+        layers.append(layer)
+        try:
+            shape = layer.output_shape(shape)
+        except ValueError as error:
+            raise ValueError(f"graph: node {name!r}: {error}") from None
+    if not isinstance(layers[-1], Readout):
+        layers.append(_identity(shape, {name for name, _ in nodes}, dtype))
+    return Network(layers, input_shape, conventions, surrogate)
+
+
+def _synapse(name, node, kind, order, dtype, last):
+    weight = np.asarray(node.weight).astype(dtype)
+    bias = getattr(node, "bias", None)
+    if kind == "Conv2d":
+        c_out, c_in, size, _ = weight.shape
+        stride = int(np.ravel(node.stride)[0])
+        synapse = Conv2d(c_in, c_out, size, stride, _padding(node), bias is not None, dtype)
+        weight = weight.transpose(2, 3, 1, 0)
+    else:
+        f_out, f_in = weight.shape
+        has_bias = bias is not None
+        synapse = Readout(name, f_in, f_out, has_bias, dtype) if last else Linear(f_in, f_out, has_bias, dtype)
+        weight = weight.T
+        if order is not None and len(order) == f_in:
+            weight = weight[np.argsort(order)]
+    synapse.params["weight"][...] = weight
+    if bias is not None:
+        synapse.params["bias"][...] = np.asarray(bias)
+    return synapse
+
+
+def _check_lif_shape(name, node, shape):
+    """Refuse parameters of another shape than the layer's; one number stands for all neurons."""
+    found, expected = np.shape(node.tau), shape if len(shape) == 1 else (shape[2], *shape[:2])
+    if found not in ((), (1,), expected):
+        raise ValueError(
+            f"graph: node {name!r}: expected parameters of shape {expected}, received {found}; change the layer before it"
+        )
+
+
+def _identity(shape, taken, dtype):
+    """A readout whose logits are the spikes of the last layer."""
+    if len(shape) != 1:
+        raise ValueError(
+            f"graph: expected an output of shape (F,), received (H, W, C) = {shape}; add a Flatten and a Linear"
+        )
+    name = "readout"
+    while name in taken:
+        name += "_"
+    readout = Readout(name, *shape, *shape, bias=False, dtype=dtype)
+    readout.params["weight"][...] = np.eye(*shape)
+    return readout

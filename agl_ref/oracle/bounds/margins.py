@@ -1,0 +1,233 @@
+"""Proven bounds of the forward pass, and how far every spike and window membership is from flipping.
+
+Spikes are 0 or 1 in every implementation, so that rounding errors do not pass from layer to layer: as long as no spike
+flips, each block starts from exact inputs again. Within a block the worst case of every sum, in any order, is carried
+from the synapse through tdBN and along the leak. All errors are in units of the unit roundoff u. The margin of a spike is
+|u_t - V_th| over its error bound: no implementation whose unit roundoff is smaller than that can fire otherwise. The margin
+of the window is | |u_t - V_th| - kappa_t / 2 | over the bound of all three.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from agl_ref.engine.blocks import AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SumPool
+from agl_ref.engine.parts import PLIF
+
+from . import replay as ops
+from .tolerance import BITS, SECOND_ORDER, Rounding, is_exact, is_power_of_two, quantum, representable, sum_size
+
+
+class Margins(NamedTuple):
+    """Of one neuron layer: error bounds of x, u, v and width, and the margins of spike and window, all (T, ...)."""
+
+    x: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    width: np.ndarray
+    spike: np.ndarray
+    window: np.ndarray
+
+
+def input_error(a, dtype):
+    """Rounding error of given numbers: none where the dtype has them."""
+    return np.where(representable(a, dtype), 0.0, np.abs(a))
+
+
+def synapse_error(x, e, p, dtype):
+    """Of x W + b for x with error e."""
+    error = ops.synapse_size(x, p.weight, p, BITS[dtype], lam=None)
+    e_weight = input_error(p.weight, dtype)
+    if e_weight.any():
+        error = error + ops._convolve(np.abs(x), e_weight, p)
+    if np.any(e):
+        error = error + ops._convolve(e, np.abs(p.weight), p)
+    return error if p.bias is None else error + input_error(p.bias, dtype)
+
+
+def norm_error(y, e, p, dtype):
+    """Of tdBN's output for y with error e, by any usual formula of the variance."""
+    flat, e = y.reshape(-1, y.shape[-1]), np.broadcast_to(e, y.shape).reshape(-1, y.shape[-1])
+    M = len(flat)
+    if p.running is None:
+        mean = flat.mean(axis=0)
+        e_sum = sum_size(flat.sum(axis=0), np.abs(flat).sum(axis=0), M, lam=None) / M + np.abs(mean)
+        e_mean = e.mean(axis=0) + e_sum
+        second = (flat * flat).mean(axis=0)
+        var = np.maximum(second - mean * mean, 0.0)
+        e_var = 2 * (np.abs(flat - mean) * e).mean(axis=0) + (M + 1) * second + 2 * np.abs(mean) * e_sum
+        e_var = e_var + 2 * var + 4 * mean * mean
+        used, e_used = (var * (M / (M - 1)), e_var * (M / (M - 1)) + 2 * var) if p.unbiased else (var, e_var)
+    else:
+        mean, used = p.running
+        e_mean, e_used = input_error(mean, dtype), input_error(used, dtype)
+    inv_std = 1.0 / np.sqrt(used + p.eps)
+    relative = 0.5 * e_used / (used + p.eps) + 5
+    x_hat = (flat - mean) * inv_std
+    error = (e + e_mean + np.abs(flat) + np.abs(mean)) * inv_std + np.abs(x_hat) * (relative + 2)
+    scaled = np.abs(p.gamma * p.scale * x_hat)
+    out = p.gamma * p.scale * x_hat + p.beta
+    error = np.abs(p.gamma * p.scale) * error + 3 * scaled + np.abs(p.beta) + np.abs(out)
+    parameters = np.abs(p.scale * x_hat) * input_error(p.gamma, dtype) + input_error(p.beta, dtype) + scaled
+    return (error + parameters).reshape(y.shape)
+
+
+def leak_error(p, dtype):
+    """Of tau: a given number, or the sigmoid of one."""
+    if p.w is None:
+        return float(input_error(np.array(p.decay), dtype))
+    return ops.sigmoid_size(p)
+
+
+def width_error(width, p, norm, conventions, e_tau, dtype):
+    """Of kappa_t (T,); none where kappa is given, or comes out as a number of few bits from such numbers."""
+    if conventions.width == "fixed" or norm is None:
+        return input_error(width, dtype)
+    e_gamma = input_error(norm.gamma, dtype)
+    exact = not e_gamma.any() and e_tau == 0 and representable(np.array(norm.scale), dtype)
+    exact = exact and ops.sums_exactly(norm.gamma, BITS[dtype])
+    gamma_bar = abs(norm.gamma.mean())
+    if gamma_bar == 0 or not (width > 0).all():
+        return np.zeros_like(width)
+    C = norm.gamma.size
+    e_mean = sum_size(norm.gamma.sum(), np.abs(norm.gamma).sum(), C, lam=None) / C + e_gamma.mean()
+    slope = p.decay / (1 + p.decay**2) * len(width)  # of the geometric rule at most
+    error = width * (e_mean / gamma_bar + slope * e_tau + 8)
+    return np.where(exact & representable(width, dtype), 0.0, error)
+
+
+def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
+    """Carry the current's error through the leak, and measure the distances. Returns Margins."""
+    scaled = p.conventions.input_scale == "1 - tau"
+    soft, late = p.conventions.reset == "soft", p.conventions.reset == "soft late"
+    e_tau, e_threshold = leak_error(p, dtype), float(input_error(np.array(p.v_th), dtype))
+    gain = 1 - p.decay if scaled else 1.0
+    e_x = np.broadcast_to(np.asarray(e_x, np.float64), x.shape)
+    e_u, e_v = np.empty_like(u), np.empty_like(u)
+    v, carried = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
+    for t in range(len(x)):
+        e_kept = p.decay * carried + e_tau * np.abs(v)
+        rounding = ops._potential_size(p.decay * v, gain * x[t], v, x[t], scaled, p.decay, BITS[dtype])()
+        current = gain * e_x[t] + ((e_tau + 2) * np.abs(x[t]) if scaled else 0.0)
+        e_late = (e_threshold + np.abs(u[t])) * s[t - 1] if late and t > 0 else 0.0
+        e_u[t] = SECOND_ORDER * (e_kept + current + rounding + e_late)
+        v = ops.after_reset(u[t], s[t], p)
+        if p.conventions.reset == "hard":
+            carried = e_u[t] * (1 - s[t])
+        else:
+            free = (
+                is_exact(min(quantum(u[t]), quantum(np.array(p.v_th))), np.abs(u[t]) + p.v_th, BITS[dtype])
+                and not e_u[t].any()
+            )
+            carried = e_u[t] + ((e_threshold + (0.0 if free else np.abs(v))) * s[t] if soft else 0.0)
+        e_v[t] = carried
+    z = np.abs(u - p.v_th)
+    spike = _ratio(z, e_u + e_threshold)
+    window = np.full(u.shape, np.inf)
+    if p.surrogate == "rectangular":
+        shaped = (-1,) + (1,) * (u.ndim - 1)
+        half, e_half = (width / 2).reshape(shaped), (e_width / 2).reshape(shaped)
+        e_z = np.where((e_u == 0) & representable(z, dtype), 0.0, z)
+        window = np.where(half > 0, _ratio(np.abs(z - half), e_u + e_threshold + e_z + e_half), np.inf)
+    return Margins(e_x, e_u, e_v, e_width, spike, window)
+
+
+def given_window(u, e_u, width, e_width, v_th, dtype):
+    """Window margins (T, ...) where u (T, ...) and width (T,) are given up to these errors: u - V_th still rounds."""
+    z, shaped = np.abs(u - v_th), (-1,) + (1,) * (u.ndim - 1)
+    error = e_u + input_error(np.array(v_th), dtype) + np.reshape(e_width, shaped) / 2
+    error = error + np.where((error == 0) & representable(z, dtype), 0.0, z)
+    return np.where(width.reshape(shaped) > 0, _ratio(np.abs(z - width.reshape(shaped) / 2), error), np.inf)
+
+
+def _ratio(distance, error):
+    """distance / error, infinite where there is no error."""
+    return np.where(error > 0, distance / np.where(error > 0, error, 1.0), np.inf)
+
+
+class NetworkMargins:
+    """`Margins` of every block of a network, from the trace of a forward pass in float64."""
+
+    def __init__(self, net, trace, dtype="float32"):
+        self.trace, self.conventions, self.dtype = trace, net.conventions, dtype
+        self.surrogate, self.found = net.surrogate, {}
+        self.exact = Rounding(0, dtype)  # never begun: it changes nothing
+        x, e = trace.x, input_error(trace.x, dtype)
+        for layer in net.layers:
+            if not isinstance(layer, Readout):
+                x, e = self._layer(layer, x, e)
+
+    def _layer(self, layer, x, e):
+        if isinstance(layer, AvgPool):
+            times = 4.0 if isinstance(layer, SumPool) else 1.0
+            e = ops.pool_forward(self.exact, e) + self._rounding(x, 4)
+            return times * ops.pool_forward(self.exact, x), times * e
+        if isinstance(layer, GlobalAvgPool):
+            area = x.shape[-3] * x.shape[-2]
+            divided = 0.0 if is_power_of_two(np.array(area)) else np.abs(x.mean(axis=(-3, -2)))
+            summed = (
+                np.zeros(())
+                if is_exact(quantum(x), area * np.abs(x), self.exact.bits)
+                else area * np.abs(x).mean(axis=(-3, -2))
+            )
+            return x.mean(axis=(-3, -2)), e.mean(axis=(-3, -2)) + summed + divided
+        if isinstance(layer, Flatten):
+            return x.reshape(*x.shape[:2], -1), e.reshape(*x.shape[:2], -1)
+        if isinstance(layer, Residual):
+            y, e_y, side, e_side = x, e, x, e
+            for block in layer.body:
+                y, e_y = self._block(block, y, e_y)
+            if layer.shortcut:
+                side, e_side = self._block(layer.shortcut, x, e)
+            exact = is_exact(min(quantum(y), quantum(side)), np.abs(y) + np.abs(side), self.exact.bits)
+            return y + side, e_y + e_side + (0.0 if exact else np.abs(y + side))
+        return self._block(layer, x, e)
+
+    def _rounding(self, x, terms):
+        """Of a mean over 2x2 squares: none for spikes."""
+        if is_exact(quantum(x), terms * np.abs(x), self.exact.bits):
+            return 0.0
+        return 3 * ops._avg_pool_forward(np.abs(x))[0]
+
+    def _block(self, block, x, e):
+        cache, name = self.trace[block.name], block.name
+        synapse = ops.Synapse(
+            block.synapse.params["weight"],
+            block.synapse.params.get("bias"),
+            getattr(block.synapse, "stride", 1),
+            getattr(block.synapse, "padding", 0),
+        )
+        error, norm = synapse_error(x, e, synapse, self.dtype), None
+        current = ops.synapse_forward(self.exact, x, synapse)
+        if block.norm is not None:
+            running = None if cache.norm.training else tuple(block.norm.statistics.values())
+            gamma, beta = block.norm.params["gamma"], block.norm.params["beta"]
+            norm = ops.Norm(gamma, beta, cache.norm.scale, block.norm.eps, cache.norm.unbiased, running)
+            error = norm_error(current, error, norm, self.dtype)
+            current = ops.norm_forward(self.exact, current, norm)[0]
+        w = float(block.neuron.params["w"]) if isinstance(block.neuron, PLIF) else None
+        neuron = ops.Neuron(
+            cache.s, None, cache.neuron.decay, cache.neuron.v_th, self.conventions, self.surrogate, w
+        )  # fmt: skip
+        rule = norm if self.trace.mode.widths is None else None
+        e_width = width_error(cache.width, neuron, rule, self.conventions, leak_error(neuron, self.dtype), self.dtype)
+        self.found[name] = neuron_margins(
+            current, SECOND_ORDER * error, cache.u, cache.s, cache.width, e_width, neuron, self.dtype
+        )
+        return cache.s, np.zeros_like(cache.s)
+
+
+def certificate(margins):
+    """The smallest margins and where they are: {"spike": {"margin", "name", "index"}, "window": {...}}; in units of 1/u.
+
+    A dtype is certified if its unit roundoff is below both margins.
+    """
+    found = {}
+    for kind, ending in (("spike", "s"), ("window", "window")):
+        smallest = {"margin": np.inf, "name": None, "index": None}
+        for name, margin in margins.items():
+            if name.rpartition(".")[2] == ending and margin.size and margin.min() < smallest["margin"]:
+                index = np.unravel_index(int(np.argmin(margin)), margin.shape)
+                smallest = {"margin": float(margin.min()), "name": name, "index": [int(i) for i in index]}
+        found[kind] = smallest
+    return found

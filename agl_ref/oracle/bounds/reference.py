@@ -1,0 +1,245 @@
+"""The reference: a network's (or one op's) every intermediate value and gradient, by the engine in float64.
+
+`reference(net, x, labels)` is for a user's own network, `reference_of_case(case)` for a stored case. Values come from the
+engine, bounds from a replay with random rounding (`tolerance`), margins from a proven analysis (`margins`).
+"""
+
+import copy
+import warnings
+import zlib
+from dataclasses import asdict
+
+import numpy as np
+
+from agl_ref.conventions import OWN_WIDTHS
+from agl_ref.oracle.types import Reference, unit_roundoff
+
+from .tolerance import REPLAYS, Rounding, representable, spread
+
+AGREEMENT = 1e-9  # of an array's magnitude: how close the replay must come to the engine
+
+
+def in_float64(net):
+    """A copy of the network whose parameters and statistics are float64; their values are the same."""
+    from agl_ref.engine.network import Network
+
+    layers = copy.deepcopy(net.layers)
+    for layer in layers:
+        for _, block in layer.blocks():
+            for part in (block.synapse, block.neuron, block.norm):
+                for held in ("params", "statistics"):
+                    if hasattr(part, held):
+                        wide = {key: np.asarray(value, np.float64) for key, value in getattr(part, held).items()}
+                        setattr(part, held, wide)
+    readout = layers[-1]
+    readout.params = {key: value.astype(np.float64) for key, value in readout.params.items()}
+    return Network(layers, net.input_shape, net.conventions, net.surrogate)
+
+
+def loss_of(logits, labels, loss, conventions):
+    """(loss, dlogits) of "ce" or "tet"."""
+    from agl_ref import validate
+    from agl_ref.engine.loss import cross_entropy_backward, cross_entropy_forward, tet_backward, tet_forward
+
+    validate.one_of("loss", loss, ("ce", "tet"))
+    if loss == "ce":
+        value, cache = cross_entropy_forward(logits, labels, conventions)
+        return value, cross_entropy_backward(cache)
+    value, cache = tet_forward(logits, labels)
+    return value, tet_backward(cache)
+
+
+def run(net, x, labels, loss="ce", training=True):
+    """(trace, arrays): one forward and backward pass, everything of it by name in the order of computation."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a collapsed window is a legal case
+        trace = net.forward(x, training=training)
+    value, dlogits = loss_of(trace.logits, labels, loss, net.conventions)
+    return trace, collect(net, trace, value, dlogits)
+
+
+def collect(net, trace, loss, dlogits):
+    """Run the backward pass of `trace` and name everything, in the order of computation."""
+    record, arrays = {}, {}
+    grads = net.backward(trace, dlogits, record)
+    blocks = dict(net.blocks())
+    for name, cache in trace.items():
+        arrays[f"{name}.width"] = cache.width
+        arrays[f"{name}.x"] = input_current(blocks[name], cache)
+        for key in ("u", "s", "v"):
+            arrays[f"{name}.{key}"] = getattr(cache, key)
+    arrays.update({"logits": trace.logits, "loss": np.array(loss), "dlogits": dlogits})
+    for name, cache in reversed(trace.items()):
+        arrays[f"{name}.ds"] = record[f"{name}.ds"]
+        dx = record[f"{name}.dx"]
+        scaled = cache.neuron.conventions.input_scale == "1 - tau"
+        arrays[f"{name}.du"] = dx / (1.0 - cache.neuron.decay) if scaled else dx
+        arrays[f"{name}.dx"] = dx
+    arrays.update({f"grad_{key}": grads[key] for key in reversed(list(grads))})
+    arrays["grad_x"] = record["x"]
+    return arrays
+
+
+def input_current(block, cache):
+    """The neuron's input current: what the block's norm or, without one, its synapse gave."""
+    from agl_ref.engine import tdbn
+
+    if cache.neuron.x is not None:
+        return cache.neuron.x
+    if cache.norm is None:
+        return block.synapse.forward(cache.synapse.x)[0]
+    return tdbn._normalise(cache.norm)
+
+
+def reference(net, x, labels, loss="ce", training=True, dtype="float32", replays=REPLAYS):
+    """Every intermediate value and gradient of a network on this input, with bounds and margins.
+
+    Parameters
+    ----------
+    net : Network
+        In float32 or float64; the reference computes in float64 from the same parameter values.
+    x : ndarray (T, N, *input_shape)
+    labels : integer array (N,)
+    loss : {"ce", "tet"}
+    training : bool
+        Batch statistics in tdBN, or the running ones.
+    dtype : str
+        The coarsest dtype in which the bounds are to hold: inputs and parameters that it rounds are counted as errors.
+    replays : int
+        Passes with random rounding from which the bounds are taken.
+
+    Returns
+    -------
+    Reference
+
+    Raises
+    ------
+    ValueError, TypeError
+        For inputs that the network refuses, a width rule of this package alone, or a dtype without a unit roundoff.
+    RuntimeError
+        If the engine and the replay disagree, which would be a bug in one of them.
+
+    Examples
+    --------
+    >>> import numpy as np, agl_ref as agl
+    >>> net = agl.models.conv_snn(image_size=4, channels=(2,), num_classes=2)
+    >>> ref = reference(net, np.ones((2, 1, 4, 4, 1)), np.array([1]))
+    >>> ref.arrays["conv1.u"].shape, ref.bounds["conv1.s"].max()
+    ((2, 1, 2, 2, 2), np.float64(0.0))
+    """
+    return _network_reference("own", net, x, labels, loss, training, dtype, replays, False)
+
+
+def _network_reference(id, net, x, labels, loss, training, dtype, replays, exact):
+    from agl_ref.oracle.mutants.candidate_network import describe
+
+    from .margins import NetworkMargins, certificate
+    from .replay_network import NetworkReplay
+
+    unit_roundoff(dtype)
+    if net.conventions.width in OWN_WIDTHS:
+        raise ValueError(
+            f"net: expected a width rule that other implementations have, received {net.conventions.width!r}; build it with "
+            "another, or compare under width='fixed'"
+        )
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"x: expected a NumPy array, received {type(x).__name__}; use np.asarray(x)")
+    wide, labels = in_float64(net), np.asarray(labels)
+    trace, arrays = run(wide, x.astype(np.float64), labels, loss, training)
+    plain, bounds = spread(NetworkReplay(wide, trace, labels, loss), Rounding(_seed(id), dtype), replays)
+    agree(plain, arrays)
+    proven = NetworkMargins(wide, trace, dtype).found
+    margins = {}
+    for name, found in proven.items():
+        for key in ("x", "u", "v", "width"):
+            both = np.minimum(bounds[f"{name}.{key}"], getattr(found, key))
+            bounds[f"{name}.{key}"] = both
+        margins[f"{name}.s"], margins[f"{name}.window"] = found.spike, found.window
+    meta = {
+        "op": "network",
+        "layers": describe(net),
+        "surrogate": net.surrogate,
+        "T": len(x),
+        "loss": loss,
+        "training": training,
+        "dtype": dtype,
+        "v_th": {name: cache.neuron.v_th for name, cache in trace.items()},
+        "decay": {name: cache.neuron.decay for name, cache in trace.items()},
+        "certificate": certificate(margins),
+    }
+    inputs = {"x": x, "labels": labels, **net.parameters(), **({} if training else net.running_statistics())}
+    return assemble(id, net.conventions, meta, inputs, arrays, bounds, margins, exact, wide)
+
+
+def assemble(id, conventions, meta, inputs, arrays, bounds, margins, exact, source=None):
+    """A Reference whose bounds follow the arrays' order; an exact case has bounds 0 and infinite margins."""
+    if exact:
+        bounds = {name: np.zeros_like(value) for name, value in arrays.items()}
+        margins = {name: np.full_like(value, np.inf) for name, value in margins.items()}
+    bounds = {name: np.asarray(bounds[name], np.float64).reshape(np.shape(arrays[name])) for name in arrays}
+    return Reference(id, asdict(conventions), meta, inputs, arrays, bounds, margins, exact, source)
+
+
+def agree(plain, arrays):
+    """Two independent passes over the same formulas must give the same values."""
+    for name, value in arrays.items():
+        off = np.max(np.abs(plain[name] - value), initial=0.0)
+        if not off <= AGREEMENT * max(np.max(np.abs(value), initial=0.0), 1e-3):
+            raise RuntimeError(f"{name}: the engine and the oracle's replay differ by {off:.3g}; one of them has a bug")
+
+
+def _seed(id):
+    return zlib.crc32(id.encode())
+
+
+def reference_of_case(case, replays=REPLAYS):
+    """The Reference of a golden case (`agl_ref.oracle.cases.Case`): its op or network, computed anew.
+
+    Parameters
+    ----------
+    case : Case
+        Read: id, op, tier (1 means exact), inputs(), meta, conventions. The bounds of a realistic op whose inputs are all
+        bfloat16 numbers hold in that dtype too; those of other cases in float32 and float64.
+
+    Returns
+    -------
+    Reference
+    """
+    from agl_ref.oracle.cases.rebuild import network_of
+
+    from .replay_ops import op_reference
+
+    inputs = {name: np.asarray(value) for name, value in case.inputs().items()}
+    exact = case.tier == 1
+    numbers = [np.array(case.meta.get("decay", 0.0)), *(a for a in inputs.values() if a.dtype.kind == "f")]
+    few_bits = case.tier == 3 and case.op != "network" and all(representable(a, "bfloat16").all() for a in numbers)
+    dtype = "bfloat16" if few_bits else "float32"
+    if case.op != "network":
+        return op_reference(case.id, case.op, inputs, case.meta, case.conventions, exact, dtype, replays)
+    net = network_of(case.meta, inputs, case.conventions)
+    loss, training = case.meta.get("loss", "ce"), case.meta.get("training", True)
+    return _network_reference(case.id, net, inputs["x"], inputs["labels"], loss, training, dtype, replays, exact)
+
+
+class Oracle:
+    """`reference` and `compare` for one network; for PyTorch's parameters load its state dict into `net` first.
+
+    Parameters
+    ----------
+    net : Network
+    loss, training, dtype
+        As for `reference`.
+    """
+
+    def __init__(self, net, loss="ce", training=True, dtype="float32"):
+        self.net, self.loss, self.training, self.dtype = net, loss, training, dtype
+
+    def reference(self, x, labels):
+        """See `agl_ref.oracle.reference`."""
+        return reference(self.net, x, labels, self.loss, self.training, self.dtype)
+
+    def compare(self, reference, theirs, dtype=None, force=()):
+        """See `agl_ref.oracle.compare`; the dtype is the oracle's own by default."""
+        from agl_ref.oracle.judge.compare import compare
+
+        return compare(reference, theirs, dtype=dtype or self.dtype, force=force)

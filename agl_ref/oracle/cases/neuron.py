@@ -1,0 +1,303 @@
+"""Golden cases of the neuron: LIF and PLIF under every convention.
+
+Dyadic inputs lie on one of two grids. Odd multiples of 1/16 never put u on the threshold or on an edge of the window
+(halving an odd multiple gives an odd multiple of the half), multiples of 1/8 often do.
+"""
+
+import numpy as np
+
+from agl_ref.conventions import Conventions
+
+from .registry import Case
+
+HALF = {"v_th": 0.5, "decay": 0.5}
+WIDTHS = (1.0, 0.5, 1.0, 2.0)  # powers of two, so that 1/kappa is exact
+OFF, ON = 1 / 16, 0.0
+LEAK = -1.3862943649291992  # float32's nearest to -ln 4: tau = 0.2
+
+
+def currents(draw, shape, offset=OFF, low=-0.75, high=1.25):
+    """Input currents: multiples of 1/8, or with the offset odd multiples of 1/16."""
+    return draw.dyadic(low, high, 1 / 8, shape) + offset
+
+
+def neurons(shape=(4, 3, 7), offset=OFF, width=WIDTHS, **more):
+    """Exact x and ds of a neuron layer, with these widths; `more` are further inputs."""
+
+    def make(draw):
+        inputs = {"x": currents(draw, shape, offset), "ds": draw.dyadic(-1, 1, 1 / 4, shape)}
+        if width is not None:
+            inputs["width"] = np.resize(np.array(width), shape[0])
+        return {**inputs, **{name: np.array(value) for name, value in more.items()}}
+
+    return make
+
+
+def realistic(shape, gamma=(), bits=24, mean=0.1, std=0.6, **more):
+    """x and ds close to normal; gamma, if any, follow."""
+
+    def make(draw):
+        inputs = {"x": draw.normal(mean, std, shape, bits), "ds": draw.normal(0.0, 0.1, shape, bits)}
+        if gamma:
+            inputs["gamma"] = np.array(gamma)
+        return {**inputs, **{name: np.array(value) for name, value in more.items()}}
+
+    return make
+
+
+def one_value(u, shape=(3, 2, 5), ds_step=1 / 4, width=WIDTHS):
+    """The same current at every place, with gradients that differ."""
+
+    def make(draw):
+        ds = draw.dyadic(-1, 1, ds_step, shape)
+        return {"x": np.full(shape, u), "ds": ds, "width": np.resize(np.array(width), shape[0])}
+
+    return make
+
+
+def _threshold(draw):
+    """Every third current is exactly the threshold, the rest is off the grid; the leak is 0 after each spike."""
+    x = currents(draw, (4, 3, 7))
+    x[0].flat[::3] = 0.5
+    return {"x": x, "ds": draw.dyadic(-1, 1, 1 / 4, x.shape), "width": np.array(WIDTHS)}
+
+
+def _edge(draw):
+    """|u - V_th| = kappa_1 / 2 exactly for every third neuron at t = 1, on both sides in turn."""
+    x = currents(draw, (4, 3, 7))
+    x[0].flat[::6], x[0].flat[3::6] = 0.0, 1.0
+    return {"x": x, "ds": draw.dyadic(-1, 1, 1 / 4, x.shape), "width": np.array([1.0, 0.5, 1.0, 2.0])}
+
+
+def _many(draw):
+    """Gradients of one sign, so that a partial sum is far from the whole."""
+    x = currents(draw, (2, 1, 4099), low=-0.25, high=1.0)
+    return {"x": x, "ds": draw.dyadic(1 / 4, 1, 1 / 4, x.shape), "width": np.array([1.0, 2.0])}
+
+
+def _fortran(draw):
+    """The incoming gradient is stored column by column: a strided view for whoever reads it as it is."""
+    inputs = neurons((4, 5, 6))(draw)
+    return {**inputs, "ds": np.asfortranarray(inputs["ds"])}
+
+
+def _two_forwards(draw):
+    inputs = neurons()(draw)
+    return {**inputs, "x_second": currents(draw, inputs["x"].shape)}
+
+
+def _long(draw):
+    x = currents(draw, (64, 1, 5), low=-0.25, high=1.25)
+    x[3::4] = 2.0625  # everyone fires at least every fourth step, so that no value needs more than 24 bits
+    return {"x": x, "ds": draw.dyadic(-1, 1, 1 / 4, x.shape), "width": np.resize(np.array(WIDTHS), 64)}
+
+
+def _large(draw):
+    x = draw.dyadic(-(2.0**13), 2.0**13, 1024.0, (2, 3, 9)) + 512.5
+    return {"x": x, "ds": draw.dyadic(-64, 64, 32.0, x.shape), "width": np.array([2.0**13, 2.0**14])}
+
+
+def _lif(id, make=None, flags=(), bits=24, tells=(), meta=None, tier=1, draw=0, **conventions):
+    own = Conventions(**conventions)
+    return Case(id, "lif", tier, make or neurons(), {**HALF, **(meta or {})}, flags, own, tells, bits, draw)
+
+
+ATTACHED = ("reset", "reset_gradient", "surrogate_scale")
+
+LIF = [
+    _lif("lif-hard-attached", tells=ATTACHED),
+    _lif("lif-hard-detached", tells=ATTACHED, reset_gradient="detached"),
+    _lif("lif-soft-attached", tells=ATTACHED, reset="soft"),
+    _lif("lif-soft-detached", tells=ATTACHED, reset="soft", reset_gradient="detached"),
+    _lif("lif-no-reset", tells=("reset", "surrogate_scale"), flags=("no_reset",), reset="none"),
+    _lif("lif-peak-scale", tells=ATTACHED, surrogate_scale="1"),
+    _lif("lif-half-scale", tells=ATTACHED, surrogate_scale="1/(2 kappa)"),
+    _lif("lif-input-scaled", make=neurons((3, 3, 7)), tells=("input_scale",), input_scale="1 - tau"),
+    _lif("lif-fixed-width", make=neurons(width=None), tells=(), width="fixed"),
+    _lif("lif-no-norm", make=neurons((3, 2, 11), width=None)),
+    _lif("lif-on-threshold", make=_threshold, flags=("on_threshold",), tells=("spike_test",)),
+    _lif("lif-on-threshold-strict", make=_threshold, flags=("on_threshold",), tells=("spike_test",), spike_test=">"),
+    _lif("lif-on-window-edge", make=_edge, flags=("on_window_edge",), tells=("window_edge",)),
+    _lif("lif-on-window-edge-closed", make=_edge, flags=("on_window_edge",), tells=("window_edge",), window_edge="<="),
+    _lif(
+        "lif-grid",
+        make=neurons((4, 4, 9), ON),
+        flags=("on_threshold", "on_window_edge"),
+        tells=("spike_test", "window_edge", *ATTACHED),
+    ),
+    _lif("lif-all-silent", make=one_value(0.1875), flags=("all_silent",)),
+    _lif("lif-all-firing", make=one_value(0.6875), flags=("all_firing",)),
+    _lif("lif-one-timestep", bits=8, make=neurons((1, 4, 9)), flags=("one_timestep",)),
+    _lif("lif-long", bits=11, make=_long, flags=("long_time", "one_sample", "odd_sizes"), reset_gradient="detached"),
+    _lif(
+        "lif-one-neuron",
+        make=lambda d: {
+            "x": np.array([0.8125, 0.3125, 0.4375, -0.3125]).reshape(4, 1, 1),
+            "ds": np.array([0.5, -0.75, 1.0, 0.25]).reshape(4, 1, 1),
+            "width": np.array([1.0, 1.0, 0.5, 1.0]),
+        },
+        flags=("one_sample", "odd_sizes"),
+    ),
+    _lif("lif-many-neurons", make=_many, flags=("several_thread_blocks", "odd_sizes", "one_sample")),
+    _lif("lif-image", make=neurons((3, 2, 5, 7, 3)), flags=("odd_sizes",), tells=ATTACHED),
+    _lif("lif-large-values", make=_large, flags=("large_values",)),
+    _lif("lif-strided-gradient", make=_fortran, flags=("non_contiguous_gradients",)),
+    _lif("lif-two-forwards", make=_two_forwards, flags=("two_forwards",)),
+]
+
+ADAPTIVE = {"v_th": 0.5, "decay": 0.75}
+
+
+def _gamma_case(id, gamma, flags=(), tells=(), shape=(3, 3, 8), tier=2, meta=None, **conventions):
+    make = neurons(shape, width=None, gamma=gamma)
+    own = Conventions(**conventions)
+    return Case(id, "lif", tier, make, {**ADAPTIVE, **(meta or {})}, flags, own, tells, 24)
+
+
+EIGHT = (0.75, 1.25, 0.5, 1.0, 1.0, 0.875, 0.625, 0.5)  # mean 13/16: kappa is 0.8125, then 1.015625
+MIXED = (2.25, -0.75, 1.5, -0.25, 1.5, 1.25, 1.5, -0.5)  # the same mean; that of |gamma| is 1.1875
+
+WIDTH_IN_NEURON = [
+    _gamma_case("lif-adaptive", EIGHT, ("first_step_width",), ("width", "surrogate_scale"), (3, 6, 8)),
+    _gamma_case("lif-width-first", EIGHT, (), ("width",), (3, 6, 8), width="first"),
+    _gamma_case("lif-width-later", EIGHT, (), ("width",), (3, 6, 8), width="later"),
+    _gamma_case("lif-gamma-mixed", MIXED, ("first_step_width",), ("width",), (3, 6, 8)),
+    _gamma_case("lif-gamma-zero", (1.0, -1.0, 0.5, -0.5, 0.25, -0.25, 2.0, -2.0), ("gamma_zero",), tier=1),
+    _gamma_case("lif-gamma-negative", tuple(-g for g in EIGHT), ("gamma_negative",), tier=1),
+    _gamma_case("lif-alpha", EIGHT, ("first_step_width",), ("width",), (3, 6, 8), meta={"alpha": 1.25}),
+    _gamma_case(
+        "lif-plain-norm-width",
+        tuple(g / 2 for g in EIGHT),
+        ("first_step_width",),
+        ("norm_scale",),
+        (3, 6, 8),
+        norm_scale="1",
+    ),
+]
+
+REALISTIC = [
+    Case(
+        "lif-geometric",
+        "lif",
+        3,
+        realistic((5, 2, 24), (0.875, 1.125, 0.75)),
+        {"v_th": 0.5, "decay": 0.5},
+        (),
+        Conventions(width="geometric"),
+        ("width",),
+    ),
+    Case(
+        "lif-realistic",
+        "lif",
+        3,
+        realistic((5, 4, 85), (0.90625, 1.21875, 0.65625)),
+        {"v_th": 0.5, "decay": 0.2},
+        ("odd_sizes",),
+        tells=("reset", "reset_gradient", "width", "surrogate_scale"),
+    ),
+    Case(
+        "lif-long-realistic",
+        "lif",
+        3,
+        realistic((64, 2, 9), (0.9375, 1.0625), std=0.4),
+        {"v_th": 0.5, "decay": 0.9},
+        ("long_time", "odd_sizes"),
+        tells=("reset", "reset_gradient"),
+    ),
+    Case(
+        "lif-bfloat16",
+        "lif",
+        3,
+        realistic((3, 2, 7), (1.0, 1.5, 1.25), 8),
+        {"v_th": 0.5, "decay": 0.25},
+        ("odd_sizes",),
+        tells=("reset",),
+        draw=5,
+    ),
+    Case(
+        "lif-width-flows",
+        "lif",
+        3,
+        realistic((4, 3, 25), (0.875, 1.25, 0.6875)),
+        {"v_th": 0.5, "decay": 0.375, "surrogate": "triangular"},
+        (),
+        Conventions(width_gradient="flows"),
+        ("width_gradient",),
+    ),
+    *[
+        Case(
+            f"lif-{name}",
+            "lif",
+            3,
+            realistic((4, 3, 25), (0.875, 1.25, 0.6875)),
+            {"v_th": 0.5, "decay": 0.25, "surrogate": name},
+            (),
+            tells=("reset_gradient", "width"),
+        )
+        for name in ("triangular", "sigmoid", "arctan", "gaussian")
+    ],
+]
+
+PLIF = [
+    Case(
+        "plif-half",
+        "plif",
+        1,
+        neurons((4, 3, 7), w=0.0),
+        {"v_th": 0.5},
+        (),
+        tells=("reset", "reset_gradient", "plif"),
+        bits=24,
+    ),
+    Case(
+        "plif-half-reversed",
+        "plif",
+        1,
+        neurons((4, 3, 7), w=0.0),
+        {"v_th": 0.5},
+        (),
+        Conventions(plif="1 - tau"),
+        ("plif",),
+        24,
+    ),
+    Case(
+        "plif-many-neurons",
+        "plif",
+        1,
+        lambda d: {**_many(d), "w": np.array(0.0)},
+        {"v_th": 0.5},
+        ("several_thread_blocks", "odd_sizes", "one_sample"),
+        bits=24,
+    ),
+    Case(
+        "plif-realistic",
+        "plif",
+        3,
+        realistic((4, 3, 45), (0.90625, 1.21875), w=LEAK),
+        {"v_th": 0.5},
+        ("odd_sizes",),
+        tells=("plif", "reset"),
+    ),
+    Case(
+        "plif-reversed-realistic",
+        "plif",
+        3,
+        realistic((4, 3, 45), (0.90625, 1.21875), w=LEAK),
+        {"v_th": 0.5},
+        ("odd_sizes",),
+        Conventions(plif="1 - tau"),
+        ("plif",),
+    ),
+    Case(
+        "plif-spikingjelly",
+        "plif",
+        3,
+        realistic((4, 3, 45), std=1.2, w=0.5),
+        {"v_th": 0.5},
+        ("odd_sizes",),
+        Conventions(input_scale="1 - tau", plif="1 - tau", width="fixed"),
+        ("plif", "input_scale"),
+    ),
+]
+
+CASES = [*LIF, *WIDTH_IN_NEURON, *REALISTIC, *PLIF]

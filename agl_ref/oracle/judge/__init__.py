@@ -1,0 +1,1 @@
+"""Judging a submission: reading it, comparing it with a reference, saying where and why they differ."""

@@ -1,0 +1,69 @@
+"""Spikes that do not follow from the potentials beside them: s must be [u >= V_th] of the dump's own u. NumPy alone.
+
+This needs no margin. A kernel that computes u again inside the threshold test, or has it there in another precision (a fused
+multiply-add on one of the two ways is enough), decides on another number than the one it hands to its backward pass.
+"""
+
+import numpy as np
+
+from agl_ref.oracle.types import unit_roundoff
+
+_STORED = {"float32": np.float32, "float64": np.float64}
+
+
+def contradictions(reference, arrays, kinds, dtype):
+    """{name of the spikes: mask} of every layer whose u and s are both in the dump.
+
+    Parameters
+    ----------
+    reference : Reference
+    arrays : {name: float64 ndarray}
+        The dump's, in the reference's layout.
+    kinds : {name: dtype name}
+        As they were dumped.
+    dtype : str
+        In which is judged.
+
+    Notes
+    -----
+    float32 and float64 values are compared as they are. A narrower u may have been rounded after the test, and the threshold
+    too: only what lies further from V_th than twice that rounding is a contradiction (twice, because a conversion may cut
+    off). V_th may be the given number or its rounding to the dtype: a spike that follows from either is right.
+    """
+    found = {}
+    for name in arrays:
+        prefix = name[:-1]
+        if name.rpartition(".")[2] != "s" or f"{prefix}u" not in arrays:
+            continue
+        test = np.greater_equal if reference.conventions["spike_test"] == ">=" else np.greater
+        u, fired = arrays[f"{prefix}u"], arrays[name] != 0
+        v_th = reference.meta["v_th"]
+        v_th = float(v_th[prefix[:-1]] if isinstance(v_th, dict) else v_th)
+        kind = kinds.get(f"{prefix}u", dtype)
+        wrong = fired != test(u, v_th)
+        for coarse in {dtype, kind}:
+            rounded = _STORED.get(coarse)
+            if rounded is None:
+                wrong &= np.abs(u - v_th) > 2 * unit_roundoff(coarse) * (np.abs(u) + abs(v_th))
+            else:
+                wrong &= fired != test(u, float(rounded(v_th)))
+        found[name] = wrong
+    return found
+
+
+def first_contradiction(reference, arrays, found):
+    """The first of them as a dict for the report, or None."""
+    for name, wrong in found.items():
+        if wrong.any():
+            index = tuple(int(i) for i in np.argwhere(wrong)[0])
+            prefix, v_th = name[:-1], reference.meta["v_th"]
+            return {
+                "name": name,
+                "index": list(index),
+                "s": float(arrays[name][index]),
+                "u": float(arrays[f"{prefix}u"][index]),
+                "v_th": float(v_th[prefix[:-1]] if isinstance(v_th, dict) else v_th),
+                "test": reference.conventions["spike_test"],
+                "count": int(wrong.sum()),
+            }
+    return None

@@ -1,0 +1,94 @@
+"""Teacher forcing: the reference's backward pass from the implementation's own forward values.
+
+A spike that flipped in rounding changes every gradient after it. Replayed from the implementation's own s, u and width, the
+backward pass is judged on its own: its gradients must then agree within bounds, whatever the forward pass did.
+"""
+
+import zlib
+from dataclasses import replace
+
+import numpy as np
+
+from agl_ref.oracle.bounds.margins import given_window, input_error
+from agl_ref.oracle.bounds.tolerance import REPLAYS, Rounding, spread
+
+WHAT = ("s", "u", "width")
+
+
+def force(reference, theirs, what=WHAT):
+    """A Reference whose backward pass follows from the given forward values.
+
+    Parameters
+    ----------
+    reference : Reference
+    theirs : {name: float64 ndarray}
+        Under the reference's names, in its layout.
+    what : sequence of {"s", "u", "width"}
+        Which values are taken over, for every layer that `theirs` has them of.
+
+    Returns
+    -------
+    (Reference, names)
+        The reference with everything computed anew from the forced values, with new bounds; a forced spike cannot flip any
+        more, and a window of a forced u only where u - V_th rounds. And the names of the forced arrays, which say nothing
+        any more.
+
+    Raises
+    ------
+    ValueError
+        For another name in `what`, a case without neurons, none of the values, or spikes other than 0 and 1.
+    """
+    unknown = [name for name in what if name not in WHAT]
+    if unknown or not what:
+        raise ValueError(
+            f"force: expected some of {', '.join(WHAT)}, received {', '.join(unknown) or 'none'}; choose from these"
+        )
+    forced = {name: array for name, array in theirs.items()
+              if name in reference.arrays and name.rpartition(".")[2] in what}  # fmt: skip
+    if not forced or reference.meta["op"] not in ("lif", "plif", "network"):
+        raise ValueError(f"force: expected at least one of the neurons' {', '.join(what)} in the dump of a neuron or a "
+                         "network, received none; dump them")  # fmt: skip
+    for name, array in forced.items():
+        if name.rpartition(".")[2] == "s" and not np.isin(array, (0.0, 1.0)).all():
+            raise ValueError(f"{name}: expected spikes of 0 and 1, received other values; dump s, not u")
+        if name.rpartition(".")[2] == "width" and (array < 0).any():
+            raise ValueError(f"{name}: expected kappa >= 0, received {array.min()}; dump the width that was used")
+    replay, r = (
+        _replay(reference, forced),
+        Rounding(zlib.crc32(reference.id.encode()), reference.meta.get("dtype", "float32")),
+    )
+    arrays, bounds = spread(replay, r, REPLAYS)
+    arrays = {name: np.asarray(arrays[name]).reshape(reference.arrays[name].shape) for name in reference.arrays}
+    bounds = {name: bounds[name].reshape(arrays[name].shape) for name in arrays}
+    margins = {}
+    for name, margin in reference.margins.items():
+        block, _, kind = name.rpartition(".")
+        if f"{block}.{'u' if kind == 'window' else 's'}".lstrip(".") not in forced:
+            margins[name] = margin
+        elif kind == "s" or reference.meta.get("surrogate", "rectangular") != "rectangular":
+            margins[name] = np.full_like(margin, np.inf)
+        else:
+            margins[name] = _window_margin(reference, block, arrays, bounds, r.dtype)
+    return replace(reference, arrays=arrays, bounds=bounds, margins=margins, exact=False), sorted(forced)
+
+
+def _window_margin(reference, block, arrays, bounds, dtype):
+    """How far the rounding of u - V_th, and of a width that may be dumped in a coarser dtype, leaves the window decided."""
+    u, width = (f"{block}.{key}".lstrip(".") for key in ("u", "width"))
+    v_th = reference.meta["v_th"][block] if isinstance(reference.meta["v_th"], dict) else reference.meta["v_th"]
+    e_width = np.maximum(bounds[width], input_error(arrays[width], dtype))
+    return given_window(arrays[u], 0.0, arrays[width], e_width, v_th, dtype)
+
+
+def _replay(reference, forced):
+    """The function of a Rounding that computes everything from the forced values."""
+    from agl_ref.oracle.bounds.reference import run
+    from agl_ref.oracle.bounds.replay_network import NetworkReplay
+    from agl_ref.oracle.bounds.replay_ops import neuron_replay
+    from agl_ref.oracle.cases.rebuild import network_of_reference
+
+    if reference.meta["op"] != "network":
+        return neuron_replay(reference, forced)
+    net, x, labels = network_of_reference(reference)
+    loss, training = reference.meta.get("loss", "ce"), reference.meta.get("training", True)
+    return NetworkReplay(net, run(net, x, labels, loss, training)[0], labels, loss, forced)

@@ -1,0 +1,439 @@
+"""Training that can be trusted: configuration, loop, metrics, checkpoints, resume.
+
+The order of the data depends on (seed, epoch) alone, augmentation and random encodings on (seed, epoch, batch), so a run
+that was stopped anywhere goes on from its checkpoint and ends with the same bits as one that never was.
+"""
+
+import dataclasses
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from agl_ref import __version__, data, validate
+from agl_ref.conventions import Conventions
+from agl_ref.engine import models, optim
+from agl_ref.engine.loss import of_network as loss_of_network
+from agl_ref.engine.loss import reduce_logits
+from agl_ref.engine.surrogate import code_of
+
+from . import diagnostics
+from .checkpoint import CheckpointError, difference, read_checkpoint, write_atomically, write_checkpoint
+
+NETWORKS = ("conv_snn", "vgg_snn", "sew_resnet19")
+OPTIMISERS = ("sgd", "adam")
+SCHEDULES = ("cosine", "constant")
+WIDTHS = Conventions.choices()["width"]
+NORMALISATIONS = ("data", "cifar10")
+CHECKPOINT_SECONDS = 30.0
+DIAGNOSE_EVERY = 20  # batches; the first of an epoch is measured, then each twentieth
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by the user after its state was saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the bits of a run; written to config.json.
+
+    `width` is a rule ("adaptive", "fixed", "geometric", "first", "later", "exact", "empirical"); `fixed_width` is kappa
+    for "fixed". `channels` are the widths of the network's layers (None: the network's own). `augment` acts on training
+    images alone. `normalise`, for images encoded "direct": with the training images' own statistics ("data") or the
+    official runs' constants ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. Raises
+    ValueError or TypeError for values out of range.
+    """
+
+    data: str = "bundled"
+    network: str = "conv_snn"
+    channels: tuple | None = None
+    neuron: str = "lif"
+    decay: float = 0.2
+    v_th: float = 0.5
+    width: str = "adaptive"
+    fixed_width: float = 1.0
+    surrogate: str = "rectangular"
+    T: int = 4
+    encoding: str = "direct"
+    augment: str = "none"
+    normalise: str = "data"
+    binning: str = "time"
+    epochs: int = 5
+    batch: int = 50
+    optimiser: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    loss: str = "ce"
+    seed: int = 0
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        for name, allowed in (
+            ("network", NETWORKS),
+            ("neuron", models.NEURONS),
+            ("width", WIDTHS),
+            ("encoding", data.ENCODINGS),
+            ("augment", data.AUGMENTATIONS),
+            ("normalise", NORMALISATIONS),
+            ("binning", data.BINNINGS),
+            ("optimiser", OPTIMISERS),
+            ("schedule", SCHEDULES),
+            ("loss", ("ce", "tet")),
+            ("dtype", ("float32", "float64")),
+        ):
+            validate.one_of(name, getattr(self, name), allowed)
+        for name in ("T", "epochs", "batch"):
+            validate.integer(name, getattr(self, name))
+        validate.integer("seed", self.seed, low=0)
+        for name, low, open_low in (
+            ("fixed_width", 0, False), ("v_th", 0, True), ("lr", 0, True), ("weight_decay", 0, False)
+        ):  # fmt: skip
+            validate.number(name, getattr(self, name), low=low, low_open=open_low)
+        for name in ("decay", "momentum"):
+            validate.number(name, getattr(self, name), low=0, high=1, high_open=True)
+        if self.neuron == "plif":
+            validate.number("decay", self.decay, low=0, low_open=True, high=1, high_open=True)
+        code_of(self.surrogate)
+        if self.channels is not None:
+            object.__setattr__(self, "channels", tuple(validate.integer("channels", c) for c in self.channels))
+
+    @property
+    def conventions(self):
+        return Conventions(width=self.width, fixed_width=self.fixed_width)
+
+    def to_json(self):
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text, name="config.json"):
+        try:
+            values = json.loads(text)
+            known = {field.name for field in dataclasses.fields(cls)}
+            if not isinstance(values, dict) or set(values) != known:
+                raise ValueError(f"expected exactly the fields {', '.join(sorted(known))}")
+            return cls(**values)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{name}: expected a configuration written by agl_ref, received one with: {error}"
+            ) from None
+
+
+def build_network(config, dataset):
+    """The network that `config` describes, for this data set's images and classes."""
+    height, width, channels = dataset.image_shape
+    if height != width:
+        raise ValueError(f"data {dataset.name}: expected square images, received {height}x{width}; crop or pad them")
+    channels = 2 if config.encoding == "events" else channels
+    sizes = {} if config.channels is None else {
+        "channels" if config.network == "conv_snn" else "widths": config.channels
+    }  # fmt: skip
+    return getattr(models, config.network)(
+        in_channels=channels,
+        image_size=height,
+        num_classes=dataset.num_classes,
+        neuron=config.neuron,
+        decay=config.decay,
+        v_th=config.v_th,
+        conventions=config.conventions,
+        surrogate=config.surrogate,
+        dtype=np.dtype(config.dtype),
+        seed=config.seed,
+        **sizes,
+    )
+
+
+def require_fitting(config, dataset):
+    """Refuse options of `config` that mean nothing for this data set. Raises ValueError."""
+    if isinstance(dataset, data.EventDataset):
+        for name, only in (("encoding", "direct"), ("augment", "none"), ("normalise", "data")):
+            if getattr(config, name) != only:
+                raise ValueError(
+                    f"{name}: expected {only!r} with event recordings, received {getattr(config, name)!r}; leave it out"
+                )
+    elif config.normalise == "cifar10" and (config.encoding != "direct" or dataset.image_shape[2] != 3):
+        raise ValueError(
+            "normalise: expected 'data' unless images of three channels are encoded direct, received 'cifar10' with "
+            f"{dataset.image_shape[2]} channels encoded {config.encoding}; leave it out"
+        )
+
+
+class Trainer:
+    """One training run in one folder.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    folder : path
+        Gets config.json, metrics.jsonl, checkpoints/last.npz and figures/. Must not hold a run already, unless resumed.
+    dataset : data.Dataset or data.EventDataset, optional
+        Instead of the one that `config.data` names.
+    start : {"new", "resume", "read"}
+        Begin a run in this folder; go on from its checkpoint (from the start if it was killed before the first one);
+        or only read it, for `load_checkpoint` and `evaluate`.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a run already, or holds none and is to be resumed.
+    CheckpointError
+        For a checkpoint of another architecture, dtype, configuration or data set, or a corrupt one.
+    """
+
+    def __init__(self, config, folder, dataset=None, start="new"):
+        self.config, self.folder = config, Path(folder)
+        self.dataset = data.load(config.data) if dataset is None else dataset
+        require_fitting(config, self.dataset)
+        self.net = build_network(config, self.dataset)
+        params = self.net.parameters()
+        if config.optimiser == "sgd":
+            self.optimiser = optim.SGD(params, config.lr, config.momentum, config.weight_decay)
+        else:
+            self.optimiser = optim.Adam(params, config.lr, weight_decay=config.weight_decay)
+        self.mean, self.std = data.CIFAR10_MEAN, data.CIFAR10_STD
+        if config.normalise == "data":
+            events = isinstance(self.dataset, data.EventDataset)  # counts, which are taken as they are
+            self.mean, self.std = (None, None) if events else data.channel_statistics(self.dataset.x_train)
+        self.epoch, self.batch, self.loss_sum, self.correct = 0, 0, 0.0, 0
+        self.diagnostics = diagnostics.Running()
+        self._saved_at = time.monotonic()
+        if start == "resume":
+            self._resume()
+        elif start == "new" and (self.folder / "config.json").exists():
+            raise ValueError(
+                f"{self.folder}: expected a folder without a run, received one with config.json; resume it with "
+                f"agl-ref train --resume {self.folder}, or choose another --out"
+            )
+        elif start == "new":
+            (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / "config.json", config.to_json().encode())
+
+    # --- data ---
+
+    def encode(self, images, rng):
+        """Images (N, H, W, C) or recordings of the data set to the network's input (T, N, H, W, C)."""
+        if isinstance(images, data.Recordings):
+            return images.frames(self.config.T, self.config.binning, self.net.dtype)
+        if self.config.encoding == "direct":
+            x = data.standardise(images, self.mean, self.std, self.net.dtype)
+        else:
+            x = data.to_float(images, self.net.dtype)
+        return data.encode(x, self.config.T, self.config.encoding, rng)
+
+    def augment(self, images, batch):
+        """Training images of this batch of the current epoch, augmented; the same for the same seed, epoch and batch."""
+        if self.config.augment == "none":
+            return images
+        return data.crop_flip(images, np.random.default_rng([self.config.seed, self.epoch, batch, 3]))
+
+    # --- training ---
+
+    def fit(self, progress=True):
+        """Train to the last epoch. Ctrl-C finishes the step, saves, and raises Interrupted."""
+        stop = _StopOnSignal()
+        with stop:
+            while self.epoch < self.config.epochs:
+                self._epoch(stop, progress)
+        return self
+
+    def _epoch(self, stop, progress):
+        from tqdm import tqdm
+
+        config = self.config
+        batches = data.batches(len(self.dataset.x_train), config.batch, config.seed, self.epoch)
+        total = config.epochs * len(batches)
+        started, skipped = time.monotonic(), self.batch
+        label = f"{config.width} epoch {self.epoch + 1}/{config.epochs}"
+        with tqdm(total=len(batches), initial=self.batch, desc=label, disable=not progress, leave=False) as bar:
+            while self.batch < len(batches):
+                index = batches[self.batch]
+                rng = np.random.default_rng([config.seed, self.epoch, self.batch, 1])
+                if config.schedule == "cosine":
+                    step = self.epoch * len(batches) + self.batch
+                    self.optimiser.lr = optim.cosine(config.lr, step, total)
+                images = self.augment(self.dataset.x_train[index], self.batch)
+                self.step(images, self.dataset.y_train[index], rng)
+                self.batch += 1
+                bar.update()
+                bar.set_postfix(loss=f"{self.loss_sum / sum(map(len, batches[: self.batch])):.3f}", refresh=False)
+                if stop.asked:
+                    self.save()
+                    raise Interrupted(
+                        f"stopped in epoch {self.epoch + 1} after batch {self.batch} of {len(batches)}; state saved, "
+                        f"go on with: agl-ref train --resume {self.folder}"
+                    )
+                if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+                    self.save()
+        n = len(self.dataset.x_train)
+        row = {"epoch": self.epoch + 1, "train_loss": self.loss_sum / n, "train_accuracy": self.correct / n}
+        row.update(self.evaluate())
+        row["diagnostics"] = self.diagnostics.mean()
+        row["seconds"] = round(time.monotonic() - started, 3)
+        row["resumed_at_batch"] = skipped
+        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.epoch, self.batch, self.loss_sum, self.correct = self.epoch + 1, 0, 0.0, 0
+        self.diagnostics = diagnostics.Running()
+        self.save()
+
+    def step(self, images, labels, rng):
+        """One optimiser step on one batch. Raises NonFiniteError before anything is changed.
+
+        Every twentieth batch of an epoch, from its first, is also measured (`diagnostics.Observer`), which changes
+        no bit of the run.
+        """
+        observe = diagnostics.Observer() if self.batch % DIAGNOSE_EVERY == 0 else None
+        x = self.encode(images, rng)
+        result = self.net.loss_and_grads(x, labels, self.config.loss, keep_trace=False, observe=observe)
+        diagnostics.require_finite(result)
+        if observe is not None:
+            self.diagnostics.add(observe.layers(self.net))
+        self.net.update_running_statistics(result.trace)
+        self.optimiser.step(result.grads)
+        self.loss_sum += result.loss * len(labels)
+        self.correct += int((reduce_logits(result.logits).argmax(axis=1) == labels).sum())
+        return result
+
+    def evaluate(self, batch=250):
+        """Accuracy, loss and the layers' statistics on the test images, with running statistics.
+
+        Returns {"test_accuracy", "test_loss", "layers": {name: {statistic: list of T}}}.
+        """
+        x, y = self.dataset.x_test, self.dataset.y_test
+        correct, loss, layers = 0, 0.0, {}
+        for start in range(0, len(x), batch):
+            labels = y[start : start + batch]
+            images = self.encode(x[start : start + batch], np.random.default_rng([self.config.seed, start, 2]))
+            observe = diagnostics.Observer()
+            logits = self.net.predict(images, observe)
+            loss += loss_of_network(logits, labels, self.config.loss, self.net.conventions)[0] * len(labels)
+            correct += int((reduce_logits(logits).argmax(axis=1) == labels).sum())
+            for name, statistics in observe.layers(self.net).items():
+                sums = layers.setdefault(name, dict.fromkeys(statistics, 0.0))
+                for key, value in statistics.items():
+                    sums[key] = sums[key] + value * (len(labels) / len(x))
+        return {"test_accuracy": correct / len(x), "test_loss": loss / len(x), "layers": diagnostics.as_json(layers)}
+
+    def trace(self, images=50):
+        """The Trace of the first test images with running statistics, for figures."""
+        rng = np.random.default_rng([self.config.seed, 0, 2])
+        return self.net.forward(self.encode(self.dataset.x_test[:images], rng), training=False)
+
+    def metrics(self):
+        """The rows of metrics.jsonl so far."""
+        path = self.folder / "metrics.jsonl"
+        lines = _read_text(path).split("\n")[:-1] if path.exists() else []  # a cut last line is no row
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError:
+            raise ValueError(f"{path}: expected one JSON object a line, received something else; delete it") from None
+
+    # --- checkpoints ---
+
+    def _identity(self):
+        """What a checkpoint must share with this run."""
+        config = dataclasses.asdict(self.config)
+        del config["data"]  # the same data may lie elsewhere; its fingerprint counts
+        return {
+            "architecture": {name: list(p.shape) for name, p in self.net.parameters().items()},
+            "dtype": self.config.dtype,
+            "data set": self.dataset.fingerprint(),
+            "configuration": config,
+        }
+
+    def _arrays(self):
+        groups = {
+            "parameter": self.net.parameters(),
+            "statistic": self.net.running_statistics(),
+            "optimiser": self.optimiser.state,
+        }
+        return {f"{group}.{name}": array for group, named in groups.items() for name, array in named.items()}
+
+    def save(self):
+        """Write checkpoints/last.npz; a crash leaves the old one or the new one, whole."""
+        meta = {
+            "agl_ref": __version__,
+            "identity": self._identity(),
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "loss_sum": self.loss_sum,
+            "correct": self.correct,
+            "optimiser_steps": self.optimiser.steps,
+            "diagnostics": self.diagnostics.state,
+        }
+        write_checkpoint(self.folder / "checkpoints" / "last.npz", meta, self._arrays())
+        self._saved_at = time.monotonic()
+
+    def load_checkpoint(self, path):
+        """Take over parameters, statistics, optimiser state and position from a checkpoint.
+
+        Raises CheckpointError, before anything is changed, for one that does not fit this run or cannot be read.
+        """
+        meta, arrays = read_checkpoint(path)
+        for what, mine in self._identity().items():
+            theirs = meta["identity"].get(what)
+            if theirs != json.loads(json.dumps(mine)):
+                raise CheckpointError(f"{path}: {difference(what, mine, theirs)}")
+        own = self._arrays()
+        if {k: (a.shape, a.dtype) for k, a in own.items()} != {k: (a.shape, a.dtype) for k, a in arrays.items()}:
+            raise CheckpointError(f"{path}: expected the arrays of this network, received others; it is corrupt")
+        for name, array in own.items():
+            array[...] = arrays[name]
+        self.epoch, self.batch = meta["epoch"], meta["batch"]
+        self.loss_sum, self.correct = meta["loss_sum"], meta["correct"]
+        self.optimiser.steps = meta["optimiser_steps"]
+        self.diagnostics = diagnostics.Running(meta["diagnostics"])
+
+    def _resume(self):
+        path = self.folder / "checkpoints" / "last.npz"
+        if path.exists():
+            self.load_checkpoint(path)
+        rows = [row for row in self.metrics() if row["epoch"] <= self.epoch]
+        write_atomically(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def _read_text(path):
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"{path}: expected text written by agl_ref, received binary data; use its own run folder"
+        ) from None
+
+
+def open_run(folder, start="resume", data_path=None):
+    """The Trainer of a run folder, at its last checkpoint. `data_path` if the data moved; ValueError if it is no run."""
+    path = Path(folder) / "config.json"
+    if not str(folder) or not path.is_file():
+        raise ValueError(
+            f"{str(folder)!r}: expected a run folder with config.json, received none; see agl-ref train --out"
+        )
+    config = TrainConfig.from_json(_read_text(path), str(path))
+    if data_path is not None:
+        config = dataclasses.replace(config, data=str(data_path))
+    return Trainer(config, folder, start=start)
+
+
+class _StopOnSignal:
+    """While active, the first Ctrl-C sets `asked`; the second acts as always. Does nothing outside the main thread."""
+
+    def __init__(self):
+        self.asked = False
+        self._active = threading.current_thread() is threading.main_thread()
+
+    def _ask(self, signum, frame):
+        self.asked = True
+        signal.signal(signal.SIGINT, self._before)
+
+    def __enter__(self):
+        if self._active:
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *error):
+        if self._active:
+            signal.signal(signal.SIGINT, self._before)
