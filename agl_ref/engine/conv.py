@@ -162,7 +162,7 @@ def _rows(images):
 
 
 def _spikes_pay(x, weight, stride):
-    """Whether the input is sparse enough for the spike-driven path, measured against the others (see CONTRIBUTING).
+    """Whether the input is sparse enough for the spike-driven path, measured against the others (see tests/benchmarks).
 
     Listing spikes and adding a row of weights cost a fixed effort besides the additions: few channels, and 1x1 kernels, are
     not worth it. With a larger stride a spike reaches fewer outputs.

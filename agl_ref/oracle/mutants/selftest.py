@@ -87,7 +87,7 @@ class Selftest:
         return "\n".join(lines)
 
     def markdown(self, brief=False):
-        """The table of mutants for the oracle's page; the brief one of the README has a row per set of killers."""
+        """The table of mutants for the oracle's page; the brief one has a row for each set of golden cases that kill."""
         if brief:
             return brief_table(self.rows)
         lines = [
