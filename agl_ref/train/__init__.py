@@ -6,6 +6,7 @@ What trainer.py offers is loaded when it is first used: diagnostics and plots ne
 from importlib import import_module
 
 __all__ = [
+    "CheckpointError",
     "CHECKPOINT_SECONDS",
     "DIAGNOSE_EVERY",
     "Interrupted",

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from agl_ref import MPD_AGL, Conventions
-from agl_ref.cli.identify import add_parsers
+from agl_ref.cli import identify as identify_command
+from agl_ref.cli import selftest as selftest_command
 from agl_ref.oracle import cases, load_case
 from agl_ref.oracle.mutants.bugs import BUGS, THREADS
 from agl_ref.oracle.mutants.candidate import Candidate
@@ -180,7 +181,9 @@ class TestSelftest:
 
 def command(*argv):
     parser = argparse.ArgumentParser()
-    add_parsers(parser.add_subparsers())
+    commands = parser.add_subparsers()
+    identify_command.add_parsers(commands)
+    selftest_command.add_parsers(commands)
     args = parser.parse_args([str(arg) for arg in argv])
     return args.run(args)
 

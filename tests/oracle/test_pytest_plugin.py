@@ -168,7 +168,7 @@ def test_golden_files_that_change_fail_the_run(pytester, monkeypatch):
     source = """
 @pytest.mark.agl_vectors(ids="lif-grid")
 def test_lif(agl_case):
-    from agl_ref.oracle import vectors
+    from agl_ref.oracle.cases import vectors
     (vectors.FOLDER / "lif-grid.npz").write_bytes(b"better numbers")
 """
     result = run(pytester, source)
