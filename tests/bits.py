@@ -12,7 +12,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import agl_ref as agl
-from agl_ref.engine.neuron import lif_backward_full
+from agl_ref.engine import neuron, tdbn
+from agl_ref.engine.ops import lif_backward_full
 
 # Enough to reach every branch of the kernels without a run for each combination.
 NEURONS = {
@@ -100,8 +101,8 @@ def synapses(out, dtype):
 def main(what, path):
     out = {}
     for dtype in (np.float32, np.float64):
-        neurons(out, dtype, n=61 if what == "elementwise" else 2 * agl.neuron.CHUNK + 5)
-        norm(out, dtype, rows=41 if what == "elementwise" else agl.norm.CHUNK + 3)
+        neurons(out, dtype, n=61 if what == "elementwise" else 2 * neuron.CHUNK + 5)
+        norm(out, dtype, rows=41 if what == "elementwise" else tdbn.CHUNK + 3)
         if what == "elementwise":
             surrogates(out, dtype)
         else:

@@ -1,4 +1,4 @@
-"""The layers of a network: the spiking block, the residual block, pools, the readout.
+"""The layers of a network: the spiking block, the residual block (R1, R2), pools, the readout.
 
     T timesteps, N samples, H, W, C height, width, channels, K classes
     x (T, N, H, W, C) or (T, N, F)
@@ -7,69 +7,33 @@ The spiking block is the unit: the adaptive width needs exactly the norm's gamma
 the block is where the three meet.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
-
 import numpy as np
 
-from agl_ref.conventions import MPD_AGL, Conventions
-from agl_ref.engine.fast.packing import from_bytes, in_bytes
-
 from . import conv, neuron, tdbn
-from .fast import tdbn_lif
+from .caches import BlockCache, ResidualCache
+from .fast import recompute, tdbn_lif
+from .ops import lif_forward
 from .parts import PLIF, Linear
 from .width import empirical_width, exact_width, width_gradient, width_of_layer
 
 
-@dataclass(frozen=True)
-class Mode:
-    """How a forward pass is run: what all layers share."""
+class Layer:
+    """What all layers have: the blocks inside, parameters, a shape rule, forward, backward, and `rewire`."""
 
-    training: bool = True
-    conventions: Conventions = MPD_AGL
-    surrogate: str = "rectangular"
-    relaxed: bool = False  # s = S(u - V_th) in place of the step
-    widths: dict | None = None  # {block name: kappa (T,)} in place of the rule's
-    keep: str = "trace"  # or "backward": only what the backward pass cannot compute again; or "nothing"
-    observe: Callable | None = None  # called with (block, its BlockCache) after each block
+    def blocks(self):
+        """(full name, SpikingBlock) of each block inside."""
+        return iter(())
 
+    def parameters(self):
+        """{parameter name: array}."""
+        return {key: value for _, block in self.blocks() for key, value in block.parameters().items()}
 
-class BlockCache(NamedTuple):
-    """One spiking block in one pass: caches of synapse, norm (None without one) and neuron, and kappa_t.
-
-    u, s and v raise ValueError after a pass that did not keep them.
-    """
-
-    synapse: tuple | None
-    norm: tdbn.TdBNCache | None
-    neuron: neuron.LIFCache
-    width: np.ndarray
-
-    def _kept(self):
-        if self.neuron.u is None or self.neuron.s is None:
-            raise ValueError(
-                "trace: expected one that holds u and s, received one of a pass with keep_trace=False; keep it"
-            )
-        return self.neuron
-
-    @property
-    def u(self):
-        """Membrane potential before firing, (T, N, ...)."""
-        return self._kept().u
-
-    @property
-    def s(self):
-        """Spikes, (T, N, ...)."""
-        return self._kept().s
-
-    @property
-    def v(self):
-        """Membrane potential after reset, (T, N, ...)."""
-        return self._kept().v
+    def rewire(self, x, cache):
+        """The output for the input x with the block's values as the cache holds them, and the cache with x as its input."""
+        return self.forward(x, None)
 
 
-class SpikingBlock:
+class SpikingBlock(Layer):
     """Synapse, then tdBN (or none), then neuron: the unit whose gamma, decay and threshold give the width.
 
     Parameters
@@ -91,7 +55,6 @@ class SpikingBlock:
             )
 
     def blocks(self):
-        """This block and those inside it, by full name."""
         yield self.name, self
 
     def parameters(self):
@@ -102,56 +65,26 @@ class SpikingBlock:
         return self.synapse.output_shape(shape)
 
     def forward(self, x, mode):
-        current, synapse_cache = self.synapse.forward(x)
-        decay = self.neuron.decay(mode.conventions)
+        decay, v_th, norm_cache = self.neuron.decay(mode.conventions), self.neuron.v_th, None
         width = self._width(decay, len(x), x.dtype, mode)
-        s, norm_cache, cache = self._fire(current, decay, width, mode)
-        if width is None:
-            width = empirical_width(cache.u, self.name)
-        block_cache = BlockCache(synapse_cache, norm_cache, cache, width)
-        if mode.observe is not None:
-            mode.observe(self, block_cache)
-        if mode.keep == "trace":
-            return s, block_cache
-        return s, self._without_u(block_cache) if mode.keep == "backward" else self.spent(block_cache)
-
-    def _fire(self, current, decay, width, mode):
-        """Spikes of the synapse's output, the norm's cache or None, the neuron's cache."""
-        c, v_th, cache = mode.conventions, self.neuron.v_th, None
+        current, synapse_cache = self.synapse.forward(x)
         if self.norm is not None:
-            cache = self.norm.measure(current, v_th, mode)
-            if not mode.relaxed:
-                need_u = mode.keep == "trace" or mode.observe is not None or width is None
-                s, neuron_cache = tdbn_lif.forward(cache, decay, v_th, c, mode.surrogate, need_u)
-                return s, cache, neuron_cache
-            current = tdbn._normalise(cache)
-        s, neuron_cache = neuron._forward(current, decay, v_th, c, mode.surrogate, width if mode.relaxed else None)
-        return s, cache, neuron_cache
-
-    def _without_u(self, cache):
-        """The cache less what `_whole` computes again; its input in one byte a number where that is exact.
-
-        Without a norm there is nothing to compute it from.
-        """
-        if cache.norm is None:
-            return cache
-        small = cache.synapse._replace(x=in_bytes(cache.synapse.x))
-        return cache._replace(synapse=small, neuron=cache.neuron._replace(u=None, s=None, x=None))
-
-    def _whole(self, cache):
-        if cache.neuron.u is not None:
-            return cache
-        own = cache.neuron
-        _, own = tdbn_lif.forward(cache.norm, own.decay, own.v_th, own.conventions, own.surrogate)
-        synapse_cache = cache.synapse._replace(x=from_bytes(cache.synapse.x, own.u.dtype))
-        return cache._replace(synapse=synapse_cache, neuron=own)
-
-    def spent(self, cache):
-        """What is left of a cache that nobody needs any more: nothing of the layer's size, but u where no norm's variance
-        would tell of a NaN."""
-        norm_cache = None if cache.norm is None else cache.norm._replace(x=None)
-        u = cache.neuron.u if cache.norm is None else None
-        return BlockCache(None, norm_cache, cache.neuron._replace(u=u, s=None, x=None), cache.width)
+            norm_cache = self.norm.measure(current, v_th, mode)
+        if self.norm is not None and not mode.relaxed:  # norm and neuron in one pass over memory
+            store_u = recompute.needs_u(mode, width)
+            s, neuron_cache = tdbn_lif.forward(norm_cache, decay, v_th, mode.conventions, mode.surrogate, store_u)
+        else:
+            current = current if self.norm is None else tdbn.normalise(norm_cache)
+            relaxed_width = width if mode.relaxed else None
+            s, neuron_cache = lif_forward.unchecked(
+                current, decay, v_th, mode.conventions, mode.surrogate, relaxed_width
+            )
+        if width is None:
+            width = empirical_width(neuron_cache.u, self.name)
+        cache = BlockCache(synapse_cache, norm_cache, neuron_cache, width)
+        if mode.observe is not None:
+            mode.observe(self, cache)
+        return s, recompute.kept(cache, mode.keep)
 
     def _width(self, decay, T, dtype, mode):
         """kappa_t (T,), or None where it is to be measured on u."""
@@ -174,27 +107,23 @@ class SpikingBlock:
 
     def backward(self, ds, cache, observe=None, need_dx=True):
         """Neuron, norm, synapse in reverse. `observe`, if given, is called with (block, cache, ds, dx of the neuron)."""
-        dx, own = self._backward_neuron(ds, cache, observe)
+        dx, ddecay, dwidth = recompute.neuron_grads(ds, cache)
+        if observe is not None:
+            observe(self, recompute.whole(cache), ds, dx)
         del ds  # here and below: so that its memory can be used again
+        own = self._neuron_parameters(float(ddecay), dwidth, cache, dx.dtype)
         if cache.norm is not None:
-            dx, dgamma, own["beta"] = tdbn._backward(dx, cache.norm)
+            dx, dgamma, own["beta"] = tdbn.backward(dx, cache.norm)
             own["gamma"] = dgamma + own["gamma"] if "gamma" in own else dgamma
-        synapse_cache = cache.synapse._replace(x=from_bytes(cache.synapse.x, dx.dtype))
+        synapse_cache = recompute.synapse_cache(cache, dx.dtype)
         del cache
         dx, synapse_grads = self.synapse.backward(dx, synapse_cache, need_dx)
         own.update(synapse_grads)
         return dx, {f"{self.name}.{key}": own[key] for key in own}
 
-    def _backward_neuron(self, ds, cache, observe):
-        """dx of the neuron; {"w", "gamma"} as far as there is a gradient through the leak and the width."""
+    def _neuron_parameters(self, ddecay, dwidth, cache, dtype):
+        """{"w", "gamma"} as far as a gradient reaches them through the leak and the width."""
         conventions, own = cache.neuron.conventions, {}
-        if cache.neuron.u is None:
-            dx, ddecay, dwidth = tdbn_lif.backward(ds, cache.norm, cache.neuron, cache.width)
-        else:
-            dx, ddecay, dwidth = neuron._backward(ds, cache.neuron, cache.width, conventions, cache.neuron.surrogate)
-        if observe is not None:
-            observe(self, self._whole(cache), ds, dx)
-        ddecay = float(ddecay)
         if conventions.width_gradient == "flows":
             gamma = None if cache.norm is None else cache.norm.gamma
             alpha = 1.0 if self.norm is None else self.norm.alpha
@@ -205,22 +134,14 @@ class SpikingBlock:
             if dgamma is not None:
                 own["gamma"] = dgamma
         if isinstance(self.neuron, PLIF):
-            own["w"] = neuron.dw_from_ddecay(ddecay, cache.neuron.decay, conventions).astype(dx.dtype)
-        return dx, own
+            own["w"] = neuron.dw_from_ddecay(ddecay, cache.neuron.decay, conventions).astype(dtype)
+        return own
 
     def rewire(self, x, cache):
-        """The block's output as the cache holds it, and the cache with x as the synapse's input."""
         return cache.s, cache._replace(synapse=cache.synapse._replace(x=x))
 
 
-class ResidualCache(NamedTuple):
-    """Caches of the body's blocks in order, and of the shortcut (None: identity)."""
-
-    body: tuple
-    shortcut: BlockCache | None
-
-
-class Residual:
+class Residual(Layer):
     """SEW ADD block (Fang et al., NeurIPS 2021): the body's spikes plus the shortcut's, or plus the input itself.
 
     Parameters
@@ -243,9 +164,6 @@ class Residual:
         for block in self.body + ([self.shortcut] if self.shortcut else []):
             yield from block.blocks()
 
-    def parameters(self):
-        return {key: value for _, block in self.blocks() for key, value in block.parameters().items()}
-
     def output_shape(self, shape):
         out = shape
         for block in self.body:
@@ -264,7 +182,7 @@ class Residual:
             y, cache = block.forward(y, mode)
             caches.append(cache)
         side, shortcut = self.shortcut.forward(x, mode) if self.shortcut else (x, None)
-        return y + side, ResidualCache(tuple(caches), shortcut)
+        return y + side, ResidualCache(tuple(caches), shortcut)  # (R1)
 
     def backward(self, dy, cache, observe=None, need_dx=True):
         grads, d, caches, shortcut = {}, dy, list(cache.body), cache.shortcut
@@ -276,11 +194,7 @@ class Residual:
         if self.shortcut:
             side, own = self.shortcut.backward(dy, shortcut, observe, need_dx)
             grads.update(own)
-        return (d + side if need_dx else None), grads
-
-    def spent(self, cache):
-        body = (block.spent(own) for block, own in zip(self.body, cache.body, strict=True))
-        return ResidualCache(tuple(body), self.shortcut.spent(cache.shortcut) if self.shortcut else None)
+        return (d + side if need_dx else None), grads  # (R2)
 
     def rewire(self, x, cache):
         y, caches = x, []
@@ -291,23 +205,7 @@ class Residual:
         return y + side, ResidualCache(tuple(caches), shortcut)
 
 
-class _Plain:
-    """A layer without parameters: a forward/backward pair and a shape rule."""
-
-    def blocks(self):
-        return iter(())
-
-    def parameters(self):
-        return {}
-
-    def spent(self, cache):
-        return cache
-
-    def rewire(self, x, cache):
-        return self.forward(x, None)
-
-
-class AvgPool(_Plain):
+class AvgPool(Layer):
     """2x2 average pooling; an odd last row or column is left out."""
 
     def output_shape(self, shape):
@@ -316,10 +214,10 @@ class AvgPool(_Plain):
         return (shape[0] // 2, shape[1] // 2, shape[2])
 
     def forward(self, x, mode):
-        return conv._avg_pool_forward(x)
+        return conv.pool_forward(x)
 
     def backward(self, dy, cache, observe=None, need_dx=True):
-        return conv._avg_pool_backward(dy, cache), {}
+        return conv.pool_backward(dy, cache), {}
 
 
 class SumPool(AvgPool):
@@ -334,7 +232,7 @@ class SumPool(AvgPool):
         return dx.dtype.type(4) * dx, grads
 
 
-class GlobalAvgPool(_Plain):
+class GlobalAvgPool(Layer):
     """Mean over height and width."""
 
     def output_shape(self, shape):
@@ -343,13 +241,13 @@ class GlobalAvgPool(_Plain):
         return (shape[2],)
 
     def forward(self, x, mode):
-        return conv._global_avg_pool_forward(x)
+        return conv.global_pool_forward(x)
 
     def backward(self, dy, cache, observe=None, need_dx=True):
-        return conv._global_avg_pool_backward(dy, cache), {}
+        return conv.global_pool_backward(dy, cache), {}
 
 
-class Flatten(_Plain):
+class Flatten(Layer):
     """(T, N, H, W, C) to (T, N, H W C), channels fastest."""
 
     def output_shape(self, shape):
@@ -362,15 +260,12 @@ class Flatten(_Plain):
         return dy.reshape(cache.shape), {}
 
 
-class Readout(Linear):
+class Readout(Linear, Layer):
     """The last linear layer, without a neuron: its outputs are the logits at each timestep."""
 
     def __init__(self, name, f_in, num_classes, bias=True, dtype=np.float64, seed=0):
         super().__init__(f_in, num_classes, bias, dtype, seed)
         self.name = name
-
-    def blocks(self):
-        return iter(())
 
     def parameters(self):
         return {f"{self.name}.{key}": value for key, value in self.params.items()}
@@ -381,9 +276,6 @@ class Readout(Linear):
     def backward(self, dy, cache, observe=None, need_dx=True):
         dx, grads = super().backward(dy, cache, need_dx)
         return dx, {f"{self.name}.{key}": value for key, value in grads.items()}
-
-    def spent(self, cache):
-        return None
 
     def rewire(self, x, cache):
         return None, cache._replace(x=x)

@@ -1,4 +1,4 @@
-"""2D convolution, channels last, and average pooling: each forward with its backward.
+"""Kernels of 2D convolution, channels last, and of average pooling (C1 to C6).
 
     B  images: all leading axes of x flattened (T times N)     k  kernel side, K = kh kw C_in
     x  (B, H, W, C_in)    weight (kh, kw, C_in, C_out)         y  (B, Ho, Wo, C_out), Ho = (H + 2 padding - kh) // stride + 1
@@ -7,18 +7,17 @@
     dweight[p, q]  = sum over (b, i, j) of x[...same place...]^T dy[b, i, j]
     dx[...same place...] += dy[b, i, j] @ weight[p, q]^T
 
-Three ways to the same sums. Dense: copy the input patches of some output rows side by side and multiply matrices, since
-BLAS is the fastest way to do many multiplications. Winograd (fast/winograd.py): the same with 2.25 times fewer of them,
-for 3x3 and stride 1. Spike-driven (fast/spike_driven.py): for each nonzero input add its weight rows to the output rows
-that it touches, since most inputs of a spiking layer are 0. Which one runs depends on shapes and data alone.
+Three ways to the same sums. Dense, in this file: copy the input patches of some output rows side by side and multiply
+matrices, since BLAS is the fastest way to do many multiplications. Winograd (`agl_ref.engine.fast.winograd`): the same with
+2.25 times fewer of them, for 3x3 and stride 1. Spike-driven (`agl_ref.engine.fast.spike_driven`): for each nonzero input
+add its weight rows to the output rows that it touches, since most inputs of a spiking layer are 0. Which one runs
+depends on shapes and data alone.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numba import prange
-
-from agl_ref import validate
 
 from .fast import spike_driven, winograd
 from .jit import inner, kernel, one_blas_thread, rows_at_once
@@ -39,7 +38,7 @@ class ConvCache(NamedTuple):
 
 
 @inner
-def _inside(h, H, start, length, row_length):
+def inside_image(h, H, start, length, row_length):
     """Which part a..e-1 of a patch's row lies inside the image; the rest is padding."""
     if h < 0 or h >= H:
         return 0, 0
@@ -48,7 +47,7 @@ def _inside(h, H, start, length, row_length):
 
 
 @inner
-def _gather(x, geometry, first, last, patches):
+def gather(x, geometry, first, last, patches):
     """Copy the patches of output rows first..last-1 (all images' rows counted through) side by side.
 
     x (B, H, W C): one row of a patch, kw pixels, is contiguous there and is copied in one go.
@@ -66,7 +65,7 @@ def _gather(x, geometry, first, last, patches):
             for p in range(kh):
                 h = i * stride + p - padding
                 place = patches[m, p * length : (p + 1) * length]
-                a, e = _inside(h, H, start, length, x.shape[2])
+                a, e = inside_image(h, H, start, length, x.shape[2])
                 for k in range(a):
                     place[k] = zero
                 source, middle, rest = x[b, max(0, min(h, H - 1)), start + a : start + e], place[a:e], place[e:]
@@ -79,19 +78,19 @@ def _gather(x, geometry, first, last, patches):
 
 
 @kernel
-def _dense_forward_kernel(x, weight, geometry, step, y):
+def dense_forward_kernel(x, weight, geometry, step, y):
     """y rows = patches @ weight, block by block of `step` output rows; weight (K, C_out), y (B Ho Wo, C_out)."""
     Ho, Wo = geometry[4], geometry[5]
     rows = len(x) * Ho
     for block in prange((rows + step - 1) // step):
         first, last = block * step, min((block + 1) * step, rows)
         patches = np.empty((step * Wo, weight.shape[0]), x.dtype)
-        m = _gather(x, geometry, first, last, patches)
-        np.dot(patches[:m], weight, y[first * Wo : last * Wo])
+        m = gather(x, geometry, first, last, patches)
+        np.dot(patches[:m], weight, y[first * Wo : last * Wo])  # (C1)
 
 
 @kernel
-def _dense_dweight_kernel(x, dy, geometry, step, partial):
+def dense_dweight_kernel(x, dy, geometry, step, partial):
     """partial[slot] = sum over the slot's blocks of patches^T @ dy; (slots, K, C_out), added up by the caller."""
     Ho, Wo = geometry[4], geometry[5]
     slots, K, _ = partial.shape
@@ -103,16 +102,16 @@ def _dense_dweight_kernel(x, dy, geometry, step, partial):
         total = partial[slot]
         for block in range(slot * blocks // slots, (slot + 1) * blocks // slots):
             first, last = block * step, min((block + 1) * step, rows)
-            m = _gather(x, geometry, first, last, patches)
-            np.dot(patches[:m].T, dy[first * Wo : last * Wo], product)
+            m = gather(x, geometry, first, last, patches)
+            np.dot(patches[:m].T, dy[first * Wo : last * Wo], product)  # (C2)
             for k in range(K):
                 for c in range(product.shape[1]):
                     total[k, c] += product[k, c]
 
 
 @inner
-def _scatter_add(patches, geometry, first, last, dx):
-    """The transpose of `_gather`: add each patch back to where it was copied from; dx (B, H, W C)."""
+def scatter_add(patches, geometry, first, last, dx):
+    """The transpose of `gather`: add each patch back to where it was copied from; dx (B, H, W C)."""
     kh, kw, stride, padding, Ho, Wo = geometry
     H = dx.shape[1]
     length = patches.shape[1] // kh
@@ -124,7 +123,7 @@ def _scatter_add(patches, geometry, first, last, dx):
             start = (j * stride - padding) * C
             for p in range(kh):
                 h = i * stride + p - padding
-                a, e = _inside(h, H, start, length, dx.shape[2])
+                a, e = inside_image(h, H, start, length, dx.shape[2])
                 place = patches[m, p * length + a : p * length + e]
                 target = dx[b, max(0, min(h, H - 1)), start + a : start + e]
                 for k in range(place.size):
@@ -133,7 +132,7 @@ def _scatter_add(patches, geometry, first, last, dx):
 
 
 @kernel
-def _dense_dx_kernel(dy, weight, geometry, dx):
+def dense_dx_kernel(dy, weight, geometry, dx):
     """Patches of gradients = dy @ weight^T, added back image by image, so that no two threads share one."""
     Ho, Wo = geometry[4], geometry[5]
     B = len(dx)
@@ -145,24 +144,24 @@ def _dense_dx_kernel(dy, weight, geometry, dx):
         for first in range(group * images * Ho, end, step):
             last = min(first + step, end)
             m = (last - first) * Wo
-            np.dot(dy[first * Wo : last * Wo], weight.T, patches[:m])
-            _scatter_add(patches, geometry, first, last, dx)
+            np.dot(dy[first * Wo : last * Wo], weight.T, patches[:m])  # (C3)
+            scatter_add(patches, geometry, first, last, dx)
 
 
-def _geometry(x_shape, weight_shape, stride, padding):
+def geometry_of(x_shape, weight_shape, stride, padding):
     kh, kw = weight_shape[:2]
     Ho = (x_shape[-3] + 2 * padding - kh) // stride + 1
     Wo = (x_shape[-2] + 2 * padding - kw) // stride + 1
     return kh, kw, stride, padding, Ho, Wo
 
 
-def _rows(images):
+def image_rows(images):
     """(B, H, W, C) as (B, H, W C): the view that the dense kernels copy from."""
     return images.reshape(*images.shape[:2], -1)
 
 
-def _spikes_pay(x, weight, stride):
-    """Whether the input is sparse enough for the spike-driven path, measured against the others (see tests/benchmarks).
+def spikes_pay(x, weight, stride):
+    """Whether the input is sparse enough for the spike-driven path, measured against the others (tests/benchmarks/README.md).
 
     Listing spikes and adding a row of weights cost a fixed effort besides the additions: few channels, and 1x1 kernels, are
     not worth it. With a larger stride a spike reaches fewer outputs.
@@ -171,23 +170,23 @@ def _spikes_pay(x, weight, stride):
     return kw > 1 and C_in * C_out >= 2048 * stride**2 and np.count_nonzero(x != 0) <= 0.2 * x.size
 
 
-def _repeats(x):
+def repeats(x):
     """Whether x (T, N, H, W, C_in) shows the same images at each t, as direct encoding does: they are convolved once."""
     return x.ndim == 5 and len(x) > 1 and np.array_equal(x[0, 0], x[-1, 0]) and (x[1:] == x[:1]).all()
 
 
-def _forward(x, weight, bias, stride, padding, path="auto"):
-    """`conv2d_forward` without validation."""
+def forward(x, weight, bias, stride, padding, path="auto"):
+    """`agl_ref.conv2d_forward` without validation."""
     x = np.ascontiguousarray(x)
-    if _repeats(x):
-        y, cache = _forward(x[:1], weight, bias, stride, padding, path)
+    if repeats(x):
+        y, cache = forward(x[:1], weight, bias, stride, padding, path)
         return np.repeat(y, len(x), axis=0), cache._replace(x=x)
     weight = np.ascontiguousarray(weight)
-    geometry = _geometry(x.shape, weight.shape, stride, padding)
+    geometry = geometry_of(x.shape, weight.shape, stride, padding)
     images = x.reshape(-1, *x.shape[-3:])
     shape = (len(images), *geometry[4:], weight.shape[3])
     tiles = path == "winograd" or (path == "auto" and winograd.pays(images.shape, weight.shape, stride, padding))
-    spikes = path == "spikes" or (path == "auto" and _spikes_pay(x, weight, stride))
+    spikes = path == "spikes" or (path == "auto" and spikes_pay(x, weight, stride))
     if spikes:
         y = spike_driven.forward(images, weight, geometry)
     elif tiles:
@@ -198,14 +197,14 @@ def _forward(x, weight, bias, stride, padding, path="auto"):
         with one_blas_thread():
             flat_weight = weight.reshape(-1, shape[-1])
             step = max(1, rows_at_once(weight.size, PATCHES) // geometry[5])
-            _dense_forward_kernel(_rows(images), flat_weight, geometry, step, y.reshape(-1, shape[-1]))
+            dense_forward_kernel(image_rows(images), flat_weight, geometry, step, y.reshape(-1, shape[-1]))
     if bias is not None:
         y += bias
     cache = ConvCache(x, weight, bias is not None, stride, padding, spikes, tiles)
     return y.reshape(*x.shape[:-3], *shape[1:]), cache
 
 
-def _dweight(x, dy, cache, geometry):
+def dweight_of(x, dy, cache, geometry):
     """The weight gradient (kh, kw, C_in, C_out) of x (B, H, W, C_in) and dy (B, Ho, Wo, C_out)."""
     if cache.spikes:
         return spike_driven.dweight(x, dy, geometry)
@@ -215,15 +214,15 @@ def _dweight(x, dy, cache, geometry):
         C_out, step = dy.shape[-1], max(1, rows_at_once(cache.weight.size, PATCHES) // geometry[5])
         slots = min(4, -(-len(dy) * dy.shape[1] // step))  # no more than there are blocks
         partial = np.zeros((slots, cache.weight.size // C_out, C_out), x.dtype)
-        _dense_dweight_kernel(_rows(x), dy.reshape(-1, C_out), geometry, step, partial)
+        dense_dweight_kernel(image_rows(x), dy.reshape(-1, C_out), geometry, step, partial)
     return partial.sum(axis=0).reshape(cache.weight.shape)
 
 
-def _backward(dy, cache, need_dx=True):
-    """`conv2d_backward` without validation."""
+def backward(dy, cache, need_dx=True):
+    """`agl_ref.conv2d_backward` without validation."""
     weight, padding = cache.weight, cache.padding
     x, dy = np.ascontiguousarray(cache.x), np.ascontiguousarray(dy)
-    geometry = _geometry(x.shape, weight.shape, cache.stride, padding)
+    geometry = geometry_of(x.shape, weight.shape, cache.stride, padding)
     images, gradients = x.reshape(-1, *x.shape[-3:]), dy.reshape(-1, *dy.shape[-3:])
     dx = None  # first: its scratch memory is free again before the weight gradient's
     if need_dx and cache.tiles:
@@ -233,97 +232,14 @@ def _backward(dy, cache, need_dx=True):
         dx = np.zeros_like(images)
         with one_blas_thread():
             flat_weight = weight.reshape(-1, weight.shape[3])
-            _dense_dx_kernel(dy.reshape(-1, weight.shape[3]), flat_weight, geometry, _rows(dx))
+            dense_dx_kernel(dy.reshape(-1, weight.shape[3]), flat_weight, geometry, image_rows(dx))
         dx = dx.reshape(x.shape)
-    if _repeats(x):
-        dweight = _dweight(x[0], dy.sum(axis=0), cache, geometry)
+    if repeats(x):
+        dweight = dweight_of(x[0], dy.sum(axis=0), cache, geometry)
     else:
-        dweight = _dweight(images, gradients, cache, geometry)
-    return dx, dweight, dy.reshape(-1, weight.shape[3]).sum(axis=0) if cache.has_bias else None
-
-
-def conv2d_forward(x, weight, bias=None, stride=1, padding=0, path="auto"):
-    """Convolution (cross-correlation, as in every framework) over the last three axes of x.
-
-    Parameters
-    ----------
-    x : ndarray (..., H, W, C_in), float32 or float64
-        Leading axes, such as T and N, are kept.
-    weight : ndarray (kh, kw, C_in, C_out), x's dtype, kh and kw odd
-    bias : ndarray (C_out,), optional
-    stride : int >= 1
-    padding : int >= 0
-        Zeros on each side.
-    path : {"auto", "dense", "winograd", "spikes"}
-        "auto" counts the nonzero inputs and decides; "winograd" is for 3x3, stride 1, padding up to 2.
-
-    Returns
-    -------
-    y : ndarray (..., Ho, Wo, C_out)
-    cache : ConvCache
-
-    Raises
-    ------
-    ValueError, TypeError
-        For shapes that do not fit, an even kernel, another dtype, values that are not finite.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> y, _ = conv2d_forward(np.ones((1, 3, 3, 1)), np.ones((3, 3, 1, 1)), padding=1)
-    >>> y[0, :, :, 0]
-    array([[4., 6., 4.],
-           [6., 9., 6.],
-           [4., 6., 4.]])
-    """
-    validate.float_array("x", x, min_ndim=4)
-    validate.float_array("weight", weight, dtype=x.dtype)
-    stride = validate.integer("stride", stride)
-    padding = validate.integer("padding", padding, low=0)
-    validate.one_of("path", path, ("auto", "dense", "winograd", "spikes"))
-    if weight.ndim != 4 or weight.shape[2] != x.shape[-1]:
-        raise ValueError(
-            f"weight: expected shape (kh, kw, {x.shape[-1]}, C_out) for x of shape {x.shape}, received {weight.shape}; "
-            "arrays are channels-last, PyTorch's (C_out, C_in, kh, kw) needs .transpose(2, 3, 1, 0)"
-        )
-    if weight.shape[0] % 2 == 0 or weight.shape[1] % 2 == 0:
-        raise ValueError(f"weight: expected an odd kernel, received {weight.shape[:2]}; pad the kernel with zeros")
-    if min(_geometry(x.shape, weight.shape, stride, padding)[4:]) < 1:
-        raise ValueError(
-            f"x: expected height and width of at least the kernel {weight.shape[:2]} with padding {padding}, received "
-            f"{x.shape[-3:-1]}; add padding"
-        )
-    if path == "winograd" and (weight.shape[:2] != (3, 3) or stride != 1 or padding > 2):
-        raise ValueError(
-            f'path: expected "winograd" with a 3x3 kernel, stride 1 and padding 0..2, received {weight.shape[:2]}, stride '
-            f'{stride}, padding {padding}; use "auto"'
-        )
-    if bias is not None:
-        validate.float_array("bias", bias, dtype=x.dtype)
-        validate.same_shape("bias", bias, weight.shape[3:], "the output channels")
-    return _forward(x, weight, bias, stride, padding, path)
-
-
-def conv2d_backward(dy, cache, need_dx=True):
-    """Backward of `conv2d_forward`, by the sums at the top of this file.
-
-    Parameters
-    ----------
-    dy : ndarray, shape and dtype of y
-    cache : ConvCache
-    need_dx : bool
-        The first layer of a network needs no gradient of its input.
-
-    Returns
-    -------
-    dx (shape of x, or None), dweight (kh, kw, C_in, C_out), dbias (C_out,) or None without a bias
-    """
-    validate.cache_of(cache, ConvCache, "conv2d_forward")
-    validate.float_array("dy", dy, dtype=cache.x.dtype)
-    geometry = _geometry(cache.x.shape, cache.weight.shape, cache.stride, cache.padding)
-    shape = (*cache.x.shape[:-3], *geometry[4:], cache.weight.shape[3])
-    validate.same_shape("dy", dy, shape, "the forward's y")
-    return _backward(dy, cache, need_dx)
+        dweight = dweight_of(images, gradients, cache, geometry)
+    dbias = dy.reshape(-1, weight.shape[3]).sum(axis=0) if cache.has_bias else None  # (C4)
+    return dx, dweight, dbias
 
 
 class PoolCache(NamedTuple):
@@ -333,30 +249,21 @@ class PoolCache(NamedTuple):
     dtype: np.dtype
 
 
-def _avg_pool_forward(x):
+def pool_forward(x):
+    """Mean of 2x2 squares."""
     x = np.ascontiguousarray(x)
     a, b = x.shape[-3] // 2 * 2, x.shape[-2] // 2 * 2
     top = x[..., 0:a:2, 0:b:2, :] + x[..., 0:a:2, 1:b:2, :]
     bottom = x[..., 1:a:2, 0:b:2, :] + x[..., 1:a:2, 1:b:2, :]
     top += bottom
-    top *= x.dtype.type(0.25)
+    top *= x.dtype.type(0.25)  # (C5)
     return top, PoolCache(x.shape, x.dtype)
 
 
-def avg_pool_forward(x):
-    """Mean of each 2x2 square: (..., H, W, C) to (..., H // 2, W // 2, C); an odd last row or column is left out.
-
-    Raises ValueError or TypeError for less than 2 rows or columns, another dtype, values that are not finite.
-    """
-    validate.float_array("x", x, min_ndim=3)
-    if min(x.shape[-3:-1]) < 2:
-        raise ValueError(f"x: expected height and width of at least 2, received {x.shape[-3:-1]}; drop this pool")
-    return _avg_pool_forward(x)
-
-
-def _avg_pool_backward(dy, cache):
+def pool_backward(dy, cache):
+    """A quarter of dy to each pixel of a square."""
     a, b = cache.shape[-3] // 2 * 2, cache.shape[-2] // 2 * 2
-    quarter = dy * dy.dtype.type(0.25)
+    quarter = dy * dy.dtype.type(0.25)  # (C6)
     even = (cache.shape[-3], cache.shape[-2]) == (a, b)
     dx = (np.empty if even else np.zeros)(cache.shape, dy.dtype)
     for i in (0, 1):
@@ -365,34 +272,13 @@ def _avg_pool_backward(dy, cache):
     return dx
 
 
-def avg_pool_backward(dy, cache):
-    """dx: a quarter of dy at each of the four places, 0 in a row or column that was left out."""
-    validate.cache_of(cache, PoolCache, "avg_pool_forward")
-    *lead, H, W, C = cache.shape
-    validate.float_array("dy", dy, dtype=cache.dtype)
-    validate.same_shape("dy", dy, (*lead, H // 2, W // 2, C), "the forward's y")
-    return _avg_pool_backward(dy, cache)
-
-
-def _global_avg_pool_forward(x):
+def global_pool_forward(x):
+    """Mean over height and width."""
     x = np.ascontiguousarray(x)  # the order of the sum, and so its bits, follow the memory layout
     return x.mean(axis=(-3, -2)), PoolCache(x.shape, x.dtype)
 
 
-def global_avg_pool_forward(x):
-    """Mean over height and width: (..., H, W, C) to (..., C). Errors as for `avg_pool_forward`."""
-    validate.float_array("x", x, min_ndim=3)
-    return _global_avg_pool_forward(x)
-
-
-def _global_avg_pool_backward(dy, cache):
+def global_pool_backward(dy, cache):
+    """The same share of dy to every pixel."""
     share = dy / dy.dtype.type(cache.shape[-3] * cache.shape[-2])
     return np.ascontiguousarray(np.broadcast_to(share[..., None, None, :], cache.shape))
-
-
-def global_avg_pool_backward(dy, cache):
-    """dx: dy / (H W) everywhere."""
-    validate.cache_of(cache, PoolCache, "global_avg_pool_forward")
-    validate.float_array("dy", dy, dtype=cache.dtype)
-    validate.same_shape("dy", dy, (*cache.shape[:-3], cache.shape[-1]), "the forward's y")
-    return _global_avg_pool_backward(dy, cache)

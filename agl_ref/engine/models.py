@@ -61,7 +61,7 @@ def conv_snn(
     validate.integer("image_size", image_size)
     dtype = validate.float_dtype(dtype)
     if not channels:
-        raise ValueError("channels: expected at least one width, received none; pass e.g. (16, 32)")
+        raise ValueError("channels: expected at least one count, received none; pass e.g. (16, 32)")
     seeds = np.random.SeedSequence(validate.integer("seed", seed, low=0)).spawn(len(channels) + 1)
     layers, size, c_in = [], image_size, in_channels
     for i, c_out in enumerate(channels):
@@ -82,7 +82,7 @@ def vgg_snn(
     in_channels=2,
     image_size=48,
     num_classes=10,
-    widths=(64, 128, 256, 512),
+    channels=(64, 128, 256, 512),
     neuron="plif",
     decay=0.2,
     v_th=0.5,
@@ -91,19 +91,21 @@ def vgg_snn(
     dtype=np.float64,
     seed=0,
 ):
-    """VGGSNN of the paper: two spiking blocks per stage (widths a, b | c, c | d, d | d, d) and a pool after each stage,
+    """VGGSNN of the paper: two spiking blocks per stage (a, b | c, c | d, d | d, d channels) and a pool after each stage,
     then a linear readout with bias. 9,268,754 parameters at the defaults.
 
-    Parameters as for `conv_snn`; `widths` are the four channel counts a, b, c, d. The image needs 16 pixels or more.
+    Parameters as for `conv_snn`; `channels` are the four channel counts a, b, c, d. The image needs 16 pixels or more.
 
     Returns
     -------
     Network with blocks "conv1" to "conv8" and the readout "fc"
     """
     validate.one_of("neuron", neuron, NEURONS)
-    if len(widths) != 4:
-        raise ValueError(f"widths: expected four channel counts, received {tuple(widths)}; e.g. (64, 128, 256, 512)")
-    a, b, c, d = widths
+    if len(channels) != 4:
+        raise ValueError(
+            f"channels: expected four channel counts, received {tuple(channels)}; e.g. (64, 128, 256, 512)"
+        )
+    a, b, c, d = channels
     seeds = np.random.SeedSequence(validate.integer("seed", seed, low=0)).spawn(9)
     layers, size, c_in = [], validate.integer("image_size", image_size, low=16), in_channels
     for i, c_out in enumerate((a, b, c, c, d, d, d, d)):
@@ -121,7 +123,7 @@ def vgg_snn(
 def sew_resnet19(
     in_channels=3,
     num_classes=10,
-    widths=(128, 256, 512),
+    channels=(128, 256, 512),
     hidden=256,
     neuron="plif",
     decay=0.2,
@@ -136,15 +138,15 @@ def sew_resnet19(
     the second and third stage at stride 2), global average pool, a spiking linear block, a readout without bias.
     12,698,260 parameters at the defaults.
 
-    Parameters as for `conv_snn`; `widths` are the channel counts of the three stages, `hidden` that of the linear block.
+    Parameters as for `conv_snn`; `channels` are the channel counts of the three stages, `hidden` that of the linear block.
 
     Returns
     -------
     Network with blocks "conv1", "res1.conv1" ... "res8.conv2", "res4.shortcut", "res7.shortcut", "hidden", readout "fc"
     """
     validate.one_of("neuron", neuron, NEURONS)
-    if len(widths) != 3:
-        raise ValueError(f"widths: expected three channel counts, received {tuple(widths)}; e.g. (128, 256, 512)")
+    if len(channels) != 3:
+        raise ValueError(f"channels: expected three channel counts, received {tuple(channels)}; e.g. (128, 256, 512)")
     seeds = iter(np.random.SeedSequence(validate.integer("seed", seed, low=0)).spawn(32))
 
     def block(name, synapse):
@@ -155,8 +157,8 @@ def sew_resnet19(
     def conv(name, c_in, c_out, kernel=3, stride=1):
         return block(name, Conv2d(c_in, c_out, kernel, stride, dtype=dtype, seed=next(seeds)))
 
-    layers, c_in = [conv("conv1", in_channels, widths[0])], widths[0]
-    for stage, (c_out, count) in enumerate(zip(widths, (3, 3, 2), strict=True)):
+    layers, c_in = [conv("conv1", in_channels, channels[0])], channels[0]
+    for stage, (c_out, count) in enumerate(zip(channels, (3, 3, 2), strict=True)):
         for i in range(count):
             stride = 2 if stage > 0 and i == 0 else 1
             body = [conv("conv1", c_in, c_out, stride=stride), conv("conv2", c_out, c_out)]

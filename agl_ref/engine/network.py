@@ -15,9 +15,11 @@ import numpy as np
 from agl_ref import validate
 from agl_ref.conventions import MPD_AGL
 
-from . import neuron
-from .blocks import Mode, Readout, Residual, SpikingBlock
-from .loss import of_network as loss_by_name
+from . import loss as losses
+from .blocks import Readout, Residual, SpikingBlock
+from .caches import Mode
+from .fast.recompute import released
+from .ops import check_width
 from .surrogate import code_of
 
 
@@ -76,7 +78,7 @@ class Trace:
                 validate.float_array(key, new, dtype=old.dtype)
                 validate.same_shape(key, new, old.shape, f"{name!r} in the trace")
         if width is not None:
-            width = neuron._check_width("width", width, len(cache.u), cache.u.dtype)
+            width = check_width("width", width, len(cache.u), cache.u.dtype)
         forced = cache.neuron._replace(u=cache.u if u is None else u, s=cache.s if s is None else s)
         cache = cache._replace(neuron=forced, width=cache.width if width is None else width)
         i, j = self._find(name)
@@ -187,9 +189,9 @@ class Network:
         training : bool
             Batch statistics in tdBN, or the running ones.
         relaxed : bool
-            s = S(u - V_th) in place of the step, so that finite differences make sense.
+            s = S(u - V_th) instead of the step, so that finite differences make sense.
         widths : {block name: ndarray (T,)}, optional
-            kappa_t in place of the rule's, for those blocks. With the rule "empirical" a relaxed pass needs all.
+            kappa_t instead of the rule's, for those blocks. With the rule "empirical" a relaxed pass needs all.
 
         Returns
         -------
@@ -205,9 +207,7 @@ class Network:
             unknown = sorted(set(widths) - {name for name, _ in self.blocks()})
             if unknown:
                 raise ValueError(f"widths: expected names of spiking blocks, received {unknown}; see trace.names()")
-            widths = {
-                name: neuron._check_width(f"widths[{name!r}]", w, len(x), self.dtype) for name, w in widths.items()
-            }
+            widths = {name: check_width(f"widths[{name!r}]", w, len(x), self.dtype) for name, w in widths.items()}
         mode = Mode(training, self.conventions, self.surrogate, relaxed, widths)
         logits, caches = self._forward(x, mode)
         return Trace(self, x, tuple(caches), logits, mode)
@@ -318,9 +318,7 @@ class Network:
         validate.optional_callable("observe", observe)
         mode = Mode(True, self.conventions, self.surrogate, keep="trace" if keep_trace else "backward")
         logits, caches = self._forward(x, mode)
-        value, cache, backward = loss_by_name(logits, labels, loss, self.conventions)
-        dlogits = backward(cache)
-        kept = caches if keep_trace else (layer.spent(own) for layer, own in zip(self.layers, caches, strict=True))
-        trace = Trace(self, x, tuple(kept), logits, mode)
+        value, dlogits = losses.of_network(logits, labels, loss, self.conventions)
+        trace = Trace(self, x, tuple(caches if keep_trace else map(released, caches)), logits, mode)
         grads = self._backward(caches, dlogits, record, input_gradient, observe)
         return Result(value, logits, grads, trace, dlogits)

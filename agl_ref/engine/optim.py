@@ -69,8 +69,8 @@ class SGD(_Optimiser):
     def _update(self, name, p, g, dtype):
         b = self.state[f"momentum.{name}"]
         b *= dtype(self.momentum)
-        b += g
-        p -= dtype(self.lr) * b
+        b += g  # (O1)
+        p -= dtype(self.lr) * b  # (O2)
 
 
 class Adam(_Optimiser):
@@ -111,7 +111,7 @@ def cosine(lr, step, total):
     step = validate.integer("step", step, low=0)
     if step > total:
         raise ValueError(f"step: expected 0..{total}, received {step}; raise total")
-    return 0.5 * lr * (1 + math.cos(math.pi * step / total))
+    return 0.5 * lr * (1 + math.cos(math.pi * step / total))  # (O3)
 
 
 def kaiming_fan_out(rng, shape, dtype):

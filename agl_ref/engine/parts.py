@@ -7,7 +7,7 @@ import numpy as np
 
 from agl_ref import validate
 
-from . import conv, linear, neuron, optim, tdbn
+from . import conv, linear, neuron, ops, optim, tdbn
 
 
 class Conv2d:
@@ -30,16 +30,16 @@ class Conv2d:
         kh, kw, c_in, c_out = self.params["weight"].shape
         if len(shape) != 3 or shape[-1] != c_in:
             raise ValueError(f"conv: expected an input of shape (H, W, {c_in}), received {shape}; change c_in")
-        Ho, Wo = conv._geometry(shape, (kh, kw), self.stride, self.padding)[4:]
+        Ho, Wo = conv.geometry_of(shape, (kh, kw), self.stride, self.padding)[4:]
         if Ho < 1 or Wo < 1:
             raise ValueError(f"conv: expected an input of at least {kh}x{kw}, received {shape[:2]}; use fewer pools")
         return (Ho, Wo, c_out)
 
     def forward(self, x):
-        return conv._forward(x, self.params["weight"], self.params.get("bias"), self.stride, self.padding)
+        return conv.forward(x, self.params["weight"], self.params.get("bias"), self.stride, self.padding)
 
     def backward(self, dy, cache, need_dx=True):
-        return _named(conv._backward(dy, cache, need_dx))
+        return _named(conv.backward(dy, cache, need_dx))
 
 
 class Linear:
@@ -63,10 +63,10 @@ class Linear:
         return (f_out,)
 
     def forward(self, x):
-        return linear._forward(x, self.params["weight"], self.params.get("bias"))
+        return linear.forward(x, self.params["weight"], self.params.get("bias"))
 
     def backward(self, dy, cache, need_dx=True):
-        return _named(linear._backward(dy, cache, need_dx))
+        return _named(linear.backward(dy, cache, need_dx))
 
 
 def _named(grads):
@@ -75,7 +75,7 @@ def _named(grads):
 
 
 class TdBN:
-    """tdBN's gamma, beta (C,) and running statistics; see `agl_ref.engine.tdbn`."""
+    """tdBN's gamma, beta (C,) and running statistics; see `agl_ref.tdbn_forward`."""
 
     def __init__(self, channels, alpha=1.0, eps=1e-5, momentum=0.1, dtype=np.float64):
         channels, dtype = validate.integer("channels", channels), validate.float_dtype(dtype)
@@ -89,10 +89,10 @@ class TdBN:
         """The TdBNCache of x, without y."""
         running = None if mode.training else tuple(self.statistics.values())
         gamma, beta = self.params["gamma"], self.params["beta"]
-        return tdbn._measure(x, gamma, beta, v_th, self.alpha, self.eps, mode.conventions, running)
+        return tdbn.measure(x, gamma, beta, v_th, self.alpha, self.eps, mode.conventions, running)
 
     def update(self, cache):
-        tdbn.update_running(*self.statistics.values(), cache, self.momentum)
+        ops.update_running(*self.statistics.values(), cache, self.momentum)
 
 
 class LIF:

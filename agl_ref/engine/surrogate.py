@@ -1,12 +1,12 @@
-"""The surrogate family: the derivative that stands in for the step's, and beside each its primitive.
+"""Kernels of the surrogate family (S1 to S11): the derivative that stands in for the step's, and beside it its primitive.
 
 With z = u - V_th and r = z / kappa every member is
 
     ds/du := height * shape(r),    height = 1/kappa (default), 1, or 1/(2 kappa)
 
 with shape(0) = 1 and area kappa, so that all members take the same width kappa, have the same peak 1/kappa and
-the area 1. The primitive S(r) rises from 0 to 1 and S'(r) = shape(r): with s = S in place of the step the network
-is differentiable, and the backward pass is its exact gradient.
+the area 1. The primitive S(r) rises from 0 to 1 and S'(r) = shape(r): with s = S instead of the step the network is
+differentiable, and the backward pass is its exact gradient.
 
     name          shape(r)                     own sharpness                      S(r)
     rectangular   [|r| < 1/2]                  window width kappa                 clip(r + 1/2, 0, 1)
@@ -19,6 +19,7 @@ A width kappa <= 0 closes the window: the derivative is exactly 0.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,12 +32,28 @@ NAMES = ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")
 RECTANGULAR, TRIANGULAR, SIGMOID, ARCTAN, GAUSSIAN = range(5)
 
 
+class Window(NamedTuple):
+    """The surrogate of a layer: kappa and height (T,) in the arrays' dtype, the number of its shape, and two conventions."""
+
+    kappa: np.ndarray
+    height: np.ndarray
+    code: int
+    closed: bool  # whether the window's edge belongs to it
+    flows: bool  # whether a gradient flows through kappa
+
+
+def window_of(width, conventions, surrogate):
+    """The `Window` of kappa_t (T,)."""
+    closed, flows = conventions.window_edge == "<=", conventions.width_gradient == "flows"
+    return Window(width, heights(width, conventions), code_of(surrogate), closed, flows)
+
+
 def heights(width, conventions=MPD_AGL):
     """The surrogate's value at the threshold for each kappa in `width`, same shape and dtype; 0 where kappa <= 0."""
     one = width.dtype.type(1)
     is_open = width > 0
     safe = np.where(is_open, width, one)
-    by_scale = {"1/kappa": one / safe, "1": np.ones_like(safe), "1/(2 kappa)": one / (safe + safe)}
+    by_scale = {"1/kappa": one / safe, "1": np.ones_like(safe), "1/(2 kappa)": one / (safe + safe)}  # (S1)
     return np.where(is_open, by_scale[conventions.surrogate_scale], width.dtype.type(0))
 
 
@@ -44,7 +61,7 @@ def heights(width, conventions=MPD_AGL):
 def derivative_row(u, v_th, kappa, height, code, closed, h):
     """h_i = height * shape((u_i - V_th) / kappa) for one row of neurons.
 
-    The smooth members are computed in float64 and rounded once, so that plain Python gives the same bits.
+    The smooth members are computed in float64 and rounded once.
     """
     zero = u.dtype.type(0)
     if not kappa > zero:
@@ -54,22 +71,22 @@ def derivative_row(u, v_th, kappa, height, code, closed, h):
             h[i] = height if abs(u[i] - v_th) <= kappa / u.dtype.type(2) else zero
     elif code == RECTANGULAR:
         for i in range(u.size):
-            h[i] = height if abs(u[i] - v_th) < kappa / u.dtype.type(2) else zero
+            h[i] = height if abs(u[i] - v_th) < kappa / u.dtype.type(2) else zero  # (S2)
     elif code == TRIANGULAR:
         for i in range(u.size):
-            h[i] = height * max(zero, u.dtype.type(1) - abs(u[i] - v_th) / kappa)
+            h[i] = height * max(zero, u.dtype.type(1) - abs(u[i] - v_th) / kappa)  # (S3)
     elif code == SIGMOID:
         for i in range(u.size):
             e = math.exp(-4.0 * abs(np.float64(u[i] - v_th) / np.float64(kappa)))
-            h[i] = np.float64(height) * (4.0 * e / ((1.0 + e) * (1.0 + e)))
+            h[i] = np.float64(height) * (4.0 * e / ((1.0 + e) * (1.0 + e)))  # (S4)
     elif code == ARCTAN:
         for i in range(u.size):
             r = math.pi * (np.float64(u[i] - v_th) / np.float64(kappa))
-            h[i] = np.float64(height) / (1.0 + r * r)
+            h[i] = np.float64(height) / (1.0 + r * r)  # (S5)
     else:
         for i in range(u.size):
             r = np.float64(u[i] - v_th) / np.float64(kappa)
-            h[i] = np.float64(height) * math.exp(-math.pi * r * r)
+            h[i] = np.float64(height) * math.exp(-math.pi * r * r)  # (S6)
 
 
 @inner
@@ -79,73 +96,20 @@ def primitive_row(u, v_th, kappa, height, code, s):
     for i in range(u.size):
         r = np.float64(u[i] - v_th) / np.float64(kappa)
         if code == RECTANGULAR:
-            p = min(max(r + 0.5, 0.0), 1.0)
+            p = min(max(r + 0.5, 0.0), 1.0)  # (S7)
         elif code == TRIANGULAR:
             tail = max(0.0, 1.0 - abs(r))
-            p = 0.5 * tail * tail if r < 0.0 else 1.0 - 0.5 * tail * tail
+            p = 0.5 * tail * tail if r < 0.0 else 1.0 - 0.5 * tail * tail  # (S8)
         elif code == SIGMOID:
             e = math.exp(-4.0 * abs(r))
-            p = e / (1.0 + e) if r < 0.0 else 1.0 / (1.0 + e)
+            p = e / (1.0 + e) if r < 0.0 else 1.0 / (1.0 + e)  # (S9)
         elif code == ARCTAN:
-            p = 0.5 + math.atan(math.pi * r) / math.pi
+            p = 0.5 + math.atan(math.pi * r) / math.pi  # (S10)
         else:
-            p = 0.5 * (1.0 + math.erf(math.sqrt(math.pi) * r))
+            p = 0.5 * (1.0 + math.erf(math.sqrt(math.pi) * r))  # (S11)
         s[i] = step * p
 
 
 def code_of(name):
     """The number by which the kernels know a member of the family."""
     return NAMES.index(validate.one_of("surrogate", name, NAMES))
-
-
-def _prepare(z, width, name, conventions):
-    validate.float_array("z", z, min_ndim=0)
-    validate.conventions(conventions)
-    width = z.dtype.type(validate.number("width", width, low=0))
-    return np.ascontiguousarray(z).reshape(-1), width, heights(np.array(width), conventions)[()], code_of(name)
-
-
-def derivative(z, width, name="rectangular", conventions=MPD_AGL):
-    """The surrogate derivative ds/du at z = u - V_th.
-
-    Parameters
-    ----------
-    z : ndarray, float32 or float64, any shape
-        Distance of the membrane potential from the threshold.
-    width : float
-        kappa >= 0; 0 closes the window.
-    name : {"rectangular", "triangular", "sigmoid", "arctan", "gaussian"}
-    conventions : Conventions
-        Reads `surrogate_scale` and `window_edge`.
-
-    Returns
-    -------
-    ndarray of z's shape and dtype.
-
-    Raises
-    ------
-    ValueError, TypeError
-        For an unknown name, a negative width, an array that is not finite or not floating point.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> derivative(np.array([-0.5, 0.0, 0.75]), width=1.0)
-    array([0., 1., 0.])
-    """
-    flat, kappa, height, code = _prepare(z, width, name, conventions)
-    h = np.empty_like(flat)
-    derivative_row(flat, z.dtype.type(0), kappa, height, code, conventions.window_edge == "<=", h)
-    return h.reshape(z.shape)
-
-
-def primitive(z, width, name="rectangular", conventions=MPD_AGL):
-    """The smooth step S(z) whose derivative `derivative` is (times the surrogate scale), of z's shape.
-
-    Parameters, errors as for `derivative`; the width must be above 0.
-    """
-    validate.number("width", width, low=0, low_open=True)
-    flat, kappa, height, code = _prepare(z, width, name, conventions)
-    s = np.empty_like(flat)
-    primitive_row(flat, z.dtype.type(0), kappa, height, code, s)
-    return s.reshape(z.shape)

@@ -31,7 +31,7 @@ class WindowCollapsedWarning(UserWarning):
 
 def spread(rule, decay, T):
     """Standard deviation of u_t over that of the input, as `rule` has it, for t = 1..T: list of T floats."""
-    later = math.sqrt(1 + decay * decay)
+    later = math.sqrt(1 + decay * decay)  # (W2)
     if rule == "adaptive":
         return [1.0] + [later] * (T - 1)
     if rule == "first":
@@ -39,7 +39,7 @@ def spread(rule, decay, T):
     if rule == "later":
         return [later] * T
     sums = np.cumsum([decay ** (2 * j) for j in range(T)])  # "geometric"
-    return [math.sqrt(total) for total in sums]
+    return [math.sqrt(total) for total in sums]  # (W3)
 
 
 def spread_slope(rule, decay, T):
@@ -80,7 +80,7 @@ def _from_gamma(rule, gamma, v_th, decay, T, alpha, dtype, layer=None):
     gamma_bar = _gamma_bar(gamma, layer)
     if gamma_bar <= 0:
         return np.zeros(T, dtype)
-    return np.array([2.0 * std * gamma_bar * alpha * v_th for std in spread(rule, decay, T)]).astype(dtype)
+    return np.array([2.0 * std * gamma_bar * alpha * v_th for std in spread(rule, decay, T)]).astype(dtype)  # (W1)
 
 
 def adaptive_width(gamma, v_th, decay, T, alpha=1.0, dtype=None):
@@ -194,9 +194,6 @@ def empirical_width(u, layer=None):
     ValueError, TypeError
         If u is no such array.
     """
-    # here, because diagnostics load SciPy, which the other rules do not need
-    from agl_ref.train.diagnostics import potential_moments
-
     _, std = potential_moments(u)
     if not std.all():
         warnings.warn(
@@ -206,6 +203,16 @@ def empirical_width(u, layer=None):
             stacklevel=2,
         )
     return (2.0 * std).astype(u.dtype)
+
+
+def potential_moments(u):
+    """(mean, standard deviation) of u_t over samples and neurons at each t: two float64 arrays (T,).
+
+    TypeError or ValueError if u is no float32 or float64 array (T, ...).
+    """
+    validate.float_array("u", u, min_ndim=2, finite=False)
+    rows = u.reshape(len(u), -1)  # one at a time: NumPy makes a float64 copy for each
+    return np.array([r.mean(dtype=np.float64) for r in rows]), np.array([r.std(dtype=np.float64) for r in rows])
 
 
 def width_of_layer(gamma, v_th, decay, T, dtype, conventions=MPD_AGL, alpha=1.0, layer=None):
@@ -236,6 +243,6 @@ def width_gradient(dwidth, gamma, v_th, decay, conventions=MPD_AGL, alpha=1.0):
     scale = alpha * v_th if conventions.norm_scale == "alpha V_th" else 1.0
     gamma_bar = float(np.mean(gamma, dtype=np.float64))
     dwidth = dwidth.astype(np.float64)
-    dgamma_bar = 2.0 * scale * float(dwidth @ np.array(spread(conventions.width, decay, T)))
-    ddecay = 2.0 * scale * gamma_bar * float(dwidth @ np.array(spread_slope(conventions.width, decay, T)))
+    dgamma_bar = 2.0 * scale * float(dwidth @ np.array(spread(conventions.width, decay, T)))  # (W4)
+    ddecay = 2.0 * scale * gamma_bar * float(dwidth @ np.array(spread_slope(conventions.width, decay, T)))  # (W5)
     return np.full_like(gamma, dgamma_bar / gamma.size), ddecay

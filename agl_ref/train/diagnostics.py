@@ -5,6 +5,7 @@ as measured and as predicted, and what gradient passes; and where a NaN began.
 import numpy as np
 
 from agl_ref import theory, validate
+from agl_ref.engine.width import potential_moments
 
 
 class NonFiniteError(FloatingPointError):
@@ -32,16 +33,6 @@ def _coverage(u, width, v_th, closed):
     inside = np.less_equal if closed else np.less
     rows = zip(u.reshape(len(u), -1), width, strict=True)
     return np.array([inside(np.abs(row - u.dtype.type(v_th)), k / 2).mean() if k > 0 else 0.0 for row, k in rows])
-
-
-def potential_moments(u):
-    """(mean, standard deviation) of u_t over samples and neurons at each t: two float64 arrays (T,).
-
-    TypeError or ValueError if u is no float32 or float64 array (T, ...).
-    """
-    validate.float_array("u", u, min_ndim=2, finite=False)
-    rows = u.reshape(len(u), -1)  # one at a time: NumPy makes a float64 copy for each
-    return np.array([r.mean(dtype=np.float64) for r in rows]), np.array([r.std(dtype=np.float64) for r in rows])
 
 
 def gradient_statistics(dx):

@@ -129,9 +129,7 @@ def build_network(config, dataset):
     if height != width:
         raise ValueError(f"data {dataset.name}: expected square images, received {height}x{width}; crop or pad them")
     channels = 2 if config.encoding == "events" else channels
-    sizes = {} if config.channels is None else {
-        "channels" if config.network == "conv_snn" else "widths": config.channels
-    }  # fmt: skip
+    sizes = {} if config.channels is None else {"channels": config.channels}
     return getattr(models, config.network)(
         in_channels=channels,
         image_size=height,

@@ -97,8 +97,8 @@ class Net(nn.Module):
         return y.view(self.T, -1, y.shape[1]).mean(0)
 
 
-def sew_resnet19(T, widths=(128, 256, 512), hidden=256):
-    a, b, c = widths
+def sew_resnet19(T, channels=(128, 256, 512), hidden=256):
+    a, b, c = channels
     shapes = [(a, a, 1)] * 3 + [(a, b, 2), (b, b, 1), (b, b, 1), (b, c, 2), (c, c, 1)]
     return Net(
         T,
@@ -111,8 +111,8 @@ def sew_resnet19(T, widths=(128, 256, 512), hidden=256):
     )
 
 
-def vgg_snn(T, image_size=48, widths=(64, 128, 256, 512)):
-    a, b, c, d = widths
+def vgg_snn(T, image_size=48, channels=(64, 128, 256, 512)):
+    a, b, c, d = channels
     layers, c_in = [], 2
     for pair in ((a, b), (c, c), (d, d), (d, d)):
         for c_out in pair:

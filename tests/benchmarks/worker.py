@@ -74,8 +74,8 @@ def ours_lif(work):
     x, ds, width = work["x"], work["ds"], work["width"]
 
     def step():
-        _, cache = neuron._forward(x, 0.2, 0.5, MPD_AGL, "rectangular")
-        neuron._backward(ds, cache, width, MPD_AGL, "rectangular")
+        _, cache = neuron.forward(x, 0.2, 0.5, MPD_AGL, "rectangular")
+        neuron.backward(ds, cache, width, MPD_AGL, "rectangular")
 
     return step
 

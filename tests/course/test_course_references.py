@@ -10,7 +10,7 @@ from twins import naive
 import agl_ref as agl
 from agl_ref.course.exercises import find
 from agl_ref.engine.neuron import dw_from_ddecay
-from agl_ref.engine.surrogate import derivative, primitive
+from agl_ref.engine.ops import derivative, primitive
 
 C = agl.MPD_AGL
 STUDENTS = ("", "ada", 7)

@@ -17,8 +17,8 @@ import agl_ref as agl  # noqa: E402
 from tests.benchmarks import torch_twin as twin  # noqa: E402
 
 NETS = {
-    "sew": (lambda: agl.models.sew_resnet19(widths=(4, 6, 8), hidden=5, image_size=8), 3, 8),
-    "vgg": (lambda: agl.models.vgg_snn(widths=(4, 6, 8, 8), image_size=32), 2, 32),
+    "sew": (lambda: agl.models.sew_resnet19(channels=(4, 6, 8), hidden=5, image_size=8), 3, 8),
+    "vgg": (lambda: agl.models.vgg_snn(channels=(4, 6, 8, 8), image_size=32), 2, 32),
     "demo": (lambda: agl.models.conv_snn(channels=(4, 6, 8)), 1, 28),
 }
 TWINS = {

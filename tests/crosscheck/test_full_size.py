@@ -120,9 +120,9 @@ class AddBlock(nn.Module):
 
 
 class SewResNet19(nn.Module):
-    def __init__(self, widths=(128, 256, 512), hidden=256, learned=True):
+    def __init__(self, channels=(128, 256, 512), hidden=256, learned=True):
         super().__init__()
-        a, b, c = widths
+        a, b, c = channels
         self.encode = nn.Sequential(*conv_block(3, a, learned))
         plan = [(a, a, 1)] * 3 + [(a, b, 2), (b, b, 1), (b, b, 1), (b, c, 2), (c, c, 1)]
         self.ResNetBlocks = nn.Sequential(*(nn.Sequential(AddBlock(*sizes, learned)) for sizes in plan))
@@ -137,9 +137,9 @@ class SewResNet19(nn.Module):
 
 
 class VggSnn(nn.Module):
-    def __init__(self, widths=(64, 128, 256, 512), image_size=48, learned=True):
+    def __init__(self, channels=(64, 128, 256, 512), image_size=48, learned=True):
         super().__init__()
-        a, b, c, d = widths
+        a, b, c, d = channels
         self.encode = nn.Sequential(*conv_block(2, a, learned))
         self.features = nn.Sequential(
             *conv_block(a, b, learned), PerStep(nn.AvgPool2d(2)),
@@ -255,17 +255,17 @@ def test_vgg_snn_at_full_width():
 @pytest.mark.parametrize("neuron", ["lif", "plif"])
 def test_narrow_networks_of_both_neurons(neuron):
     rng, learned = np.random.default_rng(0), neuron == "plif"
-    net = agl.models.sew_resnet19(widths=(5, 6, 7), hidden=9, neuron=neuron, image_size=12)
+    net = agl.models.sew_resnet19(channels=(5, 6, 7), hidden=9, neuron=neuron, image_size=12)
     module = prepared(SewResNet19((5, 6, 7), 9, learned), 2)
     assert_same_step(net, module, images(rng, 3, 4, 12), np.array([0, 9, 4, 2]))
-    net = agl.models.vgg_snn(widths=(4, 5, 6, 7), image_size=33, neuron=neuron)
+    net = agl.models.vgg_snn(channels=(4, 5, 6, 7), image_size=33, neuron=neuron)
     module = prepared(VggSnn((4, 5, 6, 7), 33, learned), 2)
     assert_same_step(net, module, events(rng, 4, 3, 33), np.array([0, 9, 4]))
 
 
 def test_agl_ref_to_torch_and_back():
     """A network's state dict fits the module strictly, evaluation then agrees, and the way back restores every bit."""
-    net = agl.models.vgg_snn(widths=(4, 5, 6, 7), image_size=32, seed=3)
+    net = agl.models.vgg_snn(channels=(4, 5, 6, 7), image_size=32, seed=3)
     x = events(np.random.default_rng(4), 3, 2, 32)
     for _ in range(40):  # so that the running statistics come close to the batch's
         net.update_running_statistics(net.forward(interop.from_layout(x, "NTC..")))
@@ -276,7 +276,7 @@ def test_agl_ref_to_torch_and_back():
         logits, spikes = spikes_of(module.eval(), torch.from_numpy(x))
     assert all(0 < s.mean() < 1 for s in spikes)
     assert_close("logits", trace.logits.swapaxes(0, 1), logits)
-    other = agl.models.vgg_snn(widths=(4, 5, 6, 7), image_size=32, seed=5)
+    other = agl.models.vgg_snn(channels=(4, 5, 6, 7), image_size=32, seed=5)
     interop.load_torch_state_dict(other, module.state_dict())
     for name, array in {**net.parameters(), **net.running_statistics()}.items():
         np.testing.assert_array_equal({**other.parameters(), **other.running_statistics()}[name], array)
@@ -284,7 +284,7 @@ def test_agl_ref_to_torch_and_back():
 
 def test_dtypes_of_torch():
     """float32 and float16 tensors widen exactly; bfloat16, which NumPy lacks, is refused by name."""
-    net = agl.models.vgg_snn(widths=(4, 5, 6, 7), image_size=16)
+    net = agl.models.vgg_snn(channels=(4, 5, 6, 7), image_size=16)
     state = VggSnn((4, 5, 6, 7), 16).state_dict()
     interop.load_torch_state_dict(net, state)
     assert net.parameters()["fc.bias"].tolist() == state["classifier.0.layer.bias"].tolist()

@@ -341,7 +341,7 @@ def test_equal_images_at_each_timestep_have_the_naive_bits(same, dtype, path):
 @pytest.mark.parametrize("same", [True, False])
 def test_equal_images_at_each_timestep_are_convolved_once(same, monkeypatch):
     seen = []
-    for name in ("_dense_forward_kernel", "_dense_dweight_kernel"):
+    for name in ("dense_forward_kernel", "dense_dweight_kernel"):
         kernel = getattr(conv, name)
         monkeypatch.setattr(conv, name, lambda x, *rest, kernel=kernel: seen.append(len(x)) or kernel(x, *rest))
     x, weight, bias, dy = frames(3, np.float64, same)

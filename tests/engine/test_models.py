@@ -22,8 +22,8 @@ def test_vgg_snn_has_the_official_number_of_parameters():
 def test_narrow_paper_networks_run_forward_and_backward(neuron):
     rng = np.random.default_rng(0)
     for net, shape in (
-        (agl.models.sew_resnet19(widths=(4, 8, 8), hidden=8, neuron=neuron, image_size=8), (2, 2, 8, 8, 3)),
-        (agl.models.vgg_snn(widths=(4, 4, 8, 8), image_size=16, neuron=neuron), (2, 2, 16, 16, 2)),
+        (agl.models.sew_resnet19(channels=(4, 8, 8), hidden=8, neuron=neuron, image_size=8), (2, 2, 8, 8, 3)),
+        (agl.models.vgg_snn(channels=(4, 4, 8, 8), image_size=16, neuron=neuron), (2, 2, 16, 16, 2)),
     ):
         result = net.loss_and_grads(2 * rng.standard_normal(shape), np.array([1, 2]))
         assert result.logits.shape == (2, 2, 10)
@@ -55,8 +55,8 @@ def test_bad_options_are_refused(options):
 
 def test_wrong_number_of_widths_is_refused():
     with pytest.raises(ValueError, match="four channel counts"):
-        agl.models.vgg_snn(widths=(1, 2))
+        agl.models.vgg_snn(channels=(1, 2))
     with pytest.raises(ValueError, match="three channel counts"):
-        agl.models.sew_resnet19(widths=(1, 2))
+        agl.models.sew_resnet19(channels=(1, 2))
     with pytest.raises(ValueError, match="image_size: expected an integer >= 16"):
         agl.models.vgg_snn(image_size=8)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from twins import exact, naive
 
 import agl_ref as agl
-from agl_ref.engine.neuron import CHUNK, lif_backward_full
+from agl_ref.engine.neuron import CHUNK
+from agl_ref.engine.ops import lif_backward_full
 
 # One entry for each value of conventions 1 to 5, 7, 8 that is not the default, and the pairs that interact.
 VARIANTS = {

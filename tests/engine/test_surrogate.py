@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twins import exact, naive
 
 import agl_ref as agl
-from agl_ref.engine import surrogate
+from agl_ref.engine import ops
 
 each_name = pytest.mark.parametrize("name", naive.SURROGATES)
 each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)
@@ -37,22 +37,22 @@ HAND = {
 @each_name
 def test_derivative_and_primitive_are_the_hand_arithmetic(name):
     z, h, S = np.array(HAND[name], float).T
-    helpers.assert_close(surrogate.derivative(z, 2.0, name), h, 1e-15, name="h")
-    helpers.assert_close(surrogate.primitive(z, 2.0, name), S, 1e-15, name="S")
+    helpers.assert_close(ops.derivative(z, 2.0, name), h, 1e-15, name="h")
+    helpers.assert_close(ops.primitive(z, 2.0, name), S, 1e-15, name="S")
 
 
 @pytest.mark.parametrize("edge, at_the_edge", [("<", 0.0), ("<=", 4.0)])
 @each_dtype
 def test_rectangular_exactly_at_the_edge(edge, at_the_edge, dtype):
     z = np.array([-0.125, 0.125, 0.1249, -0.1249, 0.1251], dtype)
-    h = surrogate.derivative(z, 0.25, "rectangular", agl.Conventions(window_edge=edge))
+    h = ops.derivative(z, 0.25, "rectangular", agl.Conventions(window_edge=edge))
     assert h.tolist() == [at_the_edge, at_the_edge, 4.0, 4.0, 0.0]
 
 
 @pytest.mark.parametrize("name", naive.SURROGATES[1:])
 def test_the_edge_concerns_the_rectangular_member_alone(name):
     z = np.array([-0.5, 0.0, 0.5, 1.0])
-    received = [surrogate.derivative(z, 1.0, name, agl.Conventions(window_edge=e)) for e in ("<", "<=")]
+    received = [ops.derivative(z, 1.0, name, agl.Conventions(window_edge=e)) for e in ("<", "<=")]
     helpers.assert_same_bits(*received)
 
 
@@ -60,7 +60,7 @@ def test_the_edge_concerns_the_rectangular_member_alone(name):
 @each_name
 def test_scale_multiplies_derivative_and_primitive(name, scale, factor):
     z, c = np.array([-0.1, 0.0, 0.05]), agl.Conventions(surrogate_scale=scale)
-    for f in (surrogate.derivative, surrogate.primitive):
+    for f in (ops.derivative, ops.primitive):
         expected = factor * f(z, 0.25, name)
         assert (expected > 0).all()
         helpers.assert_close(f(z, 0.25, name, c), expected, 1e-15)
@@ -85,9 +85,9 @@ def test_family_is_the_naive_twin(name, scale, k, shape, seed):
     S = [naive.surrogate_primitive(a, k, name, c) for a in z.ravel().tolist()]
     peak = naive.surrogate_derivative(0.0, k, name, c)
     top = naive.scale_factor(k, c)
-    received = surrogate.derivative(z, k, name, c)
+    received = ops.derivative(z, k, name, c)
     helpers.assert_close(received, np.reshape(h, shape), 1e-14, magnitude=peak, name="h")
-    received = surrogate.primitive(z, k, name, c)
+    received = ops.primitive(z, k, name, c)
     helpers.assert_close(received, np.reshape(S, shape), 1e-14, magnitude=top, name="S")
 
 
@@ -100,8 +100,8 @@ def test_float32_is_the_naive_twin_within_rounding(name):
     S = [naive.surrogate_primitive(a, k, name, c) for a in z.tolist()]
     # z / kappa and its multiple round (3), an exponent up to 4 pi amplifies that (13), the rest is 8 more
     bound = helpers.rounding(np.float32, 3 * 13 + 8)
-    helpers.assert_close(surrogate.derivative(z, k, name), h, bound, name="h")
-    helpers.assert_close(surrogate.primitive(z, k, name), S, bound, name="S")
+    helpers.assert_close(ops.derivative(z, k, name), h, bound, name="h")
+    helpers.assert_close(ops.primitive(z, k, name), S, bound, name="S")
 
 
 @each_dtype
@@ -117,10 +117,10 @@ def test_family_has_the_bits_of_exact_rationals(name, scale, edge, dtype):
         assert (np.abs(z) == k / 2).any() and (np.abs(z) < k / 2).any() and (np.abs(z) > k).any()
         h = [exact.surrogate_derivative(a, width, name, c, ledger) for a in exact.fractions(z)]
         assert ledger.fits(dtype)
-        helpers.assert_equal(surrogate.derivative(z, k, name, c), exact.floats(np.array(h), dtype), "h")
+        helpers.assert_equal(ops.derivative(z, k, name, c), exact.floats(np.array(h), dtype), "h")
         factor = {"1/kappa": 1, "1": width, "1/(2 kappa)": exact.Fraction(1, 2)}[scale]
         S = [factor * exact.surrogate_primitive(a, width, name) for a in exact.fractions(z)]
-        helpers.assert_equal(surrogate.primitive(z, k, name, c), exact.floats(np.array(S), dtype), "S")
+        helpers.assert_equal(ops.primitive(z, k, name, c), exact.floats(np.array(S), dtype), "S")
 
 
 @each_name
@@ -130,10 +130,8 @@ def test_derivative_is_the_slope_of_the_primitive(name, scale, k):
     c = agl.Conventions(surrogate_scale=scale)
     z = drawn_z(np.random.default_rng(2), k, 60)
     step = 1e-5 * k
-    slope = (surrogate.primitive(z + step, k, name, c) - surrogate.primitive(z - step, k, name, c)) / (
-        (z + step) - (z - step)
-    )
-    helpers.assert_close(surrogate.derivative(z, k, name, c), slope, 1e-7)
+    slope = (ops.primitive(z + step, k, name, c) - ops.primitive(z - step, k, name, c)) / ((z + step) - (z - step))
+    helpers.assert_close(ops.derivative(z, k, name, c), slope, 1e-7)
 
 
 @each_name
@@ -141,21 +139,19 @@ def test_slope_by_width_is_minus_z_over_kappa_times_the_derivative(name):
     k = 0.8
     z = drawn_z(np.random.default_rng(3), k, 60)
     step = 1e-6
-    slope = (surrogate.primitive(z, k + step, name) - surrogate.primitive(z, k - step, name)) / (
-        (k + step) - (k - step)
-    )
-    helpers.assert_close(-(z / k) * surrogate.derivative(z, k, name), slope, 1e-7)
+    slope = (ops.primitive(z, k + step, name) - ops.primitive(z, k - step, name)) / ((k + step) - (k - step))
+    helpers.assert_close(-(z / k) * ops.derivative(z, k, name), slope, 1e-7)
 
 
 @each_name
 def test_area_is_one_and_peak_is_one_over_kappa(name):
     k = 0.5
     z = np.linspace(-2000, 2000, 400_001)  # spacing 1/100; arctan's tails need the length
-    h = surrogate.derivative(z, k, name)
+    h = ops.derivative(z, k, name)
     assert h.max() == h[200_000]
     helpers.assert_close(h.max(), 1 / k, 1e-15, name="peak")
     helpers.assert_close(h.sum() / 100, 1.0, 0.03 if name == "rectangular" else 1e-3, name="area")
-    ends = surrogate.primitive(np.array([-1e9, 0.0, 1e9]), k, name)
+    ends = ops.primitive(np.array([-1e9, 0.0, 1e9]), k, name)
     helpers.assert_close(ends, [0, 0.5, 1], 1e-9, name="S")
 
 
@@ -164,7 +160,7 @@ def test_area_is_one_and_peak_is_one_over_kappa(name):
 @each_dtype
 def test_width_zero_gives_exactly_zero(name, scale, dtype):
     z = np.array([-1.0, 0.0, 1e-30, 2.0], dtype)
-    h = surrogate.derivative(z, 0.0, name, agl.Conventions(surrogate_scale=scale, window_edge="<="))
+    h = ops.derivative(z, 0.0, name, agl.Conventions(surrogate_scale=scale, window_edge="<="))
     assert h.tolist() == [0, 0, 0, 0]
 
 
@@ -173,7 +169,7 @@ def test_width_zero_gives_exactly_zero(name, scale, dtype):
 def test_far_from_the_threshold_nothing_overflows(name, dtype):
     z = np.array([-1e6, 1e6], dtype)
     with np.errstate(over="raise", invalid="raise"):
-        h, S = surrogate.derivative(z, 0.01, name), surrogate.primitive(z, 0.01, name)
+        h, S = ops.derivative(z, 0.01, name), ops.primitive(z, 0.01, name)
     assert np.isfinite(h).all() and (h < 1e-6).all()
     helpers.assert_close(S, [0, 1], 1e-6)
 
@@ -182,14 +178,14 @@ def test_far_from_the_threshold_nothing_overflows(name, dtype):
 @each_dtype
 def test_dtype_and_shape_stay_what_they_are(name, dtype):
     z = np.zeros((2, 1, 3), dtype)
-    for f in (surrogate.derivative, surrogate.primitive):
+    for f in (ops.derivative, ops.primitive):
         assert (f(z, 0.5, name).dtype, f(z, 0.5, name).shape) == (dtype, z.shape)
 
 
 @each_name
 def test_memory_layout_changes_no_bit(name):
     z = np.random.default_rng(4).uniform(-1, 1, (6, 8))
-    for f in (surrogate.derivative, surrogate.primitive):
+    for f in (ops.derivative, ops.primitive):
         received = f(z[::2, ::3], 0.5, name)
         helpers.assert_same_bits(np.ascontiguousarray(received), f(z[::2, ::3].copy(), 0.5, name))
 
@@ -215,9 +211,9 @@ BAD = {
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 def test_family_refuses(bad):
     z, width, options = bad
-    helpers.assert_refused(lambda: surrogate.derivative(z, width, **options))
-    helpers.assert_refused(lambda: surrogate.primitive(z, width, **options))
+    helpers.assert_refused(lambda: ops.derivative(z, width, **options))
+    helpers.assert_refused(lambda: ops.primitive(z, width, **options))
 
 
 def test_primitive_refuses_width_zero():
-    helpers.assert_refused(lambda: surrogate.primitive(Z, 0.0), "width")
+    helpers.assert_refused(lambda: ops.primitive(Z, 0.0), "width")

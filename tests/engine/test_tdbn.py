@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from twins import naive
 
 import agl_ref as agl
-from agl_ref.engine.tdbn import CHUNK, update_running
+from agl_ref.engine.ops import update_running
+from agl_ref.engine.tdbn import CHUNK
 
 VARIANTS = [
     agl.Conventions(norm_variance=variance, norm_scale=scale)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from twins import exact, naive
 
 import agl_ref as agl
+from agl_ref.engine import caches
 from agl_ref.engine import width as rules
 
 MEASURES = ("exact", "empirical")  # need more than gamma, and have their own section
@@ -234,7 +235,7 @@ def measured_layer(reset, input_scale, norm_scale, rule):
     block.norm.params["gamma"][...] = 0.8
     block.norm.params["beta"][...] = 0.2
     x = np.random.default_rng(10).normal(1.0, 2.0, (4, 10_000, 1))
-    _, cache = block.forward(x, agl.blocks.Mode(conventions=c))
+    _, cache = block.forward(x, caches.Mode(conventions=c))
     return block, c, cache
 
 

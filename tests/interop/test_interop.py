@@ -99,11 +99,11 @@ def test_the_papers_networks_have_the_official_names_shapes_and_parameter_counts
 
 
 def small_vgg(**options):
-    return agl.models.vgg_snn(widths=(2, 3, 4, 5), image_size=33, num_classes=3, **options)
+    return agl.models.vgg_snn(channels=(2, 3, 4, 5), image_size=33, num_classes=3, **options)
 
 
 def small_resnet(**options):
-    return agl.models.sew_resnet19(widths=(2, 3, 4), hidden=5, num_classes=3, image_size=8, **options)
+    return agl.models.sew_resnet19(channels=(2, 3, 4), hidden=5, num_classes=3, image_size=8, **options)
 
 
 def small_conv(**options):

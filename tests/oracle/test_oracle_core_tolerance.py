@@ -234,7 +234,7 @@ def test_a_network_weight_that_misses_one_term_is_noticed():
         trace = run(net, x, labels)[0]
         got = dict(implementations(ref))["forward"]
         for name, block in net.blocks():
-            dy = tdbn._backward(ref.arrays[f"{name}.dx"], trace[name].norm)[0]
+            dy = tdbn.backward(ref.arrays[f"{name}.dx"], trace[name].norm)[0]
             p = block.synapse
             rows = rows_of(trace[name].synapse.x, p.params["weight"].shape[:2], p.stride, p.padding)
             counts = missed(rows, dy.reshape(len(rows), -1), got, ref, f"grad_{name}.weight", 1000, rng)

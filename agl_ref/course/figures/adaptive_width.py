@@ -4,7 +4,7 @@ import numpy as np
 
 from agl_ref import theory
 from agl_ref.engine import models
-from agl_ref.engine.neuron import plif_backward, plif_forward
+from agl_ref.engine.ops import plif_backward, plif_forward
 from agl_ref.engine.width import adaptive_width
 from agl_ref.train import diagnostics
 

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from agl_ref.conventions import Conventions
-from agl_ref.engine.neuron import lif_backward, lif_forward
+from agl_ref.engine.ops import lif_backward, lif_forward
 
 from .one_neuron import HAND_X
 from .registry import COLOURS, GREY, INK, PALETTE, VERMILION, figure

@@ -153,7 +153,7 @@ def kernels_on_an_image(image=None, kernels=None):
 
     image : ndarray (H, W). kernels : {name: 3x3}
     """
-    from agl_ref.engine.conv import conv2d_forward
+    from agl_ref.engine.ops import conv2d_forward
 
     image = data.load("bundled").x_train[0, :, :, 0] / 255 if image is None else image
     kernels = KERNELS if kernels is None else kernels

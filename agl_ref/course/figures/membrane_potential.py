@@ -6,9 +6,8 @@ from agl_ref import data, theory
 from agl_ref.engine import models
 from agl_ref.engine.blocks import Flatten, Readout, SpikingBlock
 from agl_ref.engine.network import Network
-from agl_ref.engine.neuron import lif_forward
+from agl_ref.engine.ops import lif_forward, tdbn_forward
 from agl_ref.engine.parts import LIF, Conv2d, TdBN
-from agl_ref.engine.tdbn import tdbn_forward
 from agl_ref.train import diagnostics
 
 from .registry import COLOURS, GREY, INK, PALETTE, figure

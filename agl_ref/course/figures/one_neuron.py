@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from agl_ref.conventions import Conventions
-from agl_ref.engine.neuron import lif_forward
+from agl_ref.engine.ops import lif_forward
 
 from .registry import COLOURS, INK, PALETTE, figure
 

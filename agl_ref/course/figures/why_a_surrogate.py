@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from agl_ref.conventions import Conventions
-from agl_ref.engine.neuron import lif_backward, lif_forward
-from agl_ref.engine.surrogate import NAMES, derivative, primitive
+from agl_ref.engine.ops import derivative, lif_backward, lif_forward, primitive
+from agl_ref.engine.surrogate import NAMES
 
 from .registry import COLOURS, GREY, INK, PALETTE, figure
 

@@ -7,86 +7,112 @@ normalised, leaks, fires and resets while it is in the processor's cache, and th
 Where nobody will look at u and s of the trace, they are not stored either: the backward pass computes them again.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
 from agl_ref.engine import neuron as lif
+from agl_ref.engine import tdbn
 from agl_ref.engine.jit import inner, kernel_with
-from agl_ref.engine.neuron import CHUNK, LIFCache, _back_chunk, _fire_row
-from agl_ref.engine.tdbn import _normalise, _normalise_row
+from agl_ref.engine.neuron import CHUNK, LIFCache, lif_step, lif_step_backward, sum_in_order
+from agl_ref.engine.ops import lif_forward
+from agl_ref.engine.surrogate import window_of
 
 ROW = 512  # numbers, at least, that are normalised in one loop: few channels are repeated up to that
 
 
+class Norm(NamedTuple):
+    """A tdBN as the kernels read it: arrays of C channels, repeated to at least ROW numbers, and alpha V_th."""
+
+    mean: np.ndarray
+    inv_std: np.ndarray
+    gamma: np.ndarray
+    beta: np.ndarray
+    scale: float
+
+
+def norm_of(cache):
+    """The `Norm` of a `TdBNCache`."""
+    repeats = -(-ROW // cache.mean.size)
+    arrays = (np.tile(a, repeats) for a in (cache.mean, cache.inv_std, cache.gamma, cache.beta))
+    return Norm(*arrays, cache.x.dtype.type(cache.scale))
+
+
 @inner
-def _normalise_chunk(x, first, norm, y):
-    """y = the norm of x[first], x[first + 1], ...; norm = (mean, inv_std, gamma, beta, scale), arrays of whole periods."""
-    mean, inv_std, gamma, beta, scale = norm
-    i, c = 0, first % mean.size
+def normalise_row(x, mean, inv_std, gamma, scale, beta, y):
+    for c in range(x.size):
+        y[c] = gamma[c] * (scale * ((x[c] - mean[c]) * inv_std[c])) + beta[c]  # (N3) (N4)
+
+
+@inner
+def normalise_chunk(x, first, norm, y):
+    """y = the norm of x[first], x[first + 1], ..."""
+    i, c = 0, first % norm.mean.size
     while i < y.size:
-        n = min(mean.size - c, y.size - i)
+        n = min(norm.mean.size - c, y.size - i)
         e, source, target = c + n, x[first + i : first + i + n], y[i : i + n]
-        _normalise_row(source, mean[c:e], inv_std[c:e], gamma[c:e], scale, beta[c:e], target)
+        normalise_row(source, norm.mean[c:e], norm.inv_std[c:e], norm.gamma[c:e], norm.scale, norm.beta[c:e], target)
         i, c = i + n, 0
 
 
-@kernel_with("../neuron.py", "../tdbn.py", "../surrogate.py")
-def _forward_kernel(x, norm, neuron, reset, inclusive, u, s):
+@kernel_with("../neuron.py", "../surrogate.py")
+def forward_kernel(x, norm, p, u, s):
     """u is of s's shape, or empty where it is not to be stored."""
     T, n = x.shape
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
-        v, fired = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)  # of t - 1
-        current, forgotten = np.empty(b - a, x.dtype), np.empty(b - a, x.dtype)
+        v, s_before = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)
+        current, not_stored = np.empty(b - a, x.dtype), np.empty(b - a, x.dtype)
         for t in range(T):
-            _normalise_chunk(x[t], a, norm, current)
-            ut = u[t, a:b] if len(u) > 0 else forgotten
-            _fire_row(current, neuron, reset, inclusive, v, fired, ut, s[t, a:b])
+            normalise_chunk(x[t], a, norm, current)
+            lif_step(current, p, v, s_before, u[t, a:b] if len(u) > 0 else not_stored, s[t, a:b])
 
 
-@kernel_with("../neuron.py", "../tdbn.py", "../surrogate.py")
-def _backward_kernel(ds, x, norm, neuron, resets, surrogate, codes, out):
-    """Each chunk's u and s again, and back; out = (dx, sums) as for `_lif_backward_kernel`."""
-    inclusive, scaled = codes
-    dx, sums = out
-    reset, through = resets
+@kernel_with("../neuron.py", "../surrogate.py")
+def backward_kernel(ds, x, norm, p, window, dx, sums):
+    """Each chunk's u and s again, and back; sums (chunks, 1 + T) as for `lif_backward_kernel`."""
     T, n = x.shape
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
-        v, fired = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)
+        v, s_before, nothing = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)
         u, s = np.empty((T, b - a), x.dtype), np.empty((T, b - a), x.dtype)
-        currents = np.empty((T if scaled else 1, b - a), x.dtype)  # the backward pass reads them only if scaled
+        currents = np.empty((T if p.scaled else 1, b - a), x.dtype)  # the backward pass reads them only if scaled
         for t in range(T):
-            current = currents[t if scaled else 0]
-            _normalise_chunk(x[t], a, norm, current)
-            _fire_row(current, neuron, reset, inclusive, v, fired, u[t], s[t])
-        _back_chunk(ds, dx, (u, s, currents, scaled), (a, b, 0), neuron, (reset, through), surrogate, sums[chunk])
-
-
-def _norm_arrays(norm):
-    repeats = -(-ROW // norm.mean.size)
-    arrays = (np.tile(a, repeats) for a in (norm.mean, norm.inv_std, norm.gamma, norm.beta))
-    return *arrays, norm.x.dtype.type(norm.scale)
+            current = currents[t if p.scaled else 0]
+            normalise_chunk(x[t], a, norm, current)
+            lif_step(current, p, v, s_before, u[t], s[t])
+        dv, du, h, ddecay = (
+            np.zeros(b - a, x.dtype),
+            np.zeros(b - a, x.dtype),
+            np.empty(b - a, x.dtype),
+            np.zeros(b - a),
+        )
+        for k in range(T):
+            t = T - 1 - k
+            current = currents[t if p.scaled else 0]
+            ub, sb = (u[t - 1], s[t - 1]) if t > 0 else (nothing, nothing)
+            rows = ds[t, a:b], u[t], s[t], current, ub, sb
+            sums[chunk, 1 + t] = lif_step_backward(*rows, p, window, t, h, dv, du, dx[t, a:b], ddecay)
+        sums[chunk, 0] = sum_in_order(ddecay)
 
 
 def forward(norm, decay, v_th, conventions, surrogate, store_u=True):
     """(s, LIFCache) of neurons behind the norm with this TdBNCache; u and s are in the cache only with store_u."""
     if store_u and conventions.input_scale == "1 - tau":  # the cache holds the current too
-        return lif._forward(_normalise(norm), decay, v_th, conventions, surrogate)
+        return lif_forward.unchecked(tdbn.normalise(norm), decay, v_th, conventions, surrogate)
     x, shape = norm.x.reshape(len(norm.x), -1), norm.x.shape
-    neuron, reset = lif._neuron_scalars(x.dtype, decay, v_th, conventions)
     u, s = np.empty_like(x) if store_u else np.empty((0, 0), x.dtype), np.empty_like(x)
-    _forward_kernel(x, _norm_arrays(norm), neuron, reset, conventions.spike_test == ">=", u, s)
+    forward_kernel(x, norm_of(norm), lif.neuron_constants(x.dtype, decay, v_th, conventions), u, s)
     s = s.reshape(shape)
     stored = (u.reshape(shape), s) if store_u else (None, None)
     return s, LIFCache(*stored, None, decay, v_th, conventions, surrogate)
 
 
 def backward(ds, norm, cache, width):
-    """LIFGrads from ds (T, ...) and the two caches, whether or not the neuron's holds u and s."""
+    """LIFGrads of ds (T, ...) from the two caches, whether or not the neuron's holds u and s."""
     x, conventions = norm.x.reshape(len(norm.x), -1), cache.conventions
-    ds = np.ascontiguousarray(ds).reshape(x.shape)
-    scalars = lif._backward_scalars(x.dtype, cache, width, conventions, cache.surrogate)
-    codes, out = (conventions.spike_test == ">=", conventions.input_scale == "1 - tau"), lif._new_grads(x)
-    _backward_kernel(ds, x, _norm_arrays(norm), *scalars, codes, out)
-    return lif._grads(*out, norm.x.shape)
+    ds, results = np.ascontiguousarray(ds).reshape(x.shape), lif.new_grads(x)
+    p = lif.neuron_constants(x.dtype, cache.decay, cache.v_th, conventions)
+    backward_kernel(ds, x, norm_of(norm), p, window_of(width, conventions, cache.surrogate), *results)
+    return lif.grads_of(*results, norm.x.shape)

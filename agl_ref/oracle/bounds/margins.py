@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from agl_ref.engine import conv
 from agl_ref.engine.blocks import AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SumPool
 from agl_ref.engine.parts import PLIF
 
@@ -187,7 +188,7 @@ class NetworkMargins:
         """Of a mean over 2x2 squares: none for spikes."""
         if is_exact(quantum(x), terms * np.abs(x), self.exact.bits):
             return 0.0
-        return 3 * ops._avg_pool_forward(np.abs(x))[0]
+        return 3 * conv.pool_forward(np.abs(x))[0]
 
     def _block(self, block, x, e):
         cache, name = self.trace[block.name], block.name

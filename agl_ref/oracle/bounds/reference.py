@@ -39,7 +39,7 @@ def in_float64(net):
 def loss_of(logits, labels, loss, conventions):
     """(loss, dlogits) of "ce" or "tet"."""
     from agl_ref import validate
-    from agl_ref.engine.loss import cross_entropy_backward, cross_entropy_forward, tet_backward, tet_forward
+    from agl_ref.engine.ops import cross_entropy_backward, cross_entropy_forward, tet_backward, tet_forward
 
     validate.one_of("loss", loss, ("ce", "tet"))
     if loss == "ce":
@@ -88,7 +88,7 @@ def input_current(block, cache):
         return cache.neuron.x
     if cache.norm is None:
         return block.synapse.forward(cache.synapse.x)[0]
-    return tdbn._normalise(cache.norm)
+    return tdbn.normalise(cache.norm)
 
 
 def reference(net, x, labels, loss="ce", training=True, dtype="float32", replays=REPLAYS):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import maximum_filter
 
-from agl_ref.engine.conv import ConvCache, PoolCache, _avg_pool_backward, _avg_pool_forward, _backward, _forward
+from agl_ref.engine import conv
 from agl_ref.engine.fast import winograd
 from agl_ref.engine.surrogate import heights
 from agl_ref.engine.width import spread
@@ -35,7 +35,7 @@ class Synapse(NamedTuple):
 def _convolve(x, weight, p):
     if weight.ndim == 2:
         return x @ weight
-    return _forward(x, weight, None, p.stride, p.padding, path="dense")[0]
+    return conv.forward(x, weight, None, p.stride, p.padding, path="dense")[0]
 
 
 def _transposed(dy, x, weight, p):
@@ -43,7 +43,7 @@ def _transposed(dy, x, weight, p):
     if weight.ndim == 2:
         flat = dy.reshape(-1, dy.shape[-1])
         return dy @ weight.T, x.reshape(-1, x.shape[-1]).T @ flat
-    return _backward(dy, ConvCache(x, weight, False, p.stride, p.padding, False))[:2]
+    return conv.backward(dy, conv.ConvCache(x, weight, False, p.stride, p.padding, False))[:2]
 
 
 def product_size(magnitude, *factors):
@@ -361,12 +361,12 @@ def sums_exactly(gamma, bits):
 
 def pool_forward(r, x):
     """Mean of 2x2 squares; the sum of spikes and a quarter of it are exact."""
-    y = _avg_pool_forward(x)[0]
-    return r(y, lambda: 0.0 if is_exact(quantum(x), 4 * np.abs(x), r.bits) else 3 * _avg_pool_forward(np.abs(x))[0])
+    y = conv.pool_forward(x)[0]
+    return r(y, lambda: 0.0 if is_exact(quantum(x), 4 * np.abs(x), r.bits) else 3 * conv.pool_forward(np.abs(x))[0])
 
 
 def pool_backward(r, dy, shape):
-    return _avg_pool_backward(dy, PoolCache(shape, dy.dtype))
+    return conv.pool_backward(dy, conv.PoolCache(shape, dy.dtype))
 
 
 def global_pool_forward(r, x):

@@ -50,13 +50,14 @@ def width_of(a, meta, conventions, decay, T):
 
 def _neuron(a, meta, conventions):
     from agl_ref.engine import neuron
+    from agl_ref.engine.ops import lif_backward_full, lif_forward
     from agl_ref.engine.width import width_gradient
 
     surrogate, v_th = meta.get("surrogate", "rectangular"), meta["v_th"]
     decay = neuron.decay_from_w(a["w"], conventions) if "w" in a else meta["decay"]
-    s, cache = neuron.lif_forward(a["x"], decay, v_th, conventions, surrogate)
+    s, cache = lif_forward(a["x"], decay, v_th, conventions, surrogate)
     width = width_of(a, meta, conventions, decay, len(s))
-    grads = neuron.lif_backward_full(a["ds"], cache, width)
+    grads = lif_backward_full(a["ds"], cache, width)
     scaled = conventions.input_scale == "1 - tau"
     out = {"width": width, "u": cache.u, "s": s, "v": cache.v}
     out["du"] = _unscaled(a["ds"], cache, width) if scaled else grads.dx
@@ -79,14 +80,14 @@ def _unscaled(ds, cache, width):
     """du where the input is scaled: the backward pass of the same values without the scale."""
     from dataclasses import replace
 
-    from agl_ref.engine.neuron import lif_backward_full
+    from agl_ref.engine.ops import lif_backward_full
 
     plain = replace(cache.conventions, input_scale="1")
     return lif_backward_full(ds, cache._replace(conventions=plain), width).dx
 
 
 def _surrogate(a, meta, conventions):
-    from agl_ref.engine.surrogate import derivative
+    from agl_ref.engine.ops import derivative
 
     name, v_th = meta.get("surrogate", "rectangular"), meta["v_th"]
     rows = [derivative(u - v_th, kappa, name, conventions) for u, kappa in zip(a["u"], a["width"], strict=True)]
@@ -98,7 +99,7 @@ def _width(a, meta, conventions):
 
 
 def _tdbn(a, meta, conventions):
-    from agl_ref.engine.tdbn import tdbn_backward, tdbn_forward
+    from agl_ref.engine.ops import tdbn_backward, tdbn_forward
 
     running = (a["running_mean"], a["running_var"]) if "running_mean" in a else None
     scales = (meta["v_th"], meta.get("alpha", 1.0), meta.get("eps", 1e-5))
@@ -111,28 +112,28 @@ def _named(grads, *names):
 
 
 def _conv2d(a, meta, conventions):
-    from agl_ref.engine.conv import conv2d_backward, conv2d_forward
+    from agl_ref.engine.ops import conv2d_backward, conv2d_forward
 
     y, cache = conv2d_forward(a["x"], a["weight"], a.get("bias"), meta.get("stride", 1), meta.get("padding", 0))
     return {"y": y, **_named(conv2d_backward(a["dy"], cache), "x", "weight", "bias")}
 
 
 def _linear(a, meta, conventions):
-    from agl_ref.engine.linear import linear_backward, linear_forward
+    from agl_ref.engine.ops import linear_backward, linear_forward
 
     y, cache = linear_forward(a["x"], a["weight"], a.get("bias"))
     return {"y": y, **_named(linear_backward(a["dy"], cache), "x", "weight", "bias")}
 
 
 def _avg_pool(a, meta, conventions):
-    from agl_ref.engine.conv import avg_pool_backward, avg_pool_forward
+    from agl_ref.engine.ops import avg_pool_backward, avg_pool_forward
 
     y, cache = avg_pool_forward(a["x"])
     return {"y": y, "grad_x": avg_pool_backward(a["dy"], cache)}
 
 
 def _global_avg_pool(a, meta, conventions):
-    from agl_ref.engine.conv import global_avg_pool_backward, global_avg_pool_forward
+    from agl_ref.engine.ops import global_avg_pool_backward, global_avg_pool_forward
 
     y, cache = global_avg_pool_forward(a["x"])
     return {"y": y, "grad_x": global_avg_pool_backward(a["dy"], cache)}
@@ -143,14 +144,14 @@ def _add(a, meta, conventions):
 
 
 def _cross_entropy(a, meta, conventions):
-    from agl_ref.engine.loss import cross_entropy_backward, cross_entropy_forward
+    from agl_ref.engine.ops import cross_entropy_backward, cross_entropy_forward
 
     loss, cache = cross_entropy_forward(a["logits"], a["labels"], conventions)
     return {"loss": loss, "dlogits": cross_entropy_backward(cache)}
 
 
 def _tet(a, meta, conventions):
-    from agl_ref.engine.loss import tet_backward, tet_forward
+    from agl_ref.engine.ops import tet_backward, tet_forward
 
     loss, cache = tet_forward(a["logits"], a["labels"], meta.get("lam", 1e-3), meta.get("target", 1.0))
     return {"loss": loss, "dlogits": tet_backward(cache)}

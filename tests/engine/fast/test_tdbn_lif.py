@@ -9,7 +9,8 @@ import pytest
 import agl_ref as agl
 from agl_ref.engine import tdbn
 from agl_ref.engine.fast import tdbn_lif
-from agl_ref.engine.neuron import CHUNK, lif_backward_full
+from agl_ref.engine.neuron import CHUNK
+from agl_ref.engine.ops import lif_backward_full
 
 # channels, and neurons at a timestep: one chunk and several, few channels that are repeated, more than ROW, no divisors
 MANY = tdbn_lif.ROW + 5
@@ -81,7 +82,7 @@ def test_surrogates_and_timesteps(surrogate, T):
 def test_a_potential_at_the_threshold_fires_only_under_at_least():
     """x_hat = 1 and y = gamma V_th: dyadic numbers, so u is V_th exactly."""
     rows = np.array([[[-1.0, 1.0]], [[1.0, -1.0]]])
-    cache = tdbn._measure(rows, np.ones(2), np.zeros(2), 0.5, 1.0, 0.0, agl.MPD_AGL, None)
+    cache = tdbn.measure(rows, np.ones(2), np.zeros(2), 0.5, 1.0, 0.0, agl.MPD_AGL, None)
     for test, fires in ((">=", 2), (">", 0)):
         s, own = tdbn_lif.forward(cache, 0.0, 0.5, agl.Conventions(spike_test=test), "rectangular")
         assert (own.u == 0.5).sum() == 2 and s.sum() == fires

@@ -1,0 +1,63 @@
+"""What of a pass is kept, and what the backward pass computes again. It is decided here and nowhere else.
+
+keep          of a block                                                    for
+"trace"       everything                                                    looking at it, editing it
+"backward"    the synapse's input, in bytes where that is exact, and the    a training step: the same bits in about
+              norm's input; u and s are computed again from the latter      two thirds of the memory
+"nothing"     the norm's statistics                                         predictions, running statistics
+"""
+
+from agl_ref.engine.caches import BlockCache, ResidualCache
+from agl_ref.engine.conv import PoolCache
+from agl_ref.engine.ops import lif_backward_full
+
+from . import tdbn_lif
+from .packing import from_bytes, in_bytes
+
+
+def needs_u(mode, width):
+    """Whether a block's u has to be stored in the forward pass: for a trace, an observer, or a width measured on it."""
+    return mode.keep == "trace" or mode.observe is not None or width is None
+
+
+def kept(cache, keep):
+    """What `keep` leaves of a BlockCache. Without a norm there is nothing from which u could be computed again."""
+    if keep == "nothing":
+        return released(cache)
+    if keep == "trace" or cache.norm is None:
+        return cache
+    packed = cache.synapse._replace(x=in_bytes(cache.synapse.x))
+    return cache._replace(synapse=packed, neuron=cache.neuron._replace(u=None, s=None, x=None))
+
+
+def released(cache):
+    """What is left of a layer's cache after its use: nothing of the layer's size, but u where no norm's variance would show
+    a NaN."""
+    if isinstance(cache, ResidualCache):
+        return ResidualCache(tuple(map(released, cache.body)), cache.shortcut and released(cache.shortcut))
+    if isinstance(cache, BlockCache):
+        norm = None if cache.norm is None else cache.norm._replace(x=None)
+        u = cache.neuron.u if cache.norm is None else None
+        return BlockCache(None, norm, cache.neuron._replace(u=u, s=None, x=None), cache.width)
+    return cache if isinstance(cache, PoolCache) else None
+
+
+def neuron_grads(ds, cache):
+    """`LIFGrads` of a block's neuron, whether or not its u and s were kept."""
+    if cache.neuron.u is None:
+        return tdbn_lif.backward(ds, cache.norm, cache.neuron, cache.width)
+    return lif_backward_full.unchecked(ds, cache.neuron, cache.width, cache.neuron.conventions, cache.neuron.surrogate)
+
+
+def synapse_cache(cache, dtype):
+    """The synapse's cache with its input in its own dtype."""
+    return cache.synapse._replace(x=from_bytes(cache.synapse.x, dtype))
+
+
+def whole(cache):
+    """The BlockCache as a trace would have kept it."""
+    own = cache.neuron
+    if own.u is not None:
+        return cache
+    _, own = tdbn_lif.forward(cache.norm, own.decay, own.v_th, own.conventions, own.surrogate)
+    return cache._replace(synapse=synapse_cache(cache, own.u.dtype), neuron=own)
