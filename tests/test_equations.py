@@ -1,4 +1,4 @@
-"""Every equation of METHOD.md stands on one line of reference.py and on at least one of the engine; no other number exists."""
+"""Every equation of METHOD.md stands on one line of reference.py and on at least one of the engine; no other is named."""
 
 import re
 from collections import Counter
