@@ -26,7 +26,7 @@ def product(a, b):
     return a @ b
 
 
-# --- the surrogate: a bump of width kappa in place of the step's derivative ---------------------------------------------
+# --- the surrogate: a bump of width kappa instead of the step's derivative ---------------------------------------------
 def derivative(z, kappa, surrogate="rectangular", conventions=MPD_AGL):
     """ds/du at z = u - V_th (any shape): a height, times a shape that is 1 at the threshold."""
     if not kappa > 0:  # a closed window: no gradient passes, and 1 / kappa would be infinite
@@ -46,7 +46,7 @@ def derivative(z, kappa, surrogate="rectangular", conventions=MPD_AGL):
 
 
 def primitive(z, kappa, surrogate="rectangular", conventions=MPD_AGL):
-    """The smooth step S from 0 to 1 whose derivative that is: in place of the step it makes finite differences meaningful."""
+    """The smooth step S from 0 to 1 with that derivative: used instead of the step, it makes finite differences meaningful."""
     r = z.astype(np.float64) / kappa
     e, tail = np.exp(-4 * np.abs(r)), np.maximum(0, 1 - np.abs(r))
     steps = {
@@ -107,7 +107,7 @@ def reset(u, s, v_th, conventions):
 
 
 def lif_forward(x, decay=0.2, v_th=0.5, conventions=MPD_AGL, surrogate="rectangular", relaxed_width=None):
-    """s and cache of currents x (T, ...), from v_0 = 0. With relaxed_width (T,) s is the smooth step in place of 0 or 1."""
+    """s and cache of currents x (T, ...), from v_0 = 0. With relaxed_width (T,) s is the smooth step instead of 0 or 1."""
     tau, threshold = x.dtype.type(decay), x.dtype.type(v_th)
     gain = 1 - tau if conventions.input_scale == "1 - tau" else 1  # some neurons average their input
     u, s, v, v_before = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x), np.zeros_like(x[0])
@@ -172,7 +172,7 @@ TdBNCache = namedtuple("TdBNCache", "x_hat gamma mean var inv_std scale training
 
 
 def tdbn_forward(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, conventions=MPD_AGL, running=None):
-    """y and cache; with running = (mean, var) those are used, as in evaluation, in place of the batch's own."""
+    """y and cache; with running = (mean, var) those are used, as in evaluation, instead of the batch's own."""
     axes, M, (mean, var) = tuple(range(x.ndim - 1)), x.size // x.shape[-1], running or (None, None)
     if running is None:
         mean = total(x, axes) / M  # (N1)

@@ -64,11 +64,12 @@ def gather(x, geometry, first, last, patches):
             start = (j * stride - padding) * C
             for p in range(kh):
                 h = i * stride + p - padding
-                place = patches[m, p * length : (p + 1) * length]
+                row_of_patch = patches[m, p * length : (p + 1) * length]
                 a, e = inside_image(h, H, start, length, x.shape[2])
                 for k in range(a):
-                    place[k] = zero
-                source, middle, rest = x[b, max(0, min(h, H - 1)), start + a : start + e], place[a:e], place[e:]
+                    row_of_patch[k] = zero
+                source = x[b, max(0, min(h, H - 1)), start + a : start + e]
+                middle, rest = row_of_patch[a:e], row_of_patch[e:]
                 for k in range(middle.size):
                     middle[k] = source[k]
                 for k in range(rest.size):
@@ -80,7 +81,7 @@ def gather(x, geometry, first, last, patches):
 @kernel
 def dense_forward_kernel(x, weight, geometry, step, y):
     """y rows = patches @ weight, block by block of `step` output rows; weight (K, C_out), y (B Ho Wo, C_out)."""
-    Ho, Wo = geometry[4], geometry[5]
+    Ho, Wo = geometry.Ho, geometry.Wo
     rows = len(x) * Ho
     for block in prange((rows + step - 1) // step):
         first, last = block * step, min((block + 1) * step, rows)
@@ -92,7 +93,7 @@ def dense_forward_kernel(x, weight, geometry, step, y):
 @kernel
 def dense_dweight_kernel(x, dy, geometry, step, partial):
     """partial[slot] = sum over the slot's blocks of patches^T @ dy; (slots, K, C_out), added up by the caller."""
-    Ho, Wo = geometry[4], geometry[5]
+    Ho, Wo = geometry.Ho, geometry.Wo
     slots, K, _ = partial.shape
     rows = len(x) * Ho
     blocks = (rows + step - 1) // step
@@ -124,17 +125,17 @@ def scatter_add(patches, geometry, first, last, dx):
             for p in range(kh):
                 h = i * stride + p - padding
                 a, e = inside_image(h, H, start, length, dx.shape[2])
-                place = patches[m, p * length + a : p * length + e]
+                source = patches[m, p * length + a : p * length + e]
                 target = dx[b, max(0, min(h, H - 1)), start + a : start + e]
-                for k in range(place.size):
-                    target[k] += place[k]
+                for k in range(source.size):
+                    target[k] += source[k]
             m += 1
 
 
 @kernel
 def dense_dx_kernel(dy, weight, geometry, dx):
     """Patches of gradients = dy @ weight^T, added back image by image, so that no two threads share one."""
-    Ho, Wo = geometry[4], geometry[5]
+    Ho, Wo = geometry.Ho, geometry.Wo
     B = len(dx)
     images = max(1, PATCHES // (Ho * Wo))
     step = max(1, PATCHES // Wo)
@@ -148,11 +149,23 @@ def dense_dx_kernel(dy, weight, geometry, dx):
             scatter_add(patches, geometry, first, last, dx)
 
 
+class Geometry(NamedTuple):
+    """Kernel, stride, zeros on each side, and output of a convolution."""
+
+    kh: int
+    kw: int
+    stride: int
+    padding: int
+    Ho: int
+    Wo: int
+
+
 def geometry_of(x_shape, weight_shape, stride, padding):
+    """The `Geometry` of these shapes."""
     kh, kw = weight_shape[:2]
     Ho = (x_shape[-3] + 2 * padding - kh) // stride + 1
     Wo = (x_shape[-2] + 2 * padding - kw) // stride + 1
-    return kh, kw, stride, padding, Ho, Wo
+    return Geometry(kh, kw, stride, padding, Ho, Wo)
 
 
 def image_rows(images):
@@ -184,7 +197,7 @@ def forward(x, weight, bias, stride, padding, path="auto"):
     weight = np.ascontiguousarray(weight)
     geometry = geometry_of(x.shape, weight.shape, stride, padding)
     images = x.reshape(-1, *x.shape[-3:])
-    shape = (len(images), *geometry[4:], weight.shape[3])
+    shape = (len(images), geometry.Ho, geometry.Wo, weight.shape[3])
     tiles = path == "winograd" or (path == "auto" and winograd.pays(images.shape, weight.shape, stride, padding))
     spikes = path == "spikes" or (path == "auto" and spikes_pay(x, weight, stride))
     if spikes:
@@ -196,7 +209,7 @@ def forward(x, weight, bias, stride, padding, path="auto"):
         y = np.empty(shape, x.dtype)
         with one_blas_thread():
             flat_weight = weight.reshape(-1, shape[-1])
-            step = max(1, rows_at_once(weight.size, PATCHES) // geometry[5])
+            step = max(1, rows_at_once(weight.size, PATCHES) // geometry.Wo)
             dense_forward_kernel(image_rows(images), flat_weight, geometry, step, y.reshape(-1, shape[-1]))
     if bias is not None:
         y += bias
@@ -211,7 +224,7 @@ def dweight_of(x, dy, cache, geometry):
     with one_blas_thread():
         if cache.tiles:
             return winograd.dweight(x, dy, cache.padding)
-        C_out, step = dy.shape[-1], max(1, rows_at_once(cache.weight.size, PATCHES) // geometry[5])
+        C_out, step = dy.shape[-1], max(1, rows_at_once(cache.weight.size, PATCHES) // geometry.Wo)
         slots = min(4, -(-len(dy) * dy.shape[1] // step))  # no more than there are blocks
         partial = np.zeros((slots, cache.weight.size // C_out, C_out), x.dtype)
         dense_dweight_kernel(image_rows(x), dy.reshape(-1, C_out), geometry, step, partial)

@@ -76,7 +76,7 @@ def kernel_with(*files):
     """`kernel` for a function that calls functions of these files, given from its own file's folder, beside its own.
 
     Numba uses compiled code again as long as the kernel's own file is unchanged. Here what it compiled before one of the
-    other files was changed is forgotten too.
+    other files was changed is dropped too.
     """
 
     def compile_later(function):

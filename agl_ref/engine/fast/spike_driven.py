@@ -5,7 +5,7 @@
 
 A pixel reaches neighbouring outputs through its taps of one kernel row: with stride 1 and kw = 3 the outputs w - 1, w, w + 1
 (padding 1) through q = 2, 1, 0. They lie side by side in y, and so do their weights if each kernel row is stored as
-(C_in, kw C_out) with q falling. One long row is then added in place of kw short ones. With a larger stride a pixel
+(C_in, kw C_out) with q falling. One long row is then added instead of kw short ones. With a larger stride a pixel
 reaches only every stride-th tap: which ones depends on the remainder of w + padding, so taps are ordered by remainder first.
 """
 
@@ -17,25 +17,25 @@ from agl_ref.engine.jit import inner, kernel
 POSITIONS = 256  # output or input positions that one thread works on at a time, so that their rows stay in its cache
 
 
-def _taps(kw, stride):
+def taps(kw, stride):
     """The taps of a kernel row by remainder, then falling; where each remainder starts, (stride + 1,)."""
     groups = [list(range(r, kw, stride))[::-1] for r in range(stride)]
     starts = np.cumsum([0, *(len(g) for g in groups)])
     return np.array([q for g in groups for q in g]), starts
 
 
-def _aligned(rows, columns, like):
+def aligned(rows, columns, like):
     """An uninitialised array that begins on a cache line, or every vector that the processor loads would lie across two."""
     memory = np.empty(rows * columns + 64 // like.itemsize, like.dtype)
     skipped = -memory.ctypes.data % 64 // like.itemsize
     return memory[skipped : skipped + rows * columns].reshape(rows, columns)
 
 
-_aligned_jitted = inner(_aligned)
+aligned_jitted = inner(aligned)
 
 
 @inner
-def _add_rows(target, rows, start, factor, n):
+def add_rows(target, rows, start, factor, n):
     """target += sum over k < n of factor[k] rows[start[k]:]; four at a time, to load and store the target less often.
 
     The lists are filled up with factor 0 to a multiple of four.
@@ -50,7 +50,7 @@ def _add_rows(target, rows, start, factor, n):
 
 
 @inner
-def _first_output(w, starts, geometry):
+def first_output(w, starts, geometry):
     """The lowest output column that input column w reaches (it may lie outside), and the taps a..e-1 by which it does."""
     _, kw, stride, padding, _, _ = geometry
     r = (w + padding) % stride
@@ -59,7 +59,7 @@ def _first_output(w, starts, geometry):
 
 
 @kernel
-def _list_kernel(x, index, count):
+def list_kernel(x, index, count):
     """The nonzero channels of every pixel: index (P, C), the first count[m] of its row."""
     P, C = x.shape
     for chunk in prange((P + POSITIONS - 1) // POSITIONS):
@@ -72,21 +72,20 @@ def _list_kernel(x, index, count):
 
 
 @kernel
-def _forward_kernel(x, lists, wide, starts, geometry, y):
+def forward_kernel(x, index, count, wide, starts, geometry, y):
     """For each nonzero input: out[the outputs it reaches] += x wide[its row of taps]. x (B, H, W, C), y (B, Ho, Wo C_out).
 
     Block by block of output rows, kernel row by kernel row, so that the block and the weights stay in the cache. `out` has
     kw pixels to spare on both sides for outputs that do not exist.
     """
     kh, kw, stride, padding, Ho, Wo = geometry
-    index, count = lists
     B, H, W, C = x.shape
     C_out = y.shape[2] // Wo
     length, zero = kw * C_out, x.dtype.type(0)
     step = max(1, POSITIONS // Wo)
     for block in prange((B * Ho + step - 1) // step):
         first, last = block * step, min((block + 1) * step, B * Ho)
-        out = _aligned_jitted(last - first, (Wo + 2 * kw) * C_out, y)
+        out = aligned_jitted(last - first, (Wo + 2 * kw) * C_out, y)
         out[:] = zero
         start, factor = np.empty(C + 3, np.int64), np.empty(C + 3, x.dtype)
         for p in range(kh):
@@ -96,7 +95,7 @@ def _forward_kernel(x, lists, wide, starts, geometry, y):
                 if h < 0 or h >= H:
                     continue
                 for w in range(W):
-                    j, a, e = _first_output(w, starts, geometry)
+                    j, a, e = first_output(w, starts, geometry)
                     if e == a or j <= -kw or j >= Wo:
                         continue
                     m = (b * H + h) * W + w
@@ -107,7 +106,7 @@ def _forward_kernel(x, lists, wide, starts, geometry, y):
                         start[n], factor[n] = 0, zero
                         n += 1
                     target = out[row - first, (j + kw) * C_out : (j + kw + e - a) * C_out]
-                    _add_rows(target, weights, start, factor, n)
+                    add_rows(target, weights, start, factor, n)
         for row in range(first, last):
             source, target = out[row - first, kw * C_out : (kw + Wo) * C_out], y[row // Ho, row % Ho]
             for k in range(target.size):
@@ -115,19 +114,19 @@ def _forward_kernel(x, lists, wide, starts, geometry, y):
 
 
 @inner
-def _list_by_channel(x, channels, pixels, place, value, count):
-    """The nonzero entries of pixels a..e-1 of x (P, C), channel by channel: places counted from a, and values."""
+def list_by_channel(x, channels, pixels, position, value, count):
+    """The nonzero entries of pixels a..e-1 of x (P, C), channel by channel: positions counted from a, and values."""
     count[:] = 0
     for m in range(pixels[0], pixels[1]):
         for k in range(channels[1] - channels[0]):
             n, v = count[k], x[m, channels[0] + k]
-            place[k, n] = m - pixels[0]
+            position[k, n] = m - pixels[0]
             value[k, n] = v
             count[k] = n + (v != 0)
 
 
 @inner
-def _starts_of_outputs(rows, p, r, starts, geometry, shape, out):
+def starts_of_outputs(rows, p, r, starts, geometry, shape, out):
     """For each pixel of input rows a..e-1: where in the padded dy the outputs begin that it reaches through kernel row p
     and the taps of remainder r; -1 if there are none."""
     _, kw, stride, padding, Ho, Wo = geometry
@@ -136,14 +135,14 @@ def _starts_of_outputs(rows, p, r, starts, geometry, shape, out):
         b, i = row // H, row % H + padding - p
         inside = i >= 0 and i % stride == 0 and i // stride < Ho
         for w in range(W):
-            j, _, _ = _first_output(w, starts, geometry)
+            j, _, _ = first_output(w, starts, geometry)
             reached = inside and (w + padding) % stride == r and -kw < j < Wo
             line = (b * Ho + i // stride) * (Wo + 2 * kw)
             out[(row - rows[0]) * W + w] = (line + j + kw) * C_out if reached else -1
 
 
 @kernel
-def _dweight_kernel(x, padded, starts, geometry, shape, dwide):
+def dweight_kernel(x, padded, starts, geometry, shape, dwide):
     """For each nonzero input: dwide[its row of taps] += x * the dy it reaches. Threads share the input channels out.
 
     x (B H W, C), padded: dy with kw columns of zeros on both sides, shape (H, W, C_out), dwide (kh, C, kw C_out). Block by
@@ -157,39 +156,39 @@ def _dweight_kernel(x, padded, starts, geometry, shape, dwide):
     zero = x.dtype.type(0)
     for part in prange((C + group - 1) // group):
         channels = (part * group, min((part + 1) * group, C))
-        places, values = np.empty((group, step * W), np.int32), np.empty((group, step * W), x.dtype)
+        positions, values = np.empty((group, step * W), np.int32), np.empty((group, step * W), x.dtype)
         count, out = np.empty(group, np.int64), np.empty(step * W, np.int64)
         start, factor = np.empty(step * W + 3, np.int64), np.empty(step * W + 3, x.dtype)
         for first in range(0, P // W, step):
             last = min(first + step, P // W)
-            _list_by_channel(x, channels, (first * W, last * W), places, values, count)
+            list_by_channel(x, channels, (first * W, last * W), positions, values, count)
             for p in range(kh):
                 for r in range(stride):
                     a, e = starts[r] * C_out, starts[r + 1] * C_out
                     if e == a:
                         continue
-                    _starts_of_outputs((first, last), p, r, starts, geometry, shape, out)
+                    starts_of_outputs((first, last), p, r, starts, geometry, shape, out)
                     for k in range(channels[1] - channels[0]):
                         n = 0
                         for m in range(count[k]):
-                            start[n], factor[n] = out[places[k, m]], values[k, m]
+                            start[n], factor[n] = out[positions[k, m]], values[k, m]
                             n += start[n] >= 0
                         while n % 4 != 0:
                             start[n], factor[n] = 0, zero
                             n += 1
-                        _add_rows(dwide[p, channels[0] + k, a:e], padded, start, factor, n)
+                        add_rows(dwide[p, channels[0] + k, a:e], padded, start, factor, n)
 
 
 @kernel
-def _copy_kernel(source, begin, target, place, length):
-    """target[place[i] :] = source[begin[i] :], `length` numbers each, for all i; both flat."""
+def copy_kernel(source, begin, target, to, length):
+    """target[to[i] :] = source[begin[i] :], `length` numbers each, for all i; both flat."""
     for i in prange(len(begin)):
-        a, b = source[begin[i] : begin[i] + length], target[place[i] : place[i] + length]
+        a, b = source[begin[i] : begin[i] + length], target[to[i] : to[i] + length]
         for k in range(length):
             b[k] = a[k]
 
 
-def _taps_side_by_side(shape, order):
+def taps_side_by_side(shape, order):
     """Where each row of C_out numbers begins in a weight (kh, kw, C_in, C_out), and where in the same weight as
     (kh, C_in, kw C_out) with the taps in this order."""
     kh, kw, C, C_out = shape
@@ -200,31 +199,31 @@ def _taps_side_by_side(shape, order):
 def forward(x, weight, geometry):
     """y (B, Ho, Wo, C_out) of x (B, H, W, C_in); geometry (kh, kw, stride, padding, Ho, Wo)."""
     kh, kw, C, C_out = weight.shape
-    order, starts = _taps(kw, geometry[2])
-    wide = _aligned(kh * C, kw * C_out, x).reshape(kh, C, -1)
-    narrow_rows, wide_rows = _taps_side_by_side(weight.shape, order)
-    _copy_kernel(weight.reshape(-1), narrow_rows, wide.reshape(-1), wide_rows, C_out)
+    order, starts = taps(kw, geometry[2])
+    wide = aligned(kh * C, kw * C_out, x).reshape(kh, C, -1)
+    narrow_rows, wide_rows = taps_side_by_side(weight.shape, order)
+    copy_kernel(weight.reshape(-1), narrow_rows, wide.reshape(-1), wide_rows, C_out)
     pixels = x.reshape(-1, C)
-    lists = np.empty((len(pixels), C), np.int32), np.empty(len(pixels), np.int64)
-    _list_kernel(pixels, *lists)
+    index, count = np.empty((len(pixels), C), np.int32), np.empty(len(pixels), np.int64)
+    list_kernel(pixels, index, count)
     y = np.empty((len(x), *geometry[4:], C_out), x.dtype)
-    _forward_kernel(x, lists, wide, starts, geometry, y.reshape(*y.shape[:2], -1))
+    forward_kernel(x, index, count, wide, starts, geometry, y.reshape(*y.shape[:2], -1))
     return y
 
 
 def dweight(x, dy, geometry):
     """The weight gradient (kh, kw, C_in, C_out) of x (B, H, W, C_in) and dy (B, Ho, Wo, C_out)."""
     (kh, kw, stride, _, Ho, Wo), (_, H, W, C), C_out = geometry, x.shape, dy.shape[3]
-    order, starts = _taps(kw, stride)
+    order, starts = taps(kw, stride)
     margin, length = kw * C_out, Wo * C_out
-    padded = _aligned(len(dy) * Ho, length + 2 * margin, dy)
+    padded = aligned(len(dy) * Ho, length + 2 * margin, dy)
     padded[:, :margin] = padded[:, margin + length :] = 0
     rows = np.arange(len(padded))
-    _copy_kernel(dy.reshape(-1), rows * length, padded.reshape(-1), rows * padded.shape[1] + margin, length)
-    dwide = _aligned(kh * C, kw * C_out, x).reshape(kh, C, -1)
+    copy_kernel(dy.reshape(-1), rows * length, padded.reshape(-1), rows * padded.shape[1] + margin, length)
+    dwide = aligned(kh * C, kw * C_out, x).reshape(kh, C, -1)
     dwide[:] = 0
-    _dweight_kernel(x.reshape(-1, C), padded.reshape(-1), starts, geometry, (H, W, C_out), dwide)
+    dweight_kernel(x.reshape(-1, C), padded.reshape(-1), starts, geometry, (H, W, C_out), dwide)
     gradient = np.empty((kh, kw, C, C_out), x.dtype)
-    narrow_rows, wide_rows = _taps_side_by_side(gradient.shape, order)
-    _copy_kernel(dwide.reshape(-1), wide_rows, gradient.reshape(-1), narrow_rows, C_out)
+    narrow_rows, wide_rows = taps_side_by_side(gradient.shape, order)
+    copy_kernel(dwide.reshape(-1), wide_rows, gradient.reshape(-1), narrow_rows, C_out)
     return gradient

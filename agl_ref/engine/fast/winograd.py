@@ -53,7 +53,7 @@ def pays(x_shape, weight_shape, stride, padding):
 
 
 @inner
-def _transform_input(d0, d1, d2, d3, v0, v1, v2, v3):
+def transform_input(d0, d1, d2, d3, v0, v1, v2, v3):
     """v = B^T d."""
     for k in range(v0.size):
         v0[k] = d0[k] - d2[k]
@@ -64,7 +64,7 @@ def _transform_input(d0, d1, d2, d3, v0, v1, v2, v3):
 
 
 @inner
-def _transform_weight(g0, g1, g2, u0, u1, u2, u3):
+def transform_weight(g0, g1, g2, u0, u1, u2, u3):
     """u = G g."""
     half = g0.dtype.type(0.5)
     for k in range(u0.size):
@@ -75,7 +75,7 @@ def _transform_weight(g0, g1, g2, u0, u1, u2, u3):
 
 
 @inner
-def _transform_weight_back(u0, u1, u2, u3, g0, g1, g2):
+def transform_weight_back(u0, u1, u2, u3, g0, g1, g2):
     """g = G^T u."""
     half = g0.dtype.type(0.5)
     for k in range(g0.size):
@@ -85,7 +85,7 @@ def _transform_weight_back(u0, u1, u2, u3, g0, g1, g2):
 
 
 @inner
-def _transform_output(m0, m1, m2, m3, y0, y1):
+def transform_output(m0, m1, m2, m3, y0, y1):
     """y = A^T m."""
     for k in range(y0.size):
         y0[k] = m0[k] + m1[k] + m2[k]
@@ -93,7 +93,7 @@ def _transform_output(m0, m1, m2, m3, y0, y1):
 
 
 @inner
-def _transform_output_back(y0, y1, m0, m1, m2, m3):
+def transform_output_back(y0, y1, m0, m1, m2, m3):
     """m = A y."""
     for k in range(m0.size):
         m0[k] = y0[k]
@@ -106,12 +106,12 @@ def _transform_output_back(y0, y1, m0, m1, m2, m3):
 
 
 @inner
-def _image_row(x, b, h, blank):
+def image_row(x, b, h, blank):
     return x[b, h] if 0 <= h < x.shape[1] else blank
 
 
 @kernel
-def _inputs_kernel(x, first, tiles, padding, V):
+def inputs_kernel(x, first, tiles, padding, V):
     """V[4 a + c, tile] = (B^T x B)[a, c]; x (B, H, W C), tiles = (tile rows and columns of an image, C)."""
     th, tw, C = tiles
     start, wanted = padding * C, (2 * tw + 2) * C
@@ -121,18 +121,18 @@ def _inputs_kernel(x, first, tiles, padding, V):
         blank = np.zeros(x.shape[2], x.dtype)
         mid = np.zeros((4, wanted), x.dtype)
         part = mid[:, start : start + width]
-        d0, d1 = _image_row(x, b, h, blank), _image_row(x, b, h + 1, blank)
-        d2, d3 = _image_row(x, b, h + 2, blank), _image_row(x, b, h + 3, blank)
-        _transform_input(d0, d1, d2, d3, part[0], part[1], part[2], part[3])
+        d0, d1 = image_row(x, b, h, blank), image_row(x, b, h + 1, blank)
+        d2, d3 = image_row(x, b, h + 2, blank), image_row(x, b, h + 3, blank)
+        transform_input(d0, d1, d2, d3, part[0], part[1], part[2], part[3])
         for a in range(4):
             for j in range(tw):
                 d, tile = mid[a, 2 * j * C : (2 * j + 4) * C], r * tw + j
                 v0, v1, v2, v3 = V[4 * a, tile], V[4 * a + 1, tile], V[4 * a + 2, tile], V[4 * a + 3, tile]
-                _transform_input(d[:C], d[C : 2 * C], d[2 * C : 3 * C], d[3 * C :], v0, v1, v2, v3)
+                transform_input(d[:C], d[C : 2 * C], d[2 * C : 3 * C], d[3 * C :], v0, v1, v2, v3)
 
 
 @kernel
-def _outputs_kernel(M, first, tiles, y):
+def outputs_kernel(M, first, tiles, y):
     """y's 2x2 of each tile = A^T M A; y (B, Ho, Wo C). Tiles may reach one row or column over its edge."""
     th, tw, C = tiles
     _, Ho, width = y.shape
@@ -144,10 +144,10 @@ def _outputs_kernel(M, first, tiles, y):
             tile = r * tw + j
             for c in range(4):
                 m0, m1, m2, m3 = M[c, tile], M[4 + c, tile], M[8 + c, tile], M[12 + c, tile]
-                _transform_output(m0, m1, m2, m3, mid[0, c], mid[1, c])
+                transform_output(m0, m1, m2, m3, mid[0, c], mid[1, c])
             for p in range(2):
                 m, place = mid[p], out[p, 2 * j * C : (2 * j + 2) * C]
-                _transform_output(m[0], m[1], m[2], m[3], place[:C], place[C:])
+                transform_output(m[0], m[1], m[2], m[3], place[:C], place[C:])
         for p in range(min(2, Ho - h)):
             row, target = out[p], y[b, h + p]
             for k in range(width):
@@ -155,7 +155,7 @@ def _outputs_kernel(M, first, tiles, y):
 
 
 @kernel
-def _output_gradients_kernel(dy, first, tiles, Z):
+def output_gradients_kernel(dy, first, tiles, Z):
     """Z[4 a + c, tile] = (A dy A^T)[a, c]; dy (B, Ho, Wo C)."""
     th, tw, C = tiles
     width = dy.shape[2]
@@ -164,43 +164,43 @@ def _output_gradients_kernel(dy, first, tiles, Z):
         blank = np.zeros(width, dy.dtype)
         mid = np.zeros((4, 2 * tw * C), dy.dtype)
         part = mid[:, :width]
-        y0, y1 = _image_row(dy, b, h, blank), _image_row(dy, b, h + 1, blank)
-        _transform_output_back(y0, y1, part[0], part[1], part[2], part[3])
+        y0, y1 = image_row(dy, b, h, blank), image_row(dy, b, h + 1, blank)
+        transform_output_back(y0, y1, part[0], part[1], part[2], part[3])
         for a in range(4):
             for j in range(tw):
                 d, tile = mid[a, 2 * j * C : (2 * j + 2) * C], r * tw + j
                 z0, z1, z2, z3 = Z[4 * a, tile], Z[4 * a + 1, tile], Z[4 * a + 2, tile], Z[4 * a + 3, tile]
-                _transform_output_back(d[:C], d[C:], z0, z1, z2, z3)
+                transform_output_back(d[:C], d[C:], z0, z1, z2, z3)
 
 
 @kernel
-def _weights_kernel(weight, U):
+def weights_kernel(weight, U):
     """U[4 a + c] = (G weight G^T)[a, c]; weight (3, 3, C_in, C_out)."""
     for i in prange(weight.shape[2]):
         mid = np.empty((4, 3, weight.shape[3]), weight.dtype)
         for q in range(3):
             g0, g1, g2 = weight[0, q, i], weight[1, q, i], weight[2, q, i]
-            _transform_weight(g0, g1, g2, mid[0, q], mid[1, q], mid[2, q], mid[3, q])
+            transform_weight(g0, g1, g2, mid[0, q], mid[1, q], mid[2, q], mid[3, q])
         for a in range(4):
             g, k = mid[a], 4 * a
-            _transform_weight(g[0], g[1], g[2], U[k, i], U[k + 1, i], U[k + 2, i], U[k + 3, i])
+            transform_weight(g[0], g[1], g[2], U[k, i], U[k + 1, i], U[k + 2, i], U[k + 3, i])
 
 
 @kernel
-def _weight_gradients_kernel(dU, dweight):
+def weight_gradients_kernel(dU, dweight):
     """dweight = G^T dU G."""
     for i in prange(dweight.shape[2]):
         mid = np.empty((3, 4, dweight.shape[3]), dweight.dtype)
         for c in range(4):
             u0, u1, u2, u3 = dU[c, i], dU[4 + c, i], dU[8 + c, i], dU[12 + c, i]
-            _transform_weight_back(u0, u1, u2, u3, mid[0, c], mid[1, c], mid[2, c])
+            transform_weight_back(u0, u1, u2, u3, mid[0, c], mid[1, c], mid[2, c])
         for p in range(3):
             u = mid[p]
-            _transform_weight_back(u[0], u[1], u[2], u[3], dweight[p, 0, i], dweight[p, 1, i], dweight[p, 2, i])
+            transform_weight_back(u[0], u[1], u[2], u[3], dweight[p, 0, i], dweight[p, 1, i], dweight[p, 2, i])
 
 
 @kernel
-def _products_kernel(V, U, turned, step, M):
+def products_kernel(V, U, turned, step, M):
     """M[k] = V[k] @ U[k], or with U turned and its channels exchanged, `step` tiles at a time."""
     for k in prange(PLACES):
         turned_k = TURNED[k // 4] * 4 + TURNED[k % 4]
@@ -213,7 +213,7 @@ def _products_kernel(V, U, turned, step, M):
 
 
 @kernel
-def _correlations_kernel(V, Z, step, dU):
+def correlations_kernel(V, Z, step, dU):
     """dU[k] += V[k]^T @ Z[k], `step` tiles at a time."""
     for k in prange(PLACES):
         product = np.empty(dU.shape[1:], V.dtype)
@@ -229,7 +229,7 @@ def _correlations_kernel(V, Z, step, dU):
 # --- forward and the two gradients; x (B, H, W, C_in), y (B, Ho, Wo, C_out), weight (3, 3, C_in, C_out) ---------------
 
 
-def _groups(y_shape, channels):
+def tile_groups(y_shape, channels):
     """The tile rows and columns of one image, and (first, number of tiles) of each group of tile rows."""
     th, tw = (y_shape[1] + 1) // 2, (y_shape[2] + 1) // 2
     rows = y_shape[0] * th
@@ -237,20 +237,20 @@ def _groups(y_shape, channels):
     return (th, tw), [(first, min(step, rows - first) * tw) for first in range(0, rows, step)]
 
 
-def _places(groups, channels, dtype):
+def places(groups, channels, dtype):
     """For each group an array (16, its tiles, channels); they share their memory."""
     memory = np.empty(PLACES * groups[0][1] * channels, dtype)
     return [memory[: PLACES * n * channels].reshape(PLACES, n, channels) for _, n in groups]
 
 
-def _rows(images):
+def image_rows(images):
     return images.reshape(*images.shape[:2], -1)
 
 
 def transform(weight):
     """U = G weight G^T, (16, C_in, C_out)."""
     U = np.empty((PLACES, *weight.shape[2:]), weight.dtype)
-    _weights_kernel(weight, U)
+    weights_kernel(weight, U)
     return U
 
 
@@ -259,11 +259,11 @@ def forward(x, U, padding, turned=False):
     B, H, W, C_in = x.shape
     C_out = U.shape[1] if turned else U.shape[2]
     y = np.empty((B, H + 2 * padding - 2, W + 2 * padding - 2, C_out), x.dtype)
-    tiles, groups = _groups(y.shape, max(C_in, C_out))
-    for (first, n), V, M in zip(groups, _places(groups, C_in, x.dtype), _places(groups, C_out, x.dtype), strict=True):
-        _inputs_kernel(_rows(x), first, (*tiles, C_in), padding, V)
-        _products_kernel(V, U, turned, rows_at_once(C_in * C_out, n), M)
-        _outputs_kernel(M, first, (*tiles, C_out), _rows(y))
+    tiles, groups = tile_groups(y.shape, max(C_in, C_out))
+    for (first, n), V, M in zip(groups, places(groups, C_in, x.dtype), places(groups, C_out, x.dtype), strict=True):
+        inputs_kernel(image_rows(x), first, (*tiles, C_in), padding, V)
+        products_kernel(V, U, turned, rows_at_once(C_in * C_out, n), M)
+        outputs_kernel(M, first, (*tiles, C_out), image_rows(y))
     return y
 
 
@@ -279,12 +279,12 @@ def dweight(x, dy, padding):
     """The weight gradient (3, 3, C_in, C_out)."""
     C_in, C_out = x.shape[3], dy.shape[3]
     dU = np.zeros((PLACES, C_in, C_out), x.dtype)
-    tiles, groups = _groups(dy.shape, max(C_in, C_out))
-    for (first, n), V, Z in zip(groups, _places(groups, C_in, x.dtype), _places(groups, C_out, x.dtype), strict=True):
-        _inputs_kernel(_rows(x), first, (*tiles, C_in), padding, V)
-        _output_gradients_kernel(_rows(dy), first, (*tiles, C_out), Z)
-        _correlations_kernel(V, Z, rows_at_once(C_in * C_out, n), dU)
+    tiles, groups = tile_groups(dy.shape, max(C_in, C_out))
+    for (first, n), V, Z in zip(groups, places(groups, C_in, x.dtype), places(groups, C_out, x.dtype), strict=True):
+        inputs_kernel(image_rows(x), first, (*tiles, C_in), padding, V)
+        output_gradients_kernel(image_rows(dy), first, (*tiles, C_out), Z)
+        correlations_kernel(V, Z, rows_at_once(C_in * C_out, n), dU)
     del V, Z  # their memory, before more is taken
     gradient = np.empty((3, 3, C_in, C_out), x.dtype)
-    _weight_gradients_kernel(dU, gradient)
+    weight_gradients_kernel(dU, gradient)
     return gradient

@@ -16,19 +16,19 @@ def test_taps_are_ordered_by_remainder_then_falling():
         (5, 3): ([3, 0, 4, 1, 2], [0, 2, 4, 5]),
         (1, 2): ([0], [0, 1, 1]),
     }.items():
-        received = spike_driven._taps(kw, stride)
+        received = spike_driven.taps(kw, stride)
         assert [a.tolist() for a in received] == [order, starts]
 
 
 def test_first_output_is_the_hand_arithmetic():
     # kw 3, stride 1, padding 1: column 0 reaches outputs -1, 0, 1, column 4 reaches 3, 4, 5
-    starts = spike_driven._taps(3, 1)[1]
-    assert spike_driven._first_output(0, starts, (3, 3, 1, 1, 5, 5)) == (-1, 0, 3)
-    assert spike_driven._first_output(4, starts, (3, 3, 1, 1, 5, 5)) == (3, 0, 3)
+    starts = spike_driven.taps(3, 1)[1]
+    assert spike_driven.first_output(0, starts, (3, 3, 1, 1, 5, 5)) == (-1, 0, 3)
+    assert spike_driven.first_output(4, starts, (3, 3, 1, 1, 5, 5)) == (3, 0, 3)
     # stride 2: column 0 (w + padding = 1) reaches output 0 by tap 1, column 1 outputs 0 and 1 by taps 2 and 0
-    starts = spike_driven._taps(3, 2)[1]
-    assert spike_driven._first_output(0, starts, (3, 3, 2, 1, 3, 3)) == (0, 2, 3)
-    assert spike_driven._first_output(1, starts, (3, 3, 2, 1, 3, 3)) == (0, 0, 2)
+    starts = spike_driven.taps(3, 2)[1]
+    assert spike_driven.first_output(0, starts, (3, 3, 2, 1, 3, 3)) == (0, 2, 3)
+    assert spike_driven.first_output(1, starts, (3, 3, 2, 1, 3, 3)) == (0, 0, 2)
 
 
 CASES = {

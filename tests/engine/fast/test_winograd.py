@@ -98,7 +98,7 @@ def test_rows_at_once_keep_a_product_small_where_that_leaves_32(matrix, most, ro
 def test_several_groups_of_tiles_give_the_bits_of_the_direct_sums(monkeypatch):
     x, weight, dy = case(2, (3, 8, 6, 3), 4, 1, np.float64)
     monkeypatch.setattr(winograd, "GROUP", 8)  # tiles: two rows of 3
-    tiles, groups = winograd._groups(dy.shape, 4)
+    tiles, groups = winograd.tile_groups(dy.shape, 4)
     assert tiles == (4, 3) and [n for _, n in groups] == [6] * 6
     with one_blas_thread():
         y, dx = winograd.forward(x, winograd.transform(weight), 1), winograd.dx(dy, weight, 1)
