@@ -46,7 +46,7 @@ def derivative(z, kappa, surrogate="rectangular", conventions=MPD_AGL):
 
 
 def primitive(z, kappa, surrogate="rectangular", conventions=MPD_AGL):
-    """The smooth step S from 0 to 1 with that derivative: used instead of the step, it makes finite differences meaningful."""
+    """The smooth step S from 0 to 1 with that derivative: used instead of the step, it gives finite differences a meaning."""
     r = z.astype(np.float64) / kappa
     e, tail = np.exp(-4 * np.abs(r)), np.maximum(0, 1 - np.abs(r))
     steps = {
