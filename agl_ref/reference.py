@@ -216,9 +216,8 @@ def taps(weight, images, stride, Ho, Wo):
 def conv2d_forward(x, weight, bias=None, stride=1, padding=0):
     """y (..., Ho, Wo, C_out) and cache; weight (kh, kw, C_in, C_out): for each place a matrix product over channels."""
     if weight.ndim == 2:  # a linear map (F_in, F_out) is the same for an image of one pixel and a kernel of one place
-        return conv2d_forward(x[..., None, None, :], weight[None, None], bias)[0][..., 0, 0, :], SynapseCache(
-            x, weight, bias
-        )
+        y, _ = conv2d_forward(x[..., None, None, :], weight[None, None], bias)
+        return y[..., 0, 0, :], SynapseCache(x, weight, bias)
     images = np.pad(x.reshape(-1, *x.shape[-3:]), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     Ho, Wo = ((x.shape[i - 3] + 2 * padding - weight.shape[i]) // stride + 1 for i in (0, 1))
     y = 0 if bias is None else bias
