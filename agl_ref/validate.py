@@ -34,7 +34,7 @@ def float_array(name, x, min_ndim=1, dtype=None, finite=True):
 
 
 def cache_of(value, kind, forward, whole=True):
-    """Refuse `value` unless it is the cache that `forward` returns; if `whole`, also the rest of a spent one."""
+    """Refuse `value` unless it is the cache that `forward` returns; if `whole`, also one of a pass without a trace."""
     if not isinstance(value, kind):
         raise TypeError(
             f"cache: expected the {kind.__name__} that {forward} returned, received {type(value).__name__}; pass that"

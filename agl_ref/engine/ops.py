@@ -44,6 +44,18 @@ def checked(check):
     return decorate
 
 
+def check_arrays(cache, shapes):
+    """Refuse a cache, which may have been edited, unless its arrays have these shapes ({field: shape}), one dtype, no NaN.
+
+    A kernel reads as far as one array's shape says, whatever another's is.
+    """
+    dtype = None
+    for field, shape in shapes.items():
+        array = validate.float_array(f"cache.{field}", getattr(cache, field), dtype=dtype)
+        validate.same_shape(f"cache.{field}", array, shape, "the rest of the cache")
+        dtype = array.dtype
+
+
 # --- the surrogate ------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +189,8 @@ def lif_forward(x, decay=0.2, v_th=0.5, conventions=MPD_AGL, surrogate="rectangu
 
 def _check_lif_backward(ds, cache, width, conventions=None, surrogate=None):
     validate.cache_of(cache, LIFCache, "lif_forward")
+    fields = ("u", "s", "x") if cache.conventions.input_scale == "1 - tau" else ("u", "s")
+    check_arrays(cache, dict.fromkeys(fields, np.shape(cache.u)))
     validate.float_array("ds", ds, dtype=cache.u.dtype)
     validate.same_shape("ds", ds, cache.u.shape, "the spikes")
     width = check_width("width", width, len(cache.u), cache.u.dtype)
@@ -344,6 +358,8 @@ def tdbn_backward(dy, cache):
     dx (shape of x), dgamma (C,), dbeta (C,)
     """
     validate.cache_of(cache, tdbn.TdBNCache, "tdbn_forward")
+    x_shape = np.shape(cache.x)
+    check_arrays(cache, {"x": x_shape, **dict.fromkeys(("gamma", "mean", "inv_std"), x_shape[-1:])})
     validate.float_array("dy", dy, dtype=cache.x.dtype)
     validate.same_shape("dy", dy, cache.x.shape, "the forward's y")
     return tdbn.backward(dy, cache)
@@ -449,9 +465,11 @@ def conv2d_backward(dy, cache, need_dx=True):
     dx (shape of x, or None), dweight (kh, kw, C_in, C_out), dbias (C_out,) or None without a bias
     """
     validate.cache_of(cache, conv.ConvCache, "conv2d_forward")
+    x_shape, w_shape = np.shape(cache.x), np.shape(cache.weight)
+    check_arrays(cache, {"x": x_shape, "weight": (*w_shape[:2], *x_shape[-1:], *w_shape[3:])})
     validate.float_array("dy", dy, dtype=cache.x.dtype)
     geometry = conv.geometry_of(cache.x.shape, cache.weight.shape, cache.stride, cache.padding)
-    shape = (*cache.x.shape[:-3], *geometry[4:], cache.weight.shape[3])
+    shape = (*cache.x.shape[:-3], geometry.Ho, geometry.Wo, cache.weight.shape[3])
     validate.same_shape("dy", dy, shape, "the forward's y")
     return conv.backward(dy, cache, need_dx)
 
@@ -500,6 +518,7 @@ def linear_backward(dy, cache, need_dx=True):
     Returns (dx, dweight, dbias); dx is None if not needed, dbias is None without a bias. Raises as the forward.
     """
     validate.cache_of(cache, linear.LinearCache, "linear_forward")
+    check_arrays(cache, {"x": np.shape(cache.x), "weight": (*np.shape(cache.x)[-1:], *np.shape(cache.weight)[1:])})
     validate.float_array("dy", dy, dtype=cache.x.dtype)
     validate.same_shape("dy", dy, (*cache.x.shape[:-1], cache.weight.shape[1]), "the forward's y")
     return linear.backward(dy, cache, need_dx)
