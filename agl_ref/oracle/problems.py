@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agl_ref.oracle.mutants.candidate_network import CandidateNetwork, blocks, describe
+from agl_ref.oracle.descriptions import blocks, describe
+from agl_ref.oracle.mutants.candidate_network import CandidateNetwork
 
 FORWARD = ("spike_test", "reset", "input_scale", "plif", "norm_variance", "norm_scale")
 

@@ -9,8 +9,9 @@ from helpers_oracle import LABELS, assert_telling, drive, every_layer, flat_netw
 
 from agl_ref import MPD_AGL, Conventions
 from agl_ref.engine.surrogate import NAMES
+from agl_ref.oracle.descriptions import describe
 from agl_ref.oracle.mutants.candidate import Candidate
-from agl_ref.oracle.mutants.candidate_network import CandidateNetwork, describe
+from agl_ref.oracle.mutants.candidate_network import CandidateNetwork
 from agl_ref.oracle.mutants.summation import ORDERS, product, total
 from agl_ref.oracle.problems import NetworkProblem
 

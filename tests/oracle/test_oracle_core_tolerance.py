@@ -20,7 +20,7 @@ from agl_ref.oracle.bounds.tolerance import (
     sum_size,
 )
 from agl_ref.oracle.cases import definition
-from agl_ref.oracle.cases.rebuild import network_of_reference
+from agl_ref.oracle.descriptions import network_of_reference
 from agl_ref.oracle.mutants.candidate import Candidate
 from agl_ref.oracle.mutants.summation import ORDERS
 from agl_ref.oracle.problems import problem_of

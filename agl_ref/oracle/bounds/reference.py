@@ -131,7 +131,7 @@ def reference(net, x, labels, loss="ce", training=True, dtype="float32", replays
 
 
 def _network_reference(id, net, x, labels, loss, training, dtype, replays, exact):
-    from agl_ref.oracle.mutants.candidate_network import describe
+    from agl_ref.oracle.descriptions import describe
 
     from .margins import NetworkMargins, certificate
     from .replay_network import NetworkReplay
@@ -205,7 +205,7 @@ def reference_of_case(case, replays=REPLAYS):
     -------
     Reference
     """
-    from agl_ref.oracle.cases.rebuild import network_of
+    from agl_ref.oracle.descriptions import network_of
 
     from .replay_ops import op_reference
 

@@ -219,8 +219,7 @@ def _differ(a, b):
 def values(case, conventions):
     """{name: array} of the case's inputs under other conventions, without bounds."""
     from agl_ref.oracle.bounds.reference import run
-
-    from .rebuild import network_of
+    from agl_ref.oracle.descriptions import network_of
 
     inputs = case.inputs()
     if case.op != "network":

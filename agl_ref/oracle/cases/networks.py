@@ -12,7 +12,7 @@ from .registry import Case
 
 
 def block(name, synapse="conv", stride=1, padding=1, norm=True, neuron="lif", decay=0.25, v_th=0.5):
-    """Description of one spiking block, as `candidate_network` has it."""
+    """Description of one spiking block, as `agl_ref.oracle.descriptions` has it."""
     return {
         "kind": "block",
         "name": name,

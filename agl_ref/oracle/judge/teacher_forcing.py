@@ -85,7 +85,7 @@ def _replay(reference, forced):
     from agl_ref.oracle.bounds.reference import run
     from agl_ref.oracle.bounds.replay_network import NetworkReplay
     from agl_ref.oracle.bounds.replay_ops import neuron_replay
-    from agl_ref.oracle.cases.rebuild import network_of_reference
+    from agl_ref.oracle.descriptions import network_of_reference
 
     if reference.meta["op"] != "network":
         return neuron_replay(reference, forced)

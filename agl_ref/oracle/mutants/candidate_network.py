@@ -28,52 +28,6 @@ class Walked(NamedTuple):
     inner: tuple = ()  # a residual block's body, then its shortcut
 
 
-def describe(net):
-    """The layer descriptions of an `agl_ref.Network`."""
-    return [_describe(layer) for layer in net.layers]
-
-
-def _describe(layer):
-    kind = type(layer).__name__
-    if kind == "SpikingBlock":
-        norm, unit, synapse = layer.norm, layer.neuron, layer.synapse
-        conv = hasattr(synapse, "stride")
-        return {
-            "kind": "block",
-            "name": layer.name,
-            "synapse": "conv" if conv else "linear",
-            "stride": synapse.stride if conv else 1,
-            "padding": synapse.padding if conv else 0,
-            "norm": None if norm is None else {"alpha": norm.alpha, "eps": norm.eps},
-            "neuron": "plif" if "w" in unit.params else "lif",
-            "decay": None if "w" in unit.params else unit._decay,
-            "v_th": unit.v_th,
-        }
-    if kind == "Residual":
-        shortcut = None if layer.shortcut is None else _describe(layer.shortcut)
-        return {
-            "kind": "residual",
-            "name": layer.name,
-            "body": [_describe(b) for b in layer.body],
-            "shortcut": shortcut,
-        }
-    if kind == "Readout":
-        return {"kind": "readout", "name": layer.name}
-    kinds = {"AvgPool": "pool", "SumPool": "sum_pool", "GlobalAvgPool": "global_pool", "Flatten": "flatten"}
-    if kind not in kinds:
-        raise TypeError(f"net: expected layers of agl_ref.blocks, received {kind}; describe the layer yourself")
-    return {"kind": kinds[kind]}
-
-
-def blocks(layers):
-    """The spiking blocks among layer descriptions, in the order of computation."""
-    for layer in layers:
-        if layer["kind"] == "block":
-            yield layer
-        elif layer["kind"] == "residual":
-            yield from blocks(layer["body"] + ([layer["shortcut"]] if layer["shortcut"] else []))
-
-
 class CandidateNetwork:
     """A network of a Candidate's operations.
 
