@@ -67,6 +67,7 @@ def test_every_option_reaches_the_config(images, tmp_path):
     assert options == {"data", "width", "fixed_width", *given} == set(train_command._defaults())
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_says_how_to_go_on_and_ends_with_the_same_bits(images, tmp_path):
     whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
     argv = ["--epochs", "30"]

@@ -143,6 +143,7 @@ def test_the_command_refuses_an_unknown_figure(line, tmp_path, capsys):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not figures.modules(), reason="no figures yet")
 @pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="some figures train networks")
 def test_every_figure_is_complete_by_itself_and_readable():
@@ -462,6 +463,7 @@ def test_the_command_prints_csv_or_json(handed_in, monkeypatch, capsys):
     assert found["students"][0]["total"] == 1.5 and found["maxima"]["rectangular"] == 2
 
 
+@pytest.mark.slow
 def test_a_real_kernel_survives_a_loop_without_end_and_a_killed_process(handed_in):
     """The one test that starts kernels: an endless loop costs one exercise, a dead kernel the rest of the notebook."""
     import nbformat

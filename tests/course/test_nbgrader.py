@@ -66,6 +66,7 @@ def scores(folder, student):
                 for notebook in submission.notebooks for grade in notebook.grades}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_course_from_the_source_to_the_gradebook(tmp_path):
     given_out = course(tmp_path, {"small.ipynb": solved_notebook()}) / "small.ipynb"
@@ -90,6 +91,7 @@ def test_a_course_from_the_source_to_the_gradebook(tmp_path):
     assert by_student == {student: sum(expected.values()) for student, (_, expected) in SUBMISSIONS.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL, reason="no notebooks in tutorials/solutions")
 @pytest.mark.filterwarnings("ignore")
 def test_the_tutorials_are_an_nbgrader_assignment(tmp_path):
@@ -109,6 +111,7 @@ def test_the_tutorials_are_an_nbgrader_assignment(tmp_path):
     assert cells and cells == {name: exercises[name].points for name in cells}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL, reason="no notebooks in tutorials/solutions")
 @pytest.mark.filterwarnings("ignore")
 def test_the_first_tutorial_graded_with_its_solutions_and_without(tmp_path):

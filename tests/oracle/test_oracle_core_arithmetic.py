@@ -244,6 +244,7 @@ def test_one_neuron_of_ten_thousand_and_roundings_that_are_too_early():
         assert verdict(reference, **changed) == "FAIL", name
 
 
+@pytest.mark.slow
 def test_a_decay_gradient_that_misses_one_neuron():
     inputs = neurons(10, 500, T=4)
     reference = of("lif", inputs, {"v_th": 0.5, "decay": 0.2})

@@ -138,6 +138,7 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(data, tmp_path, monkeypatch):
     assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finite_is_a_record_not_a_crash(data):
     record = ablation.train_one(TrainConfig(**{**ARM, "dtype": "float32"}, data=data, lr=1e30))
     assert "not finite" in record["status"] and "test_accuracy" not in record
@@ -175,6 +176,7 @@ def test_processes_give_the_same_as_one(experiments, tmp_path):
     assert accuracies_of(alone) == accuracies_of(spread)
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on(experiments, data, tmp_path):
     """SIGKILL after the first record; the same command then trains only what is missing."""
     folder = tmp_path / "out"

@@ -104,6 +104,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(trained):
     folder = trained.folder.parent / "killed"
     start, kills = "new", 0
