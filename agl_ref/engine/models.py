@@ -12,13 +12,32 @@ from .parts import LIF, PLIF, Conv2d, Linear, TdBN
 NEURONS = ("lif", "plif")
 
 
-def _neuron(kind, decay, v_th, conventions, dtype):
-    """LIF with this decay, or PLIF whose w starts there."""
-    if kind == "lif":
-        return LIF(decay, v_th)
-    decay = validate.number("decay", decay, low=0, low_open=True, high=1, high_open=True)
-    w = np.log(decay / (1 - decay))
-    return PLIF(w if conventions.plif == "tau" else -w, v_th, dtype)
+class _Builder:
+    """Spiking blocks of one network: each with its own seed, tdBN and neuron."""
+
+    def __init__(self, neuron, decay, v_th, conventions, dtype, seed, weights):
+        self.neuron = validate.one_of("neuron", neuron, NEURONS)
+        self.decay, self.v_th, self.conventions, self.dtype = decay, v_th, conventions, validate.float_dtype(dtype)
+        self.seeds = iter(np.random.SeedSequence(validate.integer("seed", seed, low=0)).spawn(weights))
+
+    def unit(self):
+        """LIF with the given decay, or PLIF whose w starts there."""
+        if self.neuron == "lif":
+            return LIF(self.decay, self.v_th)
+        decay = validate.number("decay", self.decay, low=0, low_open=True, high=1, high_open=True)
+        w = np.log(decay / (1 - decay))
+        return PLIF(w if self.conventions.plif == "tau" else -w, self.v_th, self.dtype)
+
+    def conv(self, name, c_in, c_out, kernel=3, stride=1):
+        synapse = Conv2d(c_in, c_out, kernel, stride, dtype=self.dtype, seed=next(self.seeds))
+        return SpikingBlock(name, synapse, TdBN(c_out, dtype=self.dtype), self.unit())
+
+    def linear(self, name, f_in, f_out):
+        synapse = Linear(f_in, f_out, bias=False, dtype=self.dtype, seed=next(self.seeds))
+        return SpikingBlock(name, synapse, TdBN(f_out, dtype=self.dtype), self.unit())
+
+    def readout(self, f_in, num_classes, bias=True):
+        return Readout("fc", f_in, num_classes, bias, self.dtype, next(self.seeds))
 
 
 def conv_snn(
@@ -57,24 +76,19 @@ def conv_snn(
     -------
     Network with blocks "conv1", "conv2", ... and the readout "fc"
     """
-    validate.one_of("neuron", neuron, NEURONS)
-    validate.integer("image_size", image_size)
-    dtype = validate.float_dtype(dtype)
     if not channels:
         raise ValueError("channels: expected at least one count, received none; pass e.g. (16, 32)")
-    seeds = np.random.SeedSequence(validate.integer("seed", seed, low=0)).spawn(len(channels) + 1)
-    layers, size, c_in = [], image_size, in_channels
+    make = _Builder(neuron, decay, v_th, conventions, dtype, seed, len(channels) + 1)
+    layers, size, c_in = [], validate.integer("image_size", image_size), in_channels
     for i, c_out in enumerate(channels):
         stride = 2 if i < 2 else 1
-        synapse = Conv2d(c_in, c_out, stride=stride, dtype=dtype, seed=seeds[i])
-        unit = _neuron(neuron, decay, v_th, conventions, dtype)
-        layers.append(SpikingBlock(f"conv{i + 1}", synapse, TdBN(c_out, dtype=dtype), unit))
+        layers.append(make.conv(f"conv{i + 1}", c_in, c_out, stride=stride))
         size = (size - 1) // stride + 1
         if 0 < i < len(channels) - 1 and size >= 2:
             layers.append(AvgPool())
             size //= 2
         c_in = c_out
-    layers += [Flatten(), Readout("fc", size * size * c_in, num_classes, dtype=dtype, seed=seeds[-1])]
+    layers += [Flatten(), make.readout(size * size * c_in, num_classes)]
     return Network(layers, (image_size, image_size, in_channels), conventions, surrogate)
 
 
@@ -100,23 +114,20 @@ def vgg_snn(
     -------
     Network with blocks "conv1" to "conv8" and the readout "fc"
     """
-    validate.one_of("neuron", neuron, NEURONS)
     if len(channels) != 4:
         raise ValueError(
             f"channels: expected four channel counts, received {tuple(channels)}; e.g. (64, 128, 256, 512)"
         )
     a, b, c, d = channels
-    seeds = np.random.SeedSequence(validate.integer("seed", seed, low=0)).spawn(9)
+    make = _Builder(neuron, decay, v_th, conventions, dtype, seed, 9)
     layers, size, c_in = [], validate.integer("image_size", image_size, low=16), in_channels
     for i, c_out in enumerate((a, b, c, c, d, d, d, d)):
-        synapse = Conv2d(c_in, c_out, dtype=dtype, seed=seeds[i])
-        unit = _neuron(neuron, decay, v_th, conventions, dtype)
-        layers.append(SpikingBlock(f"conv{i + 1}", synapse, TdBN(c_out, dtype=dtype), unit))
+        layers.append(make.conv(f"conv{i + 1}", c_in, c_out))
         if i % 2:
             layers.append(AvgPool())
             size //= 2
         c_in = c_out
-    layers += [Flatten(), Readout("fc", size * size * d, num_classes, dtype=dtype, seed=seeds[-1])]
+    layers += [Flatten(), make.readout(size * size * d, num_classes)]
     return Network(layers, (image_size, image_size, in_channels), conventions, surrogate)
 
 
@@ -144,29 +155,17 @@ def sew_resnet19(
     -------
     Network with blocks "conv1", "res1.conv1" ... "res8.conv2", "res4.shortcut", "res7.shortcut", "hidden", readout "fc"
     """
-    validate.one_of("neuron", neuron, NEURONS)
     if len(channels) != 3:
         raise ValueError(f"channels: expected three channel counts, received {tuple(channels)}; e.g. (128, 256, 512)")
-    seeds = iter(np.random.SeedSequence(validate.integer("seed", seed, low=0)).spawn(32))
-
-    def block(name, synapse):
-        c_out = synapse.params["weight"].shape[-1]
-        unit = _neuron(neuron, decay, v_th, conventions, dtype)
-        return SpikingBlock(name, synapse, TdBN(c_out, dtype=dtype), unit)
-
-    def conv(name, c_in, c_out, kernel=3, stride=1):
-        return block(name, Conv2d(c_in, c_out, kernel, stride, dtype=dtype, seed=next(seeds)))
-
-    layers, c_in = [conv("conv1", in_channels, channels[0])], channels[0]
+    make = _Builder(neuron, decay, v_th, conventions, dtype, seed, 32)
+    layers, c_in = [make.conv("conv1", in_channels, channels[0])], channels[0]
     for stage, (c_out, count) in enumerate(zip(channels, (3, 3, 2), strict=True)):
         for i in range(count):
             stride = 2 if stage > 0 and i == 0 else 1
-            body = [conv("conv1", c_in, c_out, stride=stride), conv("conv2", c_out, c_out)]
+            body = [make.conv("conv1", c_in, c_out, stride=stride), make.conv("conv2", c_out, c_out)]
             changes = stride != 1 or c_in != c_out
-            shortcut = conv("shortcut", c_in, c_out, kernel=1, stride=stride) if changes else None
+            shortcut = make.conv("shortcut", c_in, c_out, kernel=1, stride=stride) if changes else None
             layers.append(Residual(f"res{len(layers)}", body, shortcut))
             c_in = c_out
-    linear = Linear(c_in, hidden, bias=False, dtype=dtype, seed=next(seeds))
-    layers += [GlobalAvgPool(), block("hidden", linear)]
-    layers.append(Readout("fc", hidden, num_classes, bias=False, dtype=dtype, seed=next(seeds)))
+    layers += [GlobalAvgPool(), make.linear("hidden", c_in, hidden), make.readout(hidden, num_classes, bias=False)]
     return Network(layers, (image_size, image_size, in_channels), conventions, surrogate)
