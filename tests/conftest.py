@@ -1,6 +1,8 @@
-"""Settings that all tests share: hypothesis draws the same examples on every run, without a deadline."""
+"""What all tests share: hypothesis draws the same examples on every run, without a deadline; the two storeys."""
 
 import hypothesis
+import pytest
+import storeys
 
 hypothesis.settings.register_profile(
     "repeatable",
@@ -11,3 +13,9 @@ hypothesis.settings.register_profile(
     suppress_health_check=list(hypothesis.HealthCheck),
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(params=storeys.STOREYS, ids=repr)
+def lib(request):
+    """The operations of reference.py, then those of the engine: the test runs on both storeys."""
+    return request.param

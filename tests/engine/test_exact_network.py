@@ -40,36 +40,36 @@ def drawn(seed, dtype):
     return {name: a.astype(dtype) for name, a in arrays.items()}
 
 
-def engine_forward(a, c):
+def network_forward(lib, a, c):
     """{name: value} of every intermediate, and the caches."""
     v, caches = {}, {}
-    v["y1"], caches["conv1"] = agl.conv2d_forward(a["x"], a["conv1"], padding=1)
-    v["s1"], caches["lif1"] = agl.lif_forward(v["y1"], DECAY, V_TH, c)
-    v["pooled"], caches["pool"] = agl.avg_pool_forward(v["s1"])
-    v["y2"], caches["conv2"] = agl.conv2d_forward(v["pooled"], a["conv2"], padding=1)
-    v["s2"], caches["lif2"] = agl.lif_forward(v["y2"], DECAY, V_TH, c)
+    v["y1"], caches["conv1"] = lib.conv2d_forward(a["x"], a["conv1"], padding=1)
+    v["s1"], caches["lif1"] = lib.lif_forward(v["y1"], DECAY, V_TH, c)
+    v["pooled"], caches["pool"] = lib.avg_pool_forward(v["s1"])
+    v["y2"], caches["conv2"] = lib.conv2d_forward(v["pooled"], a["conv2"], padding=1)
+    v["s2"], caches["lif2"] = lib.lif_forward(v["y2"], DECAY, V_TH, c)
     v["flat"] = v["s2"].reshape(T, N, -1)
-    v["logits"], caches["fc"] = agl.linear_forward(v["flat"], a["fc"], a["bias"])
+    v["logits"], caches["fc"] = lib.linear_forward(v["flat"], a["fc"], a["bias"])
     v["u1"], v["u2"] = caches["lif1"].u, caches["lif2"].u
     return v, caches
 
 
-def engine_backward(dlogits, caches, width):
+def network_backward(lib, dlogits, caches, width):
     """{name: gradient} of every parameter, of the input and of both decays."""
     d = {}
-    dflat, d["fc"], d["bias"] = agl.linear_backward(dlogits, caches["fc"])
+    dflat, d["fc"], d["bias"] = lib.linear_backward(dlogits, caches["fc"])
     ds2 = dflat.reshape(caches["lif2"].s.shape)
-    dy2, d["decay2"] = agl.lif_backward(ds2, caches["lif2"], width)
-    dpooled, d["conv2"], _ = agl.conv2d_backward(dy2, caches["conv2"])
-    ds1 = agl.avg_pool_backward(dpooled, caches["pool"])
-    dy1, d["decay1"] = agl.lif_backward(ds1, caches["lif1"], width)
-    d["x"], d["conv1"], _ = agl.conv2d_backward(dy1, caches["conv1"])
+    dy2, d["decay2"] = lib.lif_backward(ds2, caches["lif2"], width)
+    dpooled, d["conv2"], _ = lib.conv2d_backward(dy2, caches["conv2"])
+    ds1 = lib.avg_pool_backward(dpooled, caches["pool"])
+    dy1, d["decay1"] = lib.lif_backward(ds1, caches["lif1"], width)
+    d["x"], d["conv1"], _ = lib.conv2d_backward(dy1, caches["conv1"])
     return d
 
 
 @each_convention
 @pytest.mark.parametrize("dtype", helpers.DTYPES)
-def test_network_has_the_bits_of_exact_rationals(fields, dtype):
+def test_network_has_the_bits_of_exact_rationals(lib, fields, dtype):
     c, ledger = agl.Conventions(**fields), exact.Ledger()
     arrays, width = drawn(1, dtype), np.array(WIDTH, dtype)
     p = {name: exact.fractions(a) for name, a in arrays.items()}
@@ -81,18 +81,18 @@ def test_network_has_the_bits_of_exact_rationals(fields, dtype):
         helpers.assert_case_is_telling(values[layer].astype(float), width, V_TH)
     assert all(np.any(grad != 0) for grad in grads.values())
 
-    received, caches = engine_forward(arrays, c)
+    received, caches = network_forward(lib, arrays, c)
     for name, value in received.items():
         helpers.assert_equal(value, exact.floats(values[name], dtype), name)
-    for name, value in engine_backward(arrays["dlogits"], caches, width).items():
+    for name, value in network_backward(lib, arrays["dlogits"], caches, width).items():
         helpers.assert_equal(value, exact.floats(np.array(grads[name]), dtype), f"d{name}")
 
 
-def test_the_conventions_differ_on_this_network():
+def test_the_conventions_differ_on_this_network(lib):
     # or else the test above could not tell them apart
     seen = set()
     for fields in VARIANTS.values():
-        _, caches = engine_forward(drawn(1, np.float64), agl.Conventions(**fields))
-        grads = engine_backward(drawn(1, np.float64)["dlogits"], caches, np.array(WIDTH))
+        _, caches = network_forward(lib, drawn(1, np.float64), agl.Conventions(**fields))
+        grads = network_backward(lib, drawn(1, np.float64)["dlogits"], caches, np.array(WIDTH))
         seen.add(grads["conv1"].tobytes())
     assert len(seen) == len(VARIANTS)

@@ -19,9 +19,9 @@ def drawn(seed, lead, F_in, F_out, dtype=np.float64):
     return tuple(rng.normal(size=shape).astype(dtype) for shape in shapes)
 
 
-def assert_engine_is_twin(x, weight, bias, dy):
-    y, cache = agl.linear_forward(x, weight, bias)
-    received = (y, *agl.linear_backward(dy, cache))
+def assert_is_twin(lib, x, weight, bias, dy):
+    y, cache = lib.linear_forward(x, weight, bias)
+    received = (y, *lib.linear_backward(dy, cache))
     expected = (naive.linear_forward(x, weight, bias), *naive.linear_backward(dy, x, weight))
     # rounding errors are relative to the same sums without signs
     x, weight, dy = (np.abs(a).astype(float) for a in (x, weight, dy))
@@ -36,11 +36,11 @@ def assert_engine_is_twin(x, weight, bias, dy):
 
 
 @each_dtype
-def test_linear_is_the_hand_arithmetic(dtype):
+def test_linear_is_the_hand_arithmetic(lib, dtype):
     x, weight = np.array([[2.0, 3.0]], dtype), np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], dtype)
-    y, cache = agl.linear_forward(x, weight, np.array([0.5, 0.0, -0.5], dtype))
+    y, cache = lib.linear_forward(x, weight, np.array([0.5, 0.0, -0.5], dtype))
     assert y.tolist() == [[14.5, 19.0, 23.5]]
-    dx, dweight, dbias = agl.linear_backward(np.array([[1.0, 10.0, 100.0]], dtype), cache)
+    dx, dweight, dbias = lib.linear_backward(np.array([[1.0, 10.0, 100.0]], dtype), cache)
     assert dx.tolist() == [[321.0, 654.0]]
     assert dweight.tolist() == [[2, 20, 200], [3, 30, 300]]
     assert dbias.tolist() == [1, 10, 100]
@@ -53,20 +53,20 @@ def test_linear_is_the_hand_arithmetic(dtype):
     st.booleans(),
     st.integers(0, 2**32 - 1),
 )
-def test_linear_is_the_naive_twin(lead, F_in, F_out, has_bias, seed):
+def test_linear_is_the_naive_twin(lib, lead, F_in, F_out, has_bias, seed):
     x, weight, bias, dy = drawn(seed, lead, F_in, F_out)
-    assert_engine_is_twin(x, weight, bias if has_bias else None, dy)
+    assert_is_twin(lib, x, weight, bias if has_bias else None, dy)
 
 
 @each_dtype
 @pytest.mark.parametrize("lead, F_in, F_out", [((3, 700), 3, 2), ((2, 3), 600, 2), ((2, 3), 2, 600)])
-def test_linear_of_long_axes_is_the_naive_twin(lead, F_in, F_out, dtype):
-    assert_engine_is_twin(*drawn(1, lead, F_in, F_out, dtype))
+def test_linear_of_long_axes_is_the_naive_twin(lib, lead, F_in, F_out, dtype):
+    assert_is_twin(lib, *drawn(1, lead, F_in, F_out, dtype))
 
 
 @each_dtype
 @pytest.mark.parametrize("has_bias", [True, False])
-def test_linear_has_the_bits_of_exact_rationals(has_bias, dtype):
+def test_linear_has_the_bits_of_exact_rationals(lib, has_bias, dtype):
     rng, ledger = np.random.default_rng(2), exact.Ledger()
     shapes = ((3, 4, 5), (5, 7), (7,), (3, 4, 7))
     arrays = [helpers.dyadic(rng, shape, -2, 2, 16).astype(dtype) for shape in shapes]
@@ -74,21 +74,21 @@ def test_linear_has_the_bits_of_exact_rationals(has_bias, dtype):
     expected = exact.linear_forward(x, weight, bias if has_bias else None, ledger)
     expected = (expected, *exact.linear_backward(dy, x, weight, ledger))
     assert ledger.fits(dtype)
-    y, cache = agl.linear_forward(*arrays[:2], arrays[2] if has_bias else None)
-    received = (y, *agl.linear_backward(arrays[3], cache))
+    y, cache = lib.linear_forward(*arrays[:2], arrays[2] if has_bias else None)
+    received = (y, *lib.linear_backward(arrays[3], cache))
     assert (received[3] is None) == (not has_bias)
     names = ("y", "dx", "dweight", "dbias")[: 3 + has_bias]
     for name, a, b in zip(names, received[: 3 + has_bias], expected[: 3 + has_bias], strict=True):
         helpers.assert_equal(a, exact.floats(b, dtype), name)
 
 
-def test_gradients_are_central_differences():
+def test_gradients_are_central_differences(lib):
     x, weight, bias, dy = drawn(3, (2, 3), 4, 5)
-    _, cache = agl.linear_forward(x, weight, bias)
-    grads = agl.linear_backward(dy, cache)
+    _, cache = lib.linear_forward(x, weight, bias)
+    grads = lib.linear_backward(dy, cache)
 
     def loss():
-        return float((dy * agl.linear_forward(x, weight, bias)[0]).sum())
+        return float((dy * lib.linear_forward(x, weight, bias)[0]).sum())
 
     for name, array, received in zip(("dx", "dweight", "dbias"), (x, weight, bias), grads, strict=True):
         expected = helpers.central_difference(loss, array, 1e-3)  # the loss is linear in each element
@@ -121,13 +121,13 @@ def test_memory_layout_changes_no_bit_and_no_dtype(dtype):
             helpers.assert_same_bits(np.ascontiguousarray(received), np.ascontiguousarray(expected))
 
 
-def test_two_forwards_before_a_backward_do_not_disturb_each_other():
+def test_two_forwards_before_a_backward_do_not_disturb_each_other(lib):
     a, b = (drawn(seed, (2, 3), 4, 5) for seed in (6, 7))
     kept = [array.copy() for array in a]
-    alone = agl.linear_backward(a[3], agl.linear_forward(*a[:3])[1])
-    cache_a, cache_b = agl.linear_forward(*a[:3])[1], agl.linear_forward(*b[:3])[1]
-    agl.linear_backward(b[3], cache_b)
-    for received, expected in zip(agl.linear_backward(a[3], cache_a), alone, strict=True):
+    alone = lib.linear_backward(a[3], lib.linear_forward(*a[:3])[1])
+    cache_a, cache_b = lib.linear_forward(*a[:3])[1], lib.linear_forward(*b[:3])[1]
+    lib.linear_backward(b[3], cache_b)
+    for received, expected in zip(lib.linear_backward(a[3], cache_a), alone, strict=True):
         helpers.assert_same_bits(received, expected)
     for before, after in zip(kept, a, strict=True):
         helpers.assert_same_bits(after, before)

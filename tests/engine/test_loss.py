@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from storeys import ENGINE
 from twins import naive
 
 import agl_ref as agl
@@ -25,16 +26,16 @@ def drawn(seed, T, N, K, dtype=np.float64, spread=2.0):
     return logits.astype(dtype), labels
 
 
-def cross_entropy(logits, labels, readout="mean"):
-    """(loss, dlogits) of agl_ref."""
-    loss, cache = agl.cross_entropy_forward(logits, labels, agl.Conventions(readout=readout))
-    return loss, agl.cross_entropy_backward(cache)
+def cross_entropy(lib, logits, labels, readout="mean"):
+    """(loss, dlogits) of a storey."""
+    loss, cache = lib.cross_entropy_forward(logits, labels, agl.Conventions(readout=readout))
+    return loss, lib.cross_entropy_backward(cache)
 
 
-def tet(logits, labels, lam=1e-3, target=1.0):
-    """(loss, dlogits) of agl_ref."""
-    loss, cache = agl.tet_forward(logits, labels, lam, target)
-    return loss, agl.tet_backward(cache)
+def tet(lib, logits, labels, lam=1e-3, target=1.0):
+    """(loss, dlogits) of a storey."""
+    loss, cache = lib.tet_forward(logits, labels, lam, target)
+    return loss, lib.tet_backward(cache)
 
 
 # --- hand arithmetic ------------------------------------------------------------------------------
@@ -50,24 +51,24 @@ HAND = {
 
 
 @each_readout
-def test_cross_entropy_is_the_hand_arithmetic(readout):
-    loss, dlogits = cross_entropy(HAND_LOGITS, np.array([0]), readout)
+def test_cross_entropy_is_the_hand_arithmetic(lib, readout):
+    loss, dlogits = cross_entropy(lib, HAND_LOGITS, np.array([0]), readout)
     helpers.assert_close(loss, HAND[readout][0], 1e-15, name="loss")
     helpers.assert_close(dlogits.ravel(), HAND[readout][1], 1e-15, name="dlogits")
 
 
-def test_cross_entropy_is_the_mean_over_samples():
+def test_cross_entropy_is_the_mean_over_samples(lib):
     # both labels on the same logits: (log 4 + log 4/3) / 2
     logits = np.repeat(HAND_LOGITS, 2, axis=1)
-    loss, dlogits = cross_entropy(logits, np.array([0, 1]))
+    loss, dlogits = cross_entropy(lib, logits, np.array([0, 1]))
     helpers.assert_close(loss, (math.log(4) + math.log(4 / 3)) / 2, 1e-15, name="loss")
     expected = np.array([[[-0.1875, 0.1875], [0.0625, -0.0625]]] * 2)
     helpers.assert_close(dlogits, expected, 1e-15, name="dlogits")
 
 
-def test_tet_is_the_hand_arithmetic():
+def test_tet_is_the_hand_arithmetic(lib):
     # CE at t = 1: log 2, at t = 2: log 10; squares to the target 0: 4 log(3)^2 over 4 logits; lam = 1/4
-    loss, dlogits = tet(HAND_LOGITS, np.array([0]), lam=0.25, target=0.0)
+    loss, dlogits = tet(lib, HAND_LOGITS, np.array([0]), lam=0.25, target=0.0)
     helpers.assert_close(loss, 0.75 * (math.log(2) + math.log(10)) / 2 + 0.25 * LOG3**2, 1e-15, name="loss")
     # CE part: 3/4 1/2 (softmax - onehot); pull: 1/4 2 (2 log 3) / 4
     expected = [-0.1875, 0.1875, -0.3375, 0.3375 + 0.25 * LOG3]
@@ -79,9 +80,9 @@ def test_tet_is_the_hand_arithmetic():
 
 @each_readout
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 9), st.integers(0, 2**32 - 1))
-def test_cross_entropy_is_the_naive_twin(readout, T, N, K, seed):
+def test_cross_entropy_is_the_naive_twin(lib, readout, T, N, K, seed):
     logits, labels = drawn(seed, T, N, K)
-    loss, dlogits = cross_entropy(logits, labels, readout)
+    loss, dlogits = cross_entropy(lib, logits, labels, readout)
     twin_loss, twin = naive.cross_entropy(logits, labels, agl.Conventions(readout=readout))
     helpers.assert_close(loss, twin_loss, 1e-13, max(twin_loss, 1.0), "loss")
     helpers.assert_close(dlogits, twin, 1e-13, 1 / N, "dlogits")  # softmax - onehot cancels
@@ -95,18 +96,18 @@ def test_cross_entropy_is_the_naive_twin(readout, T, N, K, seed):
     st.sampled_from([1.0, 0.0, 2.5]),
     st.integers(0, 2**32 - 1),
 )
-def test_tet_is_the_naive_twin(T, N, K, lam, target, seed):
+def test_tet_is_the_naive_twin(lib, T, N, K, lam, target, seed):
     logits, labels = drawn(seed, T, N, K)
-    loss, dlogits = tet(logits, labels, lam, target)
+    loss, dlogits = tet(lib, logits, labels, lam, target)
     twin_loss, twin = naive.tet(logits, labels, lam, target)
     helpers.assert_close(loss, twin_loss, 1e-13, max(twin_loss, 1.0), "loss")
     helpers.assert_close(dlogits, twin, 1e-13, 10 / (T * N), "dlogits")
 
 
 @each_readout
-def test_cross_entropy_in_float32_is_the_naive_twin(readout):
+def test_cross_entropy_in_float32_is_the_naive_twin(lib, readout):
     logits, labels = drawn(1, 4, 9, 10, np.float32)
-    loss, dlogits = cross_entropy(logits, labels, readout)
+    loss, dlogits = cross_entropy(lib, logits, labels, readout)
     twin_loss, twin = naive.cross_entropy(logits, labels, agl.Conventions(readout=readout))
     # T additions, the largest exponent of about 16 amplifies them, and K additions
     bound = helpers.rounding(np.float32, 4 * 16 + 10 + 4)
@@ -114,9 +115,9 @@ def test_cross_entropy_in_float32_is_the_naive_twin(readout):
     helpers.assert_close(dlogits, twin, bound, 1 / 9, "dlogits")
 
 
-def test_tet_in_float32_is_the_naive_twin():
+def test_tet_in_float32_is_the_naive_twin(lib):
     logits, labels = drawn(2, 4, 9, 10, np.float32)
-    loss, dlogits = tet(logits, labels, 0.1)
+    loss, dlogits = tet(lib, logits, labels, 0.1)
     twin_loss, twin = naive.tet(logits, labels, 0.1, 1.0)
     bound = helpers.rounding(np.float32, 16 + 10 + 8)
     helpers.assert_close(loss, twin_loss, bound, name="loss")
@@ -127,41 +128,41 @@ def test_tet_in_float32_is_the_naive_twin():
 
 
 @each_readout
-def test_cross_entropy_gradient_is_a_central_difference(readout):
+def test_cross_entropy_gradient_is_a_central_difference(lib, readout):
     logits, labels = drawn(3, 3, 4, 5)
-    _, dlogits = cross_entropy(logits, labels, readout)
-    expected = helpers.central_difference(lambda: cross_entropy(logits, labels, readout)[0], logits, 1e-5)
+    _, dlogits = cross_entropy(lib, logits, labels, readout)
+    expected = helpers.central_difference(lambda: cross_entropy(lib, logits, labels, readout)[0], logits, 1e-5)
     helpers.assert_close(dlogits, expected, 1e-7)
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
-def test_tet_gradient_is_a_central_difference(lam):
+def test_tet_gradient_is_a_central_difference(lib, lam):
     logits, labels = drawn(4, 3, 4, 5)
-    _, dlogits = tet(logits, labels, lam)
-    expected = helpers.central_difference(lambda: tet(logits, labels, lam)[0], logits, 1e-5)
+    _, dlogits = tet(lib, logits, labels, lam)
+    expected = helpers.central_difference(lambda: tet(lib, logits, labels, lam)[0], logits, 1e-5)
     helpers.assert_close(dlogits, expected, 1e-7)
 
 
-def test_tet_of_one_timestep_without_the_pull_is_cross_entropy():
+def test_tet_of_one_timestep_without_the_pull_is_cross_entropy(lib):
     logits, labels = drawn(5, 1, 4, 5)
-    for received, expected in zip(tet(logits, labels, 0.0), cross_entropy(logits, labels), strict=True):
+    for received, expected in zip(tet(lib, logits, labels, 0.0), cross_entropy(lib, logits, labels), strict=True):
         helpers.assert_close(received, expected, 1e-15)
 
 
 @each_readout
-def test_cross_entropy_gradient_sums_to_zero_over_classes(readout):
+def test_cross_entropy_gradient_sums_to_zero_over_classes(lib, readout):
     logits, labels = drawn(6, 3, 4, 5)
-    _, dlogits = cross_entropy(logits, labels, readout)
+    _, dlogits = cross_entropy(lib, logits, labels, readout)
     assert np.abs(dlogits).max() > 0.01
     assert np.abs(dlogits.sum(-1)).max() < 1e-15
 
 
 @each_readout
 @each_dtype
-def test_large_logits_do_not_overflow(readout, dtype):
+def test_large_logits_do_not_overflow(lib, readout, dtype):
     logits = np.array([[[5000.0, -5000.0, 0.0]]], dtype)
     with np.errstate(over="raise", invalid="raise"):
-        loss, dlogits = cross_entropy(logits, np.array([1]), readout)
+        loss, dlogits = cross_entropy(lib, logits, np.array([1]), readout)
     assert loss == 10000.0
     assert dlogits.tolist() == [[[1, -1, 0]]]
 
@@ -170,10 +171,10 @@ def test_large_logits_do_not_overflow(readout, dtype):
 
 
 @each_dtype
-def test_dlogits_keep_dtype_and_the_loss_is_a_float(dtype):
+def test_dlogits_keep_dtype_and_the_loss_is_a_float(lib, dtype):
     logits, labels = drawn(7, 3, 4, 5, dtype)
     for f in (cross_entropy, tet):
-        loss, dlogits = f(logits, labels)
+        loss, dlogits = f(lib, logits, labels)
         assert type(loss) is float and dlogits.dtype == dtype and dlogits.shape == logits.shape
 
 
@@ -182,7 +183,7 @@ def test_dlogits_keep_dtype_and_the_loss_is_a_float(dtype):
 def test_memory_layout_changes_no_bit(readout, dtype):
     logits, labels = drawn(8, 3, 4, 5, dtype)
     wide = np.repeat(labels, 2)
-    for f in (lambda a, b: cross_entropy(a, b, readout), tet):
+    for f in (lambda a, b: cross_entropy(ENGINE, a, b, readout), lambda a, b: tet(ENGINE, a, b)):
         loss, dlogits = f(logits, labels)
         for view in (np.asfortranarray(logits), np.repeat(logits, 2, 0)[::2]):
             loss2, dlogits2 = f(view, wide[::2])
@@ -191,16 +192,16 @@ def test_memory_layout_changes_no_bit(readout, dtype):
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.int64])
-def test_labels_may_be_any_integers(kind):
+def test_labels_may_be_any_integers(lib, kind):
     logits, labels = drawn(9, 3, 4, 5)
-    assert cross_entropy(logits, labels.astype(kind))[0] == cross_entropy(logits, labels)[0]
+    assert cross_entropy(lib, logits, labels.astype(kind))[0] == cross_entropy(lib, logits, labels)[0]
 
 
-def test_two_forwards_before_a_backward_do_not_disturb_each_other():
+def test_two_forwards_before_a_backward_do_not_disturb_each_other(lib):
     a, b = drawn(10, 3, 4, 5), drawn(11, 3, 4, 5)
     kept = a[0].copy()
-    alone = cross_entropy(*a)[1], tet(*a)[1]
-    pairs = [(agl.cross_entropy_forward, agl.cross_entropy_backward), (agl.tet_forward, agl.tet_backward)]
+    alone = cross_entropy(lib, *a)[1], tet(lib, *a)[1]
+    pairs = [(lib.cross_entropy_forward, lib.cross_entropy_backward), (lib.tet_forward, lib.tet_backward)]
     for (forward, backward), expected in zip(pairs, alone, strict=True):
         cache_a, cache_b = forward(*a)[1], forward(*b)[1]
         backward(cache_b)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from storeys import ENGINE
 from twins import exact, naive
 
 import agl_ref as agl
@@ -37,10 +38,10 @@ each_surrogate = pytest.mark.parametrize("surrogate", naive.SURROGATES)
 each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)
 
 
-def engine(case, c, surrogate="rectangular", relaxed=None):
-    """(s, cache, LIFGrads) of agl_ref on a case."""
-    s, cache = agl.lif_forward(case.x, case.decay, case.v_th, c, surrogate, relaxed)
-    return s, cache, lif_backward_full(case.ds, cache, case.width)
+def run(lib, case, c, surrogate="rectangular", relaxed=None):
+    """(s, cache, all gradients) of a storey on a case."""
+    s, cache = lib.lif_forward(case.x, case.decay, case.v_th, c, surrogate, relaxed)
+    return s, cache, lib.lif_backward_full(case.ds, cache, case.width)
 
 
 def twin(case, c, surrogate="rectangular"):
@@ -49,9 +50,9 @@ def twin(case, c, surrogate="rectangular"):
     return u, s, *naive.lif_backward(case.ds, case.x, u, s, case.decay, case.v_th, case.width, c, surrogate)
 
 
-def assert_engine_is_twin(case, c, surrogate, tolerance):
+def assert_is_twin(lib, case, c, surrogate, tolerance):
     """Spikes equal; the rest within the tolerance, relative to the largest element."""
-    s, cache, grads = engine(case, c, surrogate)
+    s, cache, grads = run(lib, case, c, surrogate)
     u, s_twin, dx, ddecay, dwidth = twin(case, c, surrogate)
     helpers.assert_equal(s, s_twin, "s")
     helpers.assert_close(cache.u, u, tolerance, name="u")
@@ -173,11 +174,11 @@ HAND_DS = np.array([[1.0], [2.0], [3.0], [4.0]])
 
 @each_dtype
 @pytest.mark.parametrize("hand", HAND.values(), ids=HAND)
-def test_lif_is_the_hand_arithmetic(hand, dtype):
+def test_lif_is_the_hand_arithmetic(lib, hand, dtype):
     fields, kappa, u, s, dx, ddecay = hand
-    received_s, cache = agl.lif_forward(HAND_X.astype(dtype), 0.5, 0.5, agl.Conventions(**fields))
+    received_s, cache = lib.lif_forward(HAND_X.astype(dtype), 0.5, 0.5, agl.Conventions(**fields))
     width = np.full(4, kappa, dtype)
-    received_dx, received_ddecay = agl.lif_backward(HAND_DS.astype(dtype), cache, width)
+    received_dx, received_ddecay = lib.lif_backward(HAND_DS.astype(dtype), cache, width)
     helpers.assert_case_is_telling(cache.u, width, 0.5)
     assert cache.u.ravel().tolist() == u
     assert received_s.ravel().tolist() == s
@@ -186,12 +187,12 @@ def test_lif_is_the_hand_arithmetic(hand, dtype):
 
 
 @each_dtype
-def test_no_reset_is_the_hand_arithmetic(dtype):
+def test_no_reset_is_the_hand_arithmetic(lib, dtype):
     # x_4 = -3/4 puts u_4 outside; du_3 = 3, dv_2 = 3/2; du_2 = 3/2 + 2, dv_1 = 7/4; du_1 = 7/4 + 1;
     # ddecay = 3 5/8 + 7/2 1/4
     x = np.array([[0.25], [0.5], [0.5], [-0.75]], dtype)
-    s, cache = agl.lif_forward(x, 0.5, 0.5, agl.Conventions(reset="none"))
-    dx, ddecay = agl.lif_backward(HAND_DS.astype(dtype), cache, np.ones(4, dtype))
+    s, cache = lib.lif_forward(x, 0.5, 0.5, agl.Conventions(reset="none"))
+    dx, ddecay = lib.lif_backward(HAND_DS.astype(dtype), cache, np.ones(4, dtype))
     helpers.assert_case_is_telling(cache.u, np.ones(4), 0.5)
     assert cache.u.ravel().tolist() == [0.25, 0.625, 0.8125, -0.34375]
     assert s.ravel().tolist() == [0, 1, 1, 0]
@@ -200,12 +201,12 @@ def test_no_reset_is_the_hand_arithmetic(dtype):
 
 
 @each_dtype
-def test_scaled_input_is_the_hand_arithmetic(dtype):
+def test_scaled_input_is_the_hand_arithmetic(lib, dtype):
     # twice the current, halved by 1 - tau, gives the same u; dx_t = du_t / 2;
     # ddecay = 1.3984375 (0 - 1/2) + 1.0625 (1/4 - 1) + 3 (0 - 1) + 0
     c = agl.Conventions(input_scale="1 - tau")
-    s, cache = agl.lif_forward(2 * HAND_X.astype(dtype), 0.5, 0.5, c)
-    dx, ddecay = agl.lif_backward(HAND_DS.astype(dtype), cache, np.ones(4, dtype))
+    s, cache = lib.lif_forward(2 * HAND_X.astype(dtype), 0.5, 0.5, c)
+    dx, ddecay = lib.lif_backward(HAND_DS.astype(dtype), cache, np.ones(4, dtype))
     assert cache.u.ravel().tolist() == [0.25, 0.625, 0.5, -0.25]
     assert s.ravel().tolist() == [0, 1, 1, 0]
     assert dx.ravel().tolist() == [0.69921875, 0.53125, 1.5, 0]
@@ -213,26 +214,26 @@ def test_scaled_input_is_the_hand_arithmetic(dtype):
 
 
 @each_dtype
-def test_dwidth_is_the_hand_arithmetic(dtype):
+def test_dwidth_is_the_hand_arithmetic(lib, dtype):
     # -(z / kappa) h ds_total: z = -1/4, 1/8, 0, -3/4; ds_total = 0.8671875, 1.0625, 3, 4; the last is outside
-    _, cache = agl.lif_forward(HAND_X.astype(dtype), 0.5, 0.5, agl.Conventions(width_gradient="flows"))
-    grads = lif_backward_full(HAND_DS.astype(dtype), cache, np.ones(4, dtype))
+    _, cache = lib.lif_forward(HAND_X.astype(dtype), 0.5, 0.5, agl.Conventions(width_gradient="flows"))
+    grads = lib.lif_backward_full(HAND_DS.astype(dtype), cache, np.ones(4, dtype))
     assert grads.dwidth.tolist() == [0.216796875, -0.1328125, 0, 0]
 
 
 @pytest.mark.parametrize("plif, sign", [("tau", 1), ("1 - tau", -1)])
-def test_plif_is_the_hand_arithmetic(plif, sign):
+def test_plif_is_the_hand_arithmetic(lib, plif, sign):
     # sigmoid(0) = 1/2 either way; dw = +-ddecay / 4
-    s, cache = agl.plif_forward(HAND_X, 0.0, 0.5, agl.Conventions(plif=plif))
-    dx, dw = agl.plif_backward(HAND_DS, cache, np.ones(4))
+    s, cache = lib.plif_forward(HAND_X, 0.0, 0.5, agl.Conventions(plif=plif))
+    dx, dw = lib.plif_backward(HAND_DS, cache, np.ones(4))
     assert s.ravel().tolist() == [0, 1, 1, 0]
     assert dx.ravel().tolist() == [1.3984375, 1.0625, 3, 0]
     assert float(dw) == sign * 0.06640625
 
 
 @pytest.mark.parametrize("plif, decay", [("tau", 0.2), ("1 - tau", 0.8)])
-def test_plif_initial_w_gives_the_leak_of_its_convention(plif, decay):
-    _, cache = agl.plif_forward(HAND_X, -np.log(4.0), 0.5, agl.Conventions(plif=plif))
+def test_plif_initial_w_gives_the_leak_of_its_convention(lib, plif, decay):
+    _, cache = lib.plif_forward(HAND_X, -np.log(4.0), 0.5, agl.Conventions(plif=plif))
     helpers.assert_close(cache.decay, decay, 1e-15, name="decay")
 
 
@@ -241,20 +242,20 @@ def test_plif_initial_w_gives_the_leak_of_its_convention(plif, decay):
 
 @each_surrogate
 @each_convention
-def test_lif_is_the_naive_twin(c, surrogate):
+def test_lif_is_the_naive_twin(lib, c, surrogate):
     case = helpers.lif_case(6, (3, 5), seed=1, c=c)
     helpers.assert_case_is_telling(case.u, case.width, case.v_th)
-    assert_engine_is_twin(case, c, surrogate, 1e-13)
+    assert_is_twin(lib, case, c, surrogate, 1e-13)
 
 
 @each_surrogate
 @each_convention
-def test_lif_in_float32_is_the_naive_twin(c, surrogate):
+def test_lif_in_float32_is_the_naive_twin(lib, c, surrogate):
     case = helpers.lif_case(4, (3, 5), seed=2, c=c).astype(np.float32)
     helpers.assert_case_is_telling(case.u, case.width, case.v_th)
     # forward 4 roundings a timestep; the surrogate's slope (at most 8 / kappa) carries u's error into h;
     # backward 8 roundings a timestep: less than 32 a timestep in all
-    assert_engine_is_twin(case, c, surrogate, helpers.rounding(np.float32, 32 * 4))
+    assert_is_twin(lib, case, c, surrogate, helpers.rounding(np.float32, 32 * 4))
 
 
 @st.composite
@@ -274,18 +275,18 @@ def lif_cases(draw, longest=6):
 
 @settings(max_examples=150)
 @given(lif_cases())
-def test_lif_is_the_naive_twin_for_any_shape_and_mixture_of_conventions(drawn):
+def test_lif_is_the_naive_twin_for_any_shape_and_mixture_of_conventions(lib, drawn):
     case, c, surrogate = drawn
     helpers.assert_case_is_telling(case.u, case.width, case.v_th, resets=len(case.x) > 1)
-    assert_engine_is_twin(case, c, surrogate, 2e-13)
+    assert_is_twin(lib, case, c, surrogate, 2e-13)
 
 
 @settings(max_examples=15)
 @given(lif_cases(longest=1))
-def test_one_timestep_is_the_naive_twin(drawn):
+def test_one_timestep_is_the_naive_twin(lib, drawn):
     case, c, surrogate = drawn
     helpers.assert_case_is_telling(case.u, case.width, case.v_th, resets=False)
-    assert_engine_is_twin(case, c, surrogate, 2e-13)
+    assert_is_twin(lib, case, c, surrogate, 2e-13)
 
 
 @each_convention
@@ -293,27 +294,27 @@ def test_lif_is_the_naive_twin_over_several_chunks(c):
     case = helpers.lif_case(4, (2 * CHUNK + 5,), seed=3, c=c)
     for chunk in (slice(0, CHUNK), slice(CHUNK, 2 * CHUNK), slice(2 * CHUNK, None)):
         helpers.assert_case_is_telling(case.u[:, chunk], case.width, case.v_th)
-    assert_engine_is_twin(case, c, "rectangular", 2e-13)
+    assert_is_twin(ENGINE, case, c, "rectangular", 2e-13)
 
 
-def test_neurons_do_not_talk_to_each_other():
+def test_neurons_do_not_talk_to_each_other(lib):
     case = helpers.lif_case(5, (CHUNK + 9,), seed=4, c=agl.MPD_AGL)
-    _, _, grads = engine(case, agl.MPD_AGL)
+    _, _, grads = run(lib, case, agl.MPD_AGL)
     for i in (0, CHUNK - 1, CHUNK, CHUNK + 8):
         alone = replace(case, x=case.x[:, i : i + 1], ds=case.ds[:, i : i + 1])
-        _, _, own = engine(alone, agl.MPD_AGL)
+        _, _, own = run(lib, alone, agl.MPD_AGL)
         helpers.assert_same_bits(own.dx[:, 0], grads.dx[:, i].copy(), f"dx of neuron {i}")
 
 
 @pytest.mark.parametrize("plif", ["tau", "1 - tau"])
 @pytest.mark.parametrize("w", [-1.3862943611198906, 0.7, -4.0])
-def test_plif_is_the_naive_twin(plif, w):
+def test_plif_is_the_naive_twin(lib, plif, w):
     c = agl.Conventions(plif=plif)
     decay = naive.plif_decay(w, c)
     case = helpers.lif_case(5, (7,), seed=5, c=c, decay=decay)
     helpers.assert_case_is_telling(case.u, case.width, case.v_th)
-    s, cache = agl.plif_forward(case.x, w, case.v_th, c)
-    dx, dw = agl.plif_backward(case.ds, cache, case.width)
+    s, cache = lib.plif_forward(case.x, w, case.v_th, c)
+    dx, dw = lib.plif_backward(case.ds, cache, case.width)
     _, s_twin, dx_twin, ddecay, _ = twin(case, c)
     helpers.assert_equal(s, s_twin, "s")
     helpers.assert_close(dx, dx_twin, 1e-13, name="dx")
@@ -341,10 +342,10 @@ def exact_lif(case, c, surrogate):
     return u, s, *grads, ledger, width_ledger
 
 
-def assert_engine_is_exact(case, c, surrogate, dtype):
+def assert_is_exact(lib, case, c, surrogate, dtype):
     u, s, dx, ddecay, dwidth, ledger, width_ledger = exact_lif(case, c, surrogate)
     assert ledger.fits(dtype), f"the case needs {ledger.bits} bits"
-    received_s, cache, grads = engine(case, c, surrogate)
+    received_s, cache, grads = run(lib, case, c, surrogate)
     helpers.assert_equal(received_s, exact.floats(s, dtype), "s")
     helpers.assert_equal(cache.u, exact.floats(u, dtype), "u")
     helpers.assert_equal(grads.dx, exact.floats(dx, dtype), "dx")
@@ -361,12 +362,12 @@ def assert_engine_is_exact(case, c, surrogate, dtype):
 @each_dtype
 @pytest.mark.parametrize("surrogate", ["rectangular", "triangular"])
 @each_convention
-def test_lif_has_the_bits_of_exact_rationals(c, surrogate, dtype):
+def test_lif_has_the_bits_of_exact_rationals(lib, c, surrogate, dtype):
     T, per_unit = (4, 8) if surrogate == "rectangular" else (3, 4)
     case = dyadic_case(T, 24, per_unit, seed=6, dtype=dtype)
     if c.input_scale == "1 - tau":
         case.x *= 2  # halved again by 1 - tau
-    u = assert_engine_is_exact(case, c, surrogate, dtype).astype(float)
+    u = assert_is_exact(lib, case, c, surrogate, dtype).astype(float)
     helpers.assert_case_is_telling(u, case.width, case.v_th)
     assert (u == case.v_th).any(), "no neuron exactly at V_th"
     assert (np.abs(u - case.v_th) == case.width[:, None] / 2).any(), "no neuron exactly at the window's edge"
@@ -377,24 +378,24 @@ def test_lif_has_the_bits_of_exact_rationals(c, surrogate, dtype):
 def test_lif_over_several_chunks_has_the_bits_of_exact_rationals(reset, dtype):
     c = agl.Conventions(reset=reset)
     case = dyadic_case(2, CHUNK + 3, 2, seed=7, dtype=dtype)
-    u = assert_engine_is_exact(case, c, "rectangular", dtype).astype(float)
+    u = assert_is_exact(ENGINE, case, c, "rectangular", dtype).astype(float)
     for chunk in (slice(0, CHUNK), slice(CHUNK, None)):
         helpers.assert_case_is_telling(u[:, chunk], case.width, case.v_th, resets=chunk.start == 0)
 
 
 @each_dtype
-def test_adaptive_width_gives_exact_spikes_and_gradients_within_rounding(dtype):
+def test_adaptive_width_gives_exact_spikes_and_gradients_within_rounding(lib, dtype):
     # tau = 3/4: kappa = 3/4 and 15/16 exactly, but 1 / kappa is not dyadic, so the gradients round
     c = agl.MPD_AGL
     rng = np.random.default_rng(8)
-    width = agl.adaptive_width(np.array([1.0, 0.5], dtype), 0.5, 0.75, 4)
+    width = lib.adaptive_width(np.array([1.0, 0.5], dtype), 0.5, 0.75, 4)
     assert width.tolist() == [0.75, 0.9375, 0.9375, 0.9375]
     x, ds = helpers.dyadic(rng, (4, 30), -0.75, 1.25, 8), helpers.dyadic(rng, (4, 30), -1, 1, 4)
     case = helpers.LIFCase(x, ds, width, 0.75, 0.5, None).astype(dtype)
     u, s, dx, ddecay, _, ledger, _ = exact_lif(case, c, "rectangular")
     helpers.assert_case_is_telling(u.astype(float), width, 0.5)
     assert not ledger.dyadic
-    received_s, cache, grads = engine(case, c)
+    received_s, cache, grads = run(lib, case, c)
     helpers.assert_equal(received_s, exact.floats(s, dtype), "s")
     helpers.assert_equal(cache.u, exact.floats(u, dtype), "u")
     largest = max(abs(float(d)) for d in dx.ravel())
@@ -410,10 +411,10 @@ def test_adaptive_width_gives_exact_spikes_and_gradients_within_rounding(dtype):
 STEP = 1e-6
 
 
-def relaxed_case(c, surrogate, shape=(4,), T=5, seed=9):
+def relaxed_case(lib, c, surrogate, shape=(4,), T=5, seed=9):
     """A telling case of the relaxed network, well clear of the kinks of S; its spikes lie between 0 and 1."""
     case = helpers.lif_case(T, shape, seed, c, decay=0.5, v_th=0.5, relaxed=surrogate)
-    _, cache, grads = engine(case, c, surrogate, relaxed=case.width)
+    _, cache, grads = run(lib, case, c, surrogate, relaxed=case.width)
     helpers.assert_case_is_telling(cache.u, case.width, case.v_th, resets=T > 1)
     helpers.assert_clear_of(cache.u - case.v_th, case.width, naive.KINKS[surrogate], margin=0.05)
     height = {"1/kappa": 1.0, "1": case.width.max(), "1/(2 kappa)": 0.5}[c.surrogate_scale]
@@ -422,10 +423,10 @@ def relaxed_case(c, surrogate, shape=(4,), T=5, seed=9):
     return case, cache, grads
 
 
-def relaxed_loss(case, c, surrogate, cache):
+def relaxed_loss(lib, case, c, surrogate, cache):
     """(f, decay): f() is the loss at the present values of case.x, case.width and the array decay (1,).
 
-    It runs agl_ref's own forward, except where the gradient is by convention that of another function: a
+    It runs the storey's own forward, except where the gradient is by convention that of another function: a
     detached reset holds the reset's s constant, and the surrogate's outside scale is a constant. Those two
     run the naive twin.
     """
@@ -435,7 +436,7 @@ def relaxed_loss(case, c, surrogate, cache):
 
     def loss():
         if held is None and c.surrogate_scale == "1/kappa":
-            s, _ = agl.lif_forward(case.x, float(decay[0]), case.v_th, c, surrogate, case.width)
+            s, _ = lib.lif_forward(case.x, float(decay[0]), case.v_th, c, surrogate, case.width)
         else:
             args = (case.x, float(decay[0]), case.v_th, c, surrogate, case.width)
             s = naive.lif_forward(*args, held, factors)[1]
@@ -446,9 +447,9 @@ def relaxed_loss(case, c, surrogate, cache):
 
 @each_surrogate
 @each_convention
-def test_relaxed_lif_gradients_are_central_differences(c, surrogate):
-    case, cache, grads = relaxed_case(c, surrogate)
-    loss, decay = relaxed_loss(case, c, surrogate, cache)
+def test_relaxed_lif_gradients_are_central_differences(lib, c, surrogate):
+    case, cache, grads = relaxed_case(lib, c, surrogate)
+    loss, decay = relaxed_loss(lib, case, c, surrogate, cache)
     assert np.abs(grads.dx).min() < np.abs(grads.dx).max()
     helpers.assert_close(grads.dx, helpers.central_difference(loss, case.x, STEP), 1e-7, name="dx")
     helpers.assert_close([grads.ddecay], helpers.central_difference(loss, decay, STEP), 1e-7, name="ddecay")
@@ -456,10 +457,10 @@ def test_relaxed_lif_gradients_are_central_differences(c, surrogate):
 
 @each_surrogate
 @pytest.mark.parametrize("variant", ["flows", "soft", "soft late", "none", "detached", "scale 1", "scale 1/2k"])
-def test_relaxed_dwidth_is_a_central_difference(variant, surrogate):
+def test_relaxed_dwidth_is_a_central_difference(lib, variant, surrogate):
     c = replace(CONVENTIONS[variant], width_gradient="flows")
-    case, cache, grads = relaxed_case(c, surrogate)
-    loss, _ = relaxed_loss(case, c, surrogate, cache)
+    case, cache, grads = relaxed_case(lib, c, surrogate)
+    loss, _ = relaxed_loss(lib, case, c, surrogate, cache)
     expected = helpers.central_difference(loss, case.width, STEP)
     assert (np.abs(expected) > 1e-3).all(), "the loss does not depend on the width"
     helpers.assert_close(grads.dwidth, expected, 1e-7, name="dwidth")
@@ -467,25 +468,25 @@ def test_relaxed_dwidth_is_a_central_difference(variant, surrogate):
 
 @settings(max_examples=12)
 @given(st.integers(1, 4), st.integers(3, 5), st.sampled_from(naive.SURROGATES), st.integers(0, 2**32 - 1))
-def test_relaxed_gradients_are_central_differences_for_any_shape(T, n, surrogate, seed):
-    case, cache, grads = relaxed_case(agl.MPD_AGL, surrogate, (n, 1), T, seed)
-    loss, _ = relaxed_loss(case, agl.MPD_AGL, surrogate, cache)
+def test_relaxed_gradients_are_central_differences_for_any_shape(lib, T, n, surrogate, seed):
+    case, cache, grads = relaxed_case(lib, agl.MPD_AGL, surrogate, (n, 1), T, seed)
+    loss, _ = relaxed_loss(lib, case, agl.MPD_AGL, surrogate, cache)
     helpers.assert_close(grads.dx, helpers.central_difference(loss, case.x, STEP), 1e-7, name="dx")
 
 
 @pytest.mark.parametrize("plif", ["tau", "1 - tau"])
-def test_relaxed_dw_of_plif_is_a_central_difference(plif):
+def test_relaxed_dw_of_plif_is_a_central_difference(lib, plif):
     c = agl.Conventions(plif=plif)
     w = np.array([0.4])
     case = helpers.lif_case(5, (4,), 10, c, naive.plif_decay(0.4, c), 0.5, relaxed="gaussian")
     helpers.assert_case_is_telling(case.u, case.width, case.v_th)
 
     def loss():
-        s, _ = agl.plif_forward(case.x, float(w[0]), 0.5, c, "gaussian", case.width)
+        s, _ = lib.plif_forward(case.x, float(w[0]), 0.5, c, "gaussian", case.width)
         return float((case.ds * s).sum())
 
-    _, cache = agl.plif_forward(case.x, 0.4, 0.5, c, "gaussian", case.width)
-    _, dw = agl.plif_backward(case.ds, cache, case.width)
+    _, cache = lib.plif_forward(case.x, 0.4, 0.5, c, "gaussian", case.width)
+    _, dw = lib.plif_backward(case.ds, cache, case.width)
     helpers.assert_close([dw], helpers.central_difference(loss, w, STEP), 1e-7, name="dw")
 
 
@@ -494,19 +495,19 @@ def test_relaxed_dw_of_plif_is_a_central_difference(plif):
 
 @each_surrogate
 @pytest.mark.parametrize("c", [CONVENTIONS["mpd-agl"], CONVENTIONS["edge <="], CONVENTIONS["scale 1"]])
-def test_width_zero_closes_the_window(c, surrogate):
+def test_width_zero_closes_the_window(lib, c, surrogate):
     case = helpers.lif_case(3, (5,), seed=11, c=c)
     case.x[0, 0] = case.v_th  # u - V_th = 0 = kappa / 2 exactly
     case.width[:] = 0.0
-    _, cache, grads = engine(case, c, surrogate)
+    _, cache, grads = run(lib, case, c, surrogate)
     assert cache.u[0, 0] == case.v_th
     assert not grads.dx.any() and grads.ddecay == 0 and not grads.dwidth.any()
 
 
-def test_closed_window_at_one_timestep_still_passes_the_gradient_through_time():
+def test_closed_window_at_one_timestep_still_passes_the_gradient_through_time(lib):
     case = helpers.lif_case(4, (6,), seed=12, c=agl.MPD_AGL, decay=0.5)
     case.width[1] = 0.0
-    _, _, grads = engine(case, agl.MPD_AGL)
+    _, _, grads = run(lib, case, agl.MPD_AGL)
     dx = twin(case, agl.MPD_AGL)[2]
     assert np.abs(dx[1]).max() > 0, "no gradient is carried past the closed window"
     helpers.assert_close(grads.dx, dx, 1e-13, name="dx")
@@ -514,22 +515,22 @@ def test_closed_window_at_one_timestep_still_passes_the_gradient_through_time():
 
 @pytest.mark.parametrize("spike_test, spike", [(">=", 1.0), (">", 0.0)])
 @each_dtype
-def test_membrane_potential_exactly_at_threshold(spike_test, spike, dtype):
-    s, _ = agl.lif_forward(np.array([[0.3]], dtype), 0.2, 0.3, agl.Conventions(spike_test=spike_test))
+def test_membrane_potential_exactly_at_threshold(lib, spike_test, spike, dtype):
+    s, _ = lib.lif_forward(np.array([[0.3]], dtype), 0.2, 0.3, agl.Conventions(spike_test=spike_test))
     assert s.tolist() == [[spike]]
 
 
-def test_decay_zero_has_no_memory():
+def test_decay_zero_has_no_memory(lib):
     case = helpers.lif_case(4, (5,), seed=13, c=agl.MPD_AGL, decay=0.0)
-    _, cache, _ = engine(case, agl.MPD_AGL)
+    _, cache, _ = run(lib, case, agl.MPD_AGL)
     helpers.assert_same_bits(cache.u + 0.0, case.x + 0.0, "u")
 
 
-def test_v_is_the_membrane_potential_after_reset():
+def test_v_is_the_membrane_potential_after_reset(lib):
     for reset in ("hard", "soft", "none", "soft late"):
         c = agl.Conventions(reset=reset)
         case = helpers.lif_case(4, (5,), seed=14, c=c)
-        _, cache, _ = engine(case, c)
+        _, cache, _ = run(lib, case, c)
         expected = naive.after_reset(cache.u, cache.s, case.v_th, c)
         helpers.assert_close(cache.v, expected, 1e-15, name=reset)
 
@@ -545,9 +546,9 @@ def strided_views(array):
 @each_dtype
 def test_memory_layout_changes_no_bit(dtype):
     case = helpers.lif_case(4, (3, 5), seed=15, c=agl.MPD_AGL).astype(dtype)
-    s, cache, grads = engine(case, agl.MPD_AGL)
+    s, cache, grads = run(ENGINE, case, agl.MPD_AGL)
     for x, ds in zip(strided_views(case.x), strided_views(case.ds), strict=True):
-        s2, cache2, grads2 = engine(replace(case, x=x, ds=ds), agl.MPD_AGL)
+        s2, cache2, grads2 = run(ENGINE, replace(case, x=x, ds=ds), agl.MPD_AGL)
         helpers.assert_same_bits(np.ascontiguousarray(s2), s, "s")
         helpers.assert_same_bits(np.ascontiguousarray(cache2.u), cache.u, "u")
         helpers.assert_same_bits(np.ascontiguousarray(grads2.dx), grads.dx, "dx")
@@ -556,51 +557,51 @@ def test_memory_layout_changes_no_bit(dtype):
 
 def test_read_only_inputs_change_no_bit():
     case = helpers.lif_case(4, (3, 5), seed=15, c=agl.MPD_AGL)
-    _, _, expected = engine(case, agl.MPD_AGL)
+    _, _, expected = run(ENGINE, case, agl.MPD_AGL)
     case.x.flags.writeable = case.ds.flags.writeable = False
-    _, _, grads = engine(case, agl.MPD_AGL)
+    _, _, grads = run(ENGINE, case, agl.MPD_AGL)
     helpers.assert_same_bits(grads.dx, expected.dx, "dx")
 
 
-def test_inputs_are_left_as_they_were():
+def test_inputs_are_left_as_they_were(lib):
     c = agl.Conventions(input_scale="1 - tau")
     case = helpers.lif_case(4, (5,), seed=16, c=c)
     kept = [a.copy() for a in (case.x, case.ds, case.width)]
-    _, cache, _ = engine(case, c)
+    _, cache, _ = run(lib, case, c)
     u, s = cache.u.copy(), cache.s.copy()
-    lif_backward_full(case.ds, cache, case.width)
+    lib.lif_backward_full(case.ds, cache, case.width)
     for before, after in zip([*kept, u, s], [case.x, case.ds, case.width, cache.u, cache.s], strict=True):
         helpers.assert_same_bits(after, before)
 
 
-def test_two_forwards_before_a_backward_do_not_disturb_each_other():
+def test_two_forwards_before_a_backward_do_not_disturb_each_other(lib):
     first, second = (helpers.lif_case(4, (6,), seed, agl.MPD_AGL, 0.5, 0.5) for seed in (17, 18))
-    _, _, alone = engine(first, agl.MPD_AGL)
-    _, cache_a = agl.lif_forward(first.x, 0.5, 0.5)
-    _, cache_b = agl.lif_forward(second.x, 0.5, 0.5)
-    later_b = lif_backward_full(second.ds, cache_b, second.width)
-    later_a = lif_backward_full(first.ds, cache_a, first.width)
+    _, _, alone = run(lib, first, agl.MPD_AGL)
+    _, cache_a = lib.lif_forward(first.x, 0.5, 0.5)
+    _, cache_b = lib.lif_forward(second.x, 0.5, 0.5)
+    later_b = lib.lif_backward_full(second.ds, cache_b, second.width)
+    later_a = lib.lif_backward_full(first.ds, cache_a, first.width)
     helpers.assert_same_bits(later_a.dx, alone.dx, "dx of the first")
     assert not np.array_equal(later_a.dx, later_b.dx)
 
 
 @each_dtype
 @each_surrogate
-def test_dtype_stays_what_it_is(surrogate, dtype):
+def test_dtype_stays_what_it_is(lib, surrogate, dtype):
     case = helpers.lif_case(3, (5,), seed=19, c=agl.MPD_AGL).astype(dtype)
-    s, cache, grads = engine(case, agl.MPD_AGL, surrogate)
+    s, cache, grads = run(lib, case, agl.MPD_AGL, surrogate)
     for name, a in {"s": s, "u": cache.u, "v": cache.v, **grads._asdict()}.items():
         assert np.asarray(a).dtype == dtype, name
-    _, cache = agl.plif_forward(case.x, dtype(-1.4), 0.5, surrogate=surrogate)
-    for a in agl.plif_backward(case.ds, cache, case.width):
+    _, cache = lib.plif_forward(case.x, dtype(-1.4), 0.5, surrogate=surrogate)
+    for a in lib.plif_backward(case.ds, cache, case.width):
         assert np.asarray(a).dtype == dtype
 
 
-def test_backward_takes_other_conventions_than_the_forward():
+def test_backward_takes_other_conventions_than_the_forward(lib):
     case = helpers.lif_case(4, (6,), seed=20, c=agl.MPD_AGL, decay=0.5)
-    _, cache = agl.lif_forward(case.x, 0.5, case.v_th)
+    _, cache = lib.lif_forward(case.x, 0.5, case.v_th)
     other = agl.Conventions(reset_gradient="detached", surrogate_scale="1")
-    dx, _ = agl.lif_backward(case.ds, cache, case.width, conventions=other, surrogate="arctan")
+    dx, _ = lib.lif_backward(case.ds, cache, case.width, conventions=other, surrogate="arctan")
     u, s = naive.lif_forward(case.x, 0.5, case.v_th, agl.MPD_AGL)
     args = (case.ds, case.x, u, s, 0.5, case.v_th, case.width, other, "arctan")
     helpers.assert_close(dx, naive.lif_backward(*args)[0], 1e-13, name="dx")

@@ -9,9 +9,9 @@ import agl_ref as agl
 from agl_ref.engine import optim
 
 
-def test_sgd_with_momentum_and_weight_decay_by_hand():
+def test_sgd_with_momentum_and_weight_decay_by_hand(lib):
     p = np.array([1.0])
-    opt = optim.SGD({"p": p}, lr=0.5, momentum=0.5, weight_decay=0.25)
+    opt = lib.SGD({"p": p}, lr=0.5, momentum=0.5, weight_decay=0.25)
     opt.step({"p": np.array([0.75])})  # g + wd p = 1, b = 1, p = 1 - 0.5
     assert p[0] == 0.5
     opt.step({"p": np.array([0.375])})  # g + wd p = 0.5, b = 1, p = 0.5 - 0.5
@@ -34,9 +34,9 @@ def test_adam_by_hand_for_two_steps():
     np.testing.assert_allclose(p, expected, rtol=1e-14)
 
 
-def test_a_scalar_parameter_is_updated_in_place():
+def test_a_scalar_parameter_is_updated_in_place(lib):
     w = np.array(1.0)
-    for opt in (optim.SGD({"w": w}, lr=0.5), optim.Adam({"w": w}, lr=0.5)):
+    for opt in (lib.SGD({"w": w}, lr=0.5), optim.Adam({"w": w}, lr=0.5)):
         before = float(w)
         opt.step({"w": np.array(1.0)})
         assert float(w) < before and w.shape == ()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from storeys import ENGINE
 from twins import naive
 
 import agl_ref as agl
@@ -32,8 +33,8 @@ def drawn(seed, shape, training, dtype=np.float64, offset=0.5):
     return *(a.astype(dtype) for a in (x, gamma, beta, dy)), running
 
 
-def assert_engine_is_twin(x, gamma, beta, dy, running, c, tolerance, v_th=0.5, alpha=1.0, eps=1e-5):
-    y, cache = agl.tdbn_forward(x, gamma, beta, v_th, alpha, eps, c, running)
+def assert_is_twin(lib, x, gamma, beta, dy, running, c, tolerance, v_th=0.5, alpha=1.0, eps=1e-5):
+    y, cache = lib.tdbn_forward(x, gamma, beta, v_th, alpha, eps, c, running)
     y_twin = naive.tdbn_forward(x, gamma, beta, v_th, alpha, eps, c, running)
     helpers.assert_close(y, y_twin, tolerance, name="y")
     expected = naive.tdbn_backward(dy, x, gamma, v_th, alpha, eps, c, running)
@@ -42,7 +43,7 @@ def assert_engine_is_twin(x, gamma, beta, dy, running, c, tolerance, v_th=0.5, a
     reach = M * np.abs(dy).max() * max(1.0, alpha * v_th)
     # and so do the three terms of dx
     terms = np.abs(dy).max() * np.abs(gamma).max() * cache.scale * np.max(cache.inv_std)
-    dx, dgamma, dbeta = agl.tdbn_backward(dy, cache)
+    dx, dgamma, dbeta = lib.tdbn_backward(dy, cache)
     helpers.assert_close(dx, expected[0], tolerance, terms, "dx")
     helpers.assert_close(dgamma, expected[1], tolerance, reach, "dgamma")
     helpers.assert_close(dbeta, expected[2], tolerance, reach, "dbeta")
@@ -56,56 +57,56 @@ HAND_X = np.array([[-3.0], [0.0], [0.0], [3.0]])
 HAND_DY = np.array([[1.0], [0.0], [0.0], [0.0]])
 
 
-def test_training_is_the_hand_arithmetic():
-    y, cache = agl.tdbn_forward(HAND_X, np.array([2.0]), np.array([1.0]), v_th=0.5, eps=1.75)
+def test_training_is_the_hand_arithmetic(lib):
+    y, cache = lib.tdbn_forward(HAND_X, np.array([2.0]), np.array([1.0]), v_th=0.5, eps=1.75)
     helpers.assert_close(y.ravel(), [-0.2, 1.0, 1.0, 2.2], 1e-15, name="y")
     # g = 1, 0, 0, 0: mean(g) = 1/4, mean(g x_hat) = -3/10; dx_1 = (1 - 1/4 - 6/5 3/10) / (5/2)
-    dx, dgamma, dbeta = agl.tdbn_backward(HAND_DY, cache)
+    dx, dgamma, dbeta = lib.tdbn_backward(HAND_DY, cache)
     helpers.assert_close(dx.ravel(), [0.156, -0.1, -0.1, 0.044], 1e-15, name="dx")
     helpers.assert_close(dgamma, [-0.6], 1e-15, name="dgamma")
     assert dbeta.tolist() == [1.0]
 
 
-def test_unbiased_training_is_the_hand_arithmetic():
+def test_unbiased_training_is_the_hand_arithmetic(lib):
     # var = 18 / 3 = 6, eps = 1/4: the root is 5/2 again; the last sum divides by 3: -6/5 / 3 = -2/5
     c = agl.Conventions(norm_variance="unbiased")
-    y, cache = agl.tdbn_forward(HAND_X, np.array([2.0]), np.array([1.0]), 0.5, eps=0.25, conventions=c)
+    y, cache = lib.tdbn_forward(HAND_X, np.array([2.0]), np.array([1.0]), 0.5, eps=0.25, conventions=c)
     helpers.assert_close(y.ravel(), [-0.2, 1.0, 1.0, 2.2], 1e-15, name="y")
-    dx, dgamma, _ = agl.tdbn_backward(HAND_DY, cache)
+    dx, dgamma, _ = lib.tdbn_backward(HAND_DY, cache)
     helpers.assert_close(dx.ravel(), [0.108, -0.1, -0.1, 0.092], 1e-15, name="dx")
     helpers.assert_close(dgamma, [-0.6], 1e-15, name="dgamma")
 
 
 @each_dtype
-def test_evaluation_is_the_hand_arithmetic(dtype):
+def test_evaluation_is_the_hand_arithmetic(lib, dtype):
     # mean 1, var + eps = 4: x_hat = (x - 1) / 2, y = 2 (1/2 x_hat) + 1; dx = dy 2 1/2 / 2, dgamma = -2 / 2
     running = (np.array([1.0], dtype), np.array([3.75], dtype))
     args = (HAND_X.astype(dtype), np.array([2.0], dtype), np.array([1.0], dtype))
-    y, cache = agl.tdbn_forward(*args, 0.5, eps=0.25, running=running)
-    dx, dgamma, dbeta = agl.tdbn_backward(HAND_DY.astype(dtype), cache)
+    y, cache = lib.tdbn_forward(*args, 0.5, eps=0.25, running=running)
+    dx, dgamma, dbeta = lib.tdbn_backward(HAND_DY.astype(dtype), cache)
     assert y.ravel().tolist() == [-1.0, 0.5, 0.5, 2.0]
     assert dx.ravel().tolist() == [0.5, 0, 0, 0]
     assert (dgamma.tolist(), dbeta.tolist()) == ([-1.0], [1.0])
 
 
-def test_plain_scale_leaves_out_alpha_and_threshold():
+def test_plain_scale_leaves_out_alpha_and_threshold(lib):
     # twice the y - beta of the default, at V_th = 1/2
     c = agl.Conventions(norm_scale="1")
-    y, _ = agl.tdbn_forward(HAND_X, np.array([2.0]), np.array([1.0]), 0.5, alpha=3.0, eps=1.75, conventions=c)
+    y, _ = lib.tdbn_forward(HAND_X, np.array([2.0]), np.array([1.0]), 0.5, alpha=3.0, eps=1.75, conventions=c)
     helpers.assert_close(y.ravel(), [-1.4, 1.0, 1.0, 3.4], 1e-15)
 
 
-def test_alpha_multiplies_the_scale():
-    y, _ = agl.tdbn_forward(HAND_X, np.array([2.0]), np.array([1.0]), 0.5, alpha=2.0, eps=1.75)
+def test_alpha_multiplies_the_scale(lib):
+    y, _ = lib.tdbn_forward(HAND_X, np.array([2.0]), np.array([1.0]), 0.5, alpha=2.0, eps=1.75)
     helpers.assert_close(y.ravel(), [-1.4, 1.0, 1.0, 3.4], 1e-15)
 
 
-def test_running_statistics_are_the_hand_arithmetic():
+def test_running_statistics_are_the_hand_arithmetic(lib):
     # batch mean 0, unbiased variance 6: 9/10 2 + 0 and 9/10 1 + 6/10
     for c in VARIANTS:
-        _, cache = agl.tdbn_forward(HAND_X, np.ones(1), np.zeros(1), conventions=c)
+        _, cache = lib.tdbn_forward(HAND_X, np.ones(1), np.zeros(1), conventions=c)
         mean, var = np.array([2.0]), np.array([1.0])
-        update_running(mean, var, cache)
+        lib.update_running(mean, var, cache)
         helpers.assert_close(mean, [1.8], 1e-15, name="mean")
         helpers.assert_close(var, [1.5], 1e-15, name="var")
 
@@ -121,42 +122,42 @@ def test_running_statistics_are_the_hand_arithmetic():
     st.sampled_from([1.0, 0.7]),
     st.integers(0, 2**32 - 1),
 )
-def test_tdbn_is_the_naive_twin(c, training, shape, v_th, alpha, seed):
+def test_tdbn_is_the_naive_twin(lib, c, training, shape, v_th, alpha, seed):
     arrays = drawn(seed, shape, training)
-    assert_engine_is_twin(*arrays, c, 1e-12, v_th, alpha)  # two values a channel: 1 / sqrt(var) may be large
+    assert_is_twin(lib, *arrays, c, 1e-12, v_th, alpha)  # two values a channel: 1 / sqrt(var) may be large
 
 
 @each_convention
 @each_mode
 def test_tdbn_over_several_chunks_is_the_naive_twin(c, training):
     arrays = drawn(1, (2, CHUNK + 3, 3), training)
-    assert_engine_is_twin(*arrays, c, 1e-13)
+    assert_is_twin(ENGINE, *arrays, c, 1e-13)
 
 
 @each_convention
 @each_mode
-def test_tdbn_in_float32_is_the_naive_twin(c, training):
+def test_tdbn_in_float32_is_the_naive_twin(lib, c, training):
     arrays = drawn(2, (2, CHUNK // 2 + 3, 3), training, np.float32)
     # sums are taken in float64; an element is about ten float32 operations, x - mean may cancel a digit
-    assert_engine_is_twin(*arrays, c, helpers.rounding(np.float32, 32))
+    assert_is_twin(lib, *arrays, c, helpers.rounding(np.float32, 32))
 
 
 @each_dtype
-def test_a_mean_far_from_zero_does_not_destroy_the_variance(dtype):
+def test_a_mean_far_from_zero_does_not_destroy_the_variance(lib, dtype):
     # E[x^2] - E[x]^2 would lose twice the digits that x itself has lost
     x, gamma, beta, _, _ = drawn(3, (200, 2), True)
     x = (x + 1000).astype(dtype)
-    _, cache = agl.tdbn_forward(x, gamma.astype(dtype), beta.astype(dtype))
+    _, cache = lib.tdbn_forward(x, gamma.astype(dtype), beta.astype(dtype))
     _, var = naive.tdbn_statistics(x)
     helpers.assert_close(cache.var, var, 1e-6 if dtype is np.float32 else 1e-12)
 
 
 @each_dtype
-def test_running_statistics_are_the_naive_twin(dtype):
+def test_running_statistics_are_the_naive_twin(lib, dtype):
     x, gamma, beta, _, (mean, var) = drawn(4, (3, 5, 4), False, dtype)
-    _, cache = agl.tdbn_forward(x, gamma, beta)
+    _, cache = lib.tdbn_forward(x, gamma, beta)
     expected = naive.tdbn_running(mean, var, x, 0.3)
-    update_running(mean, var, cache, momentum=0.3)
+    lib.update_running(mean, var, cache, momentum=0.3)
     for received, twin in zip((mean, var), expected, strict=True):
         assert received.dtype == dtype
         helpers.assert_close(received, twin, helpers.rounding(dtype, 16))
@@ -167,14 +168,14 @@ def test_running_statistics_are_the_naive_twin(dtype):
 
 @each_convention
 @each_mode
-def test_gradients_are_central_differences(c, training):
+def test_gradients_are_central_differences(lib, c, training):
     x, gamma, beta, dy, running = drawn(5, (2, 3, 2, 2), training)
 
     def loss():
-        return float((dy * agl.tdbn_forward(x, gamma, beta, 0.7, 1.3, 1e-2, c, running)[0]).sum())
+        return float((dy * lib.tdbn_forward(x, gamma, beta, 0.7, 1.3, 1e-2, c, running)[0]).sum())
 
-    _, cache = agl.tdbn_forward(x, gamma, beta, 0.7, 1.3, 1e-2, c, running)
-    grads = agl.tdbn_backward(dy, cache)
+    _, cache = lib.tdbn_forward(x, gamma, beta, 0.7, 1.3, 1e-2, c, running)
+    grads = lib.tdbn_backward(dy, cache)
     for name, array, received in zip(("dx", "dgamma", "dbeta"), (x, gamma, beta), grads, strict=True):
         expected = helpers.central_difference(loss, array, 1e-5)
         assert (np.abs(expected) > 0).all()
@@ -182,11 +183,11 @@ def test_gradients_are_central_differences(c, training):
 
 
 @each_convention
-def test_training_gradient_has_no_mean_and_no_overlap_with_x_hat(c):
+def test_training_gradient_has_no_mean_and_no_overlap_with_x_hat(lib, c):
     # y does not change if x is shifted; with eps = 0 neither if it is scaled
     x, gamma, beta, dy, _ = drawn(6, (4, 5, 3), True)
-    _, cache = agl.tdbn_forward(x, gamma, beta, eps=1e-300, conventions=c)
-    dx = agl.tdbn_backward(dy, cache)[0]
+    _, cache = lib.tdbn_forward(x, gamma, beta, eps=1e-300, conventions=c)
+    dx = lib.tdbn_backward(dy, cache)[0]
     size = np.abs(dx).sum()
     assert np.abs(dx.sum((0, 1))).max() < 1e-14 * size
     assert np.abs((dx * (x - x.mean((0, 1)))).sum((0, 1))).max() < 1e-13 * size
@@ -195,17 +196,17 @@ def test_training_gradient_has_no_mean_and_no_overlap_with_x_hat(c):
 # --- edges, memory and types ----------------------------------------------------------------------
 
 
-def test_constant_channel_gives_beta_and_finite_gradients():
+def test_constant_channel_gives_beta_and_finite_gradients(lib):
     x = np.full((3, 4, 1), 0.7)
-    y, cache = agl.tdbn_forward(x, np.ones(1), np.array([0.25]))
+    y, cache = lib.tdbn_forward(x, np.ones(1), np.array([0.25]))
     helpers.assert_close(y, np.full(x.shape, 0.25), 1e-12)
-    assert all(np.isfinite(g).all() for g in agl.tdbn_backward(np.ones_like(x), cache))
+    assert all(np.isfinite(g).all() for g in lib.tdbn_backward(np.ones_like(x), cache))
 
 
-def test_one_value_a_channel_is_beta_under_the_biased_variance():
-    y, cache = agl.tdbn_forward(np.array([[3.0, -5.0]]), np.ones(2), np.array([0.25, 0.5]))
+def test_one_value_a_channel_is_beta_under_the_biased_variance(lib):
+    y, cache = lib.tdbn_forward(np.array([[3.0, -5.0]]), np.ones(2), np.array([0.25, 0.5]))
     assert y.tolist() == [[0.25, 0.5]]
-    assert agl.tdbn_backward(np.ones((1, 2)), cache)[0].tolist() == [[0, 0]]
+    assert lib.tdbn_backward(np.ones((1, 2)), cache)[0].tolist() == [[0, 0]]
 
 
 @each_mode
@@ -223,29 +224,29 @@ def test_memory_layout_changes_no_bit(training, dtype):
 
 @each_mode
 @each_dtype
-def test_dtype_stays_what_it_is(training, dtype):
+def test_dtype_stays_what_it_is(lib, training, dtype):
     x, gamma, beta, dy, running = drawn(8, (3, 4, 2), training, dtype)
-    y, cache = agl.tdbn_forward(x, gamma, beta, running=running)
-    assert all(a.dtype == dtype for a in (y, *agl.tdbn_backward(dy, cache)))
+    y, cache = lib.tdbn_forward(x, gamma, beta, running=running)
+    assert all(a.dtype == dtype for a in (y, *lib.tdbn_backward(dy, cache)))
 
 
-def test_forward_changes_neither_its_inputs_nor_the_running_statistics():
+def test_forward_changes_neither_its_inputs_nor_the_running_statistics(lib):
     x, gamma, beta, dy, running = drawn(9, (3, 4, 2), False)
     kept = [a.copy() for a in (x, gamma, beta, dy, *running)]
     for statistics in (None, running):
-        _, cache = agl.tdbn_forward(x, gamma, beta, running=statistics)
-        agl.tdbn_backward(dy, cache)
+        _, cache = lib.tdbn_forward(x, gamma, beta, running=statistics)
+        lib.tdbn_backward(dy, cache)
     for before, after in zip(kept, (x, gamma, beta, dy, *running), strict=True):
         helpers.assert_same_bits(after, before)
 
 
-def test_two_forwards_before_a_backward_do_not_disturb_each_other():
+def test_two_forwards_before_a_backward_do_not_disturb_each_other(lib):
     a, b = drawn(10, (3, 4, 2), True), drawn(11, (3, 4, 2), True)
-    alone = agl.tdbn_backward(a[3], agl.tdbn_forward(*a[:3])[1])
-    cache_a = agl.tdbn_forward(*a[:3])[1]
-    cache_b = agl.tdbn_forward(*b[:3])[1]
-    agl.tdbn_backward(b[3], cache_b)
-    for received, expected in zip(agl.tdbn_backward(a[3], cache_a), alone, strict=True):
+    alone = lib.tdbn_backward(a[3], lib.tdbn_forward(*a[:3])[1])
+    cache_a = lib.tdbn_forward(*a[:3])[1]
+    cache_b = lib.tdbn_forward(*b[:3])[1]
+    lib.tdbn_backward(b[3], cache_b)
+    for received, expected in zip(lib.tdbn_backward(a[3], cache_a), alone, strict=True):
         helpers.assert_same_bits(received, expected)
 
 
