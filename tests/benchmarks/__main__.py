@@ -94,7 +94,7 @@ def step_work(net, dtype, folder, sizes):
         x = rng.random(shape) < 0.1  # 10 % input events
     else:
         x = np.repeat(rng.normal(size=(1, *shape[1:])), T, axis=0)
-    kwargs = {"channels" if net == "demo" else "widths": widths, "image_size": size, "in_channels": channels}
+    kwargs = {"channels": widths, "image_size": size, "in_channels": channels}
     made = getattr(agl.models, CHOICES[net])(dtype=np.dtype(dtype).type, **kwargs)
     path = Path(folder) / f"{net}-{dtype}-{T}-{N}-{'-'.join(map(str, widths))}.npz"
     weights = {f"p.{name}": p for name, p in made.parameters().items()}

@@ -46,9 +46,8 @@ def ours_measured(work):
 
 
 def network_sizes(work):
-    """The network's sizes: widths or channels, as the npz holds them."""
-    name = "channels" if str(work["net"]) == "demo" else "widths"
-    return {name: tuple(int(w) for w in work["widths"]), "image_size": work["x"].shape[2]}
+    """The network's sizes, as the npz holds them."""
+    return {"channels": tuple(int(w) for w in work["widths"]), "image_size": work["x"].shape[2]}
 
 
 def torch_step(work):

@@ -28,7 +28,7 @@ def arm(tmp_path):
 
 @pytest.fixture
 def experiments(arm):
-    return {"small": ablation.Experiment("?", {"a": arm}, channels=(1.0, "adaptive"), seeds=2)}
+    return {"small": ablation.Experiment("?", {"a": arm}, widths=(1.0, "adaptive"), seeds=2)}
 
 
 @pytest.fixture
