@@ -4,7 +4,7 @@ import json
 import textwrap
 
 from agl_ref.oracle.cases.registry import notes
-from agl_ref.oracle.cases.vectors import cases, entry_of, load_case, manifest, verify, written_out
+from agl_ref.oracle.cases.vectors import cases, entry_of, load_case, manifest, written_out
 from agl_ref.oracle.types import unit_roundoff
 
 _SCALARS = ("T", "v_th", "decay", "alpha", "eps", "training", "stride", "padding", "loss", "target", "lam",
@@ -141,6 +141,8 @@ def _export(args):
 
 
 def _verify(args):
+    from agl_ref.oracle.cases.generate import verify  # not above: the other actions need no engine
+
     found = {id: verify(id) for id in args.ids or cases()}
     bad = {id: problems for id, problems in found.items() if problems}
     if args.json:

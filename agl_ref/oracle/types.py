@@ -12,13 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-UNIT_ROUNDOFF = {
-    "float64": 2.0**-53,
-    "float32": 2.0**-24,
-    "tf32": 2.0**-11,
-    "float16": 2.0**-11,
-    "bfloat16": 2.0**-8,
-}
+BITS = {"float64": 53, "float32": 24, "tf32": 11, "float16": 11, "bfloat16": 8}  # of the significand
+UNIT_ROUNDOFF = {name: 2.0**-bits for name, bits in BITS.items()}
 
 FORWARD = ("width", "x", "u", "s", "v")  # of a neuron layer, in the order in which a forward pass computes them
 BACKWARD = ("ds", "du", "dx")  # the same for the backward pass, which runs in reverse time
@@ -67,6 +62,11 @@ class Reference:
         """Names of the arrays in the order of computation."""
         return list(self.arrays)
 
+    def threshold(self, block):
+        """V_th of this block, or of a single op's neurons; None for what has no neurons."""
+        v_th = self.meta.get("v_th")
+        return v_th.get(block) if isinstance(v_th, dict) else v_th
+
 
 class Step(NamedTuple):
     """One stop of the walk through a computation: an array, or one timestep of it."""
@@ -83,6 +83,22 @@ def split_name(name):
     if dot and tail in (*FORWARD, *BACKWARD) and not name.startswith("grad_"):
         return head, tail
     return None, name
+
+
+def array_name(block, key):
+    """ "conv1.u" of ("conv1", "u"), and "u" of ("", "u")."""
+    return f"{block}.{key}" if block else key
+
+
+def over_time(width, u):
+    """kappa_t (T,) in the shape that broadcasts with u (T, ...)."""
+    return np.reshape(width, (-1,) + (1,) * (u.ndim - 1))
+
+
+def in_window(u, width, v_th, edge):
+    """Where |u - V_th| is below kappa_t / 2, or with the edge "<=" not above it; u (T, ...), width (T,)."""
+    distance, half = np.abs(u - v_th), over_time(width, u) / 2
+    return distance <= half if edge == "<=" else distance < half
 
 
 def walk(names, T):

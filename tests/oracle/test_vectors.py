@@ -15,11 +15,12 @@ import pytest
 from twins import exact, exact_vectors
 
 from agl_ref import Conventions, cli
-from agl_ref.oracle.cases import definition, definitions, notes, vectors
+from agl_ref.oracle.bounds.ops import OPS
 from agl_ref.oracle.cases import export as exporting
 from agl_ref.oracle.cases import generate as making
+from agl_ref.oracle.cases import refusals, vectors
 from agl_ref.oracle.cases.draw import Draw, to_significand
-from agl_ref.oracle.cases.ops import OPS
+from agl_ref.oracle.cases.registry import definition, definitions, notes
 
 # {id: hash of the inputs, and of the values where they are exact}. Lines are added, never changed or removed.
 PUBLISHED = json.loads(Path(__file__).with_name("published_vectors.json").read_text())
@@ -69,6 +70,17 @@ def test_every_definition_is_stored_in_order_and_has_notes():
     used = {flag for id in ids for flag in vectors.entry_of(id)["meta"]["flags"]}
     assert used <= set(notes()["flags"])
     assert used >= REQUIRED_FLAGS
+
+
+def test_the_table_of_ops_names_what_each_case_takes_and_gives():
+    for id in vectors.cases():
+        case = vectors.load_case(id)
+        if case.meta["op"] == "network":
+            continue
+        op = OPS[case.meta["op"]]
+        for listed, found in ((op.inputs, case.inputs), (op.arrays, case.arrays)):
+            names = listed.split()
+            assert {name.strip("[]") for name in names} >= set(found) >= {n for n in names if not n.startswith("[")}, id
 
 
 def test_ops_networks_conventions_and_dtypes_are_all_there():
@@ -140,7 +152,7 @@ def test_published_cases_are_never_renamed_removed_or_changed():
 def test_figures_by_hand():
     u = np.array([[0.5, 0.0, 1.5], [1.0, 0.25, 0.5]])
     a = {"u": u, "s": (u >= 0.5).astype(float), "width": np.array([1.0, 0.5]), "du": np.array([[1.0, 0, 0], [0, 0, 0]])}
-    found = making.figures(a, 0.5, {"window_edge": "<", "reset": "hard"})
+    found = refusals.figures(a, 0.5, {"window_edge": "<", "reset": "hard"})
     assert found == {
         "values": 6,
         "share_in_window": 2 / 6,  # u = 1/2 at both timesteps
@@ -151,7 +163,7 @@ def test_figures_by_hand():
         "resets": 2,
         "nonzero_gradients": 1 / 6,
     }
-    closed = making.figures(a, 0.5, {"window_edge": "<=", "reset": "none"})
+    closed = refusals.figures(a, 0.5, {"window_edge": "<=", "reset": "none"})
     assert closed["share_in_window"] == 4 / 6 and closed["resets"] == 0
 
 
@@ -318,16 +330,16 @@ def test_write_reads_back_and_never_overwrites(tmp_path):
     "id", ["lif-hard-attached", "lif-adaptive", "plif-realistic", "tdbn-training", "net-linear", "loss-large-logits"]
 )
 def test_verify_agrees(id):
-    assert vectors.verify(id) == []
+    assert making.verify(id) == []
 
 
 def test_rewriting_bounds_keeps_values_and_refuses_others(tmp_path, capsys):
     """New bounds may be written, new values may not."""
     case = making.generate(definition("plif-realistic"))
     vectors.write(dataclasses.replace(case, bounds={n: 8 * b for n, b in case.bounds.items()}), tmp_path)
-    assert vectors.verify("plif-realistic", tmp_path)
+    assert making.verify("plif-realistic", tmp_path)
     assert making.rewrite_bounds(tmp_path) == 0
-    assert vectors.verify("plif-realistic", tmp_path) == []
+    assert making.verify("plif-realistic", tmp_path) == []
     other = tmp_path / "other"
     vectors.write(dataclasses.replace(case, arrays={**case.arrays, "u": case.arrays["u"] + 1.0}), other)
     before = (other / "manifest.json").read_bytes()
@@ -341,7 +353,7 @@ def test_verify_finds_a_difference(tmp_path):
     at = np.unravel_index(np.abs(du).argmax(), du.shape)
     du[at] *= 1 + 1e-9
     vectors.write(dataclasses.replace(case, arrays={**case.arrays, "du": du}), tmp_path)
-    assert any(problem.startswith("du differs") for problem in vectors.verify("plif-realistic", tmp_path))
+    assert any(problem.startswith("du differs") for problem in making.verify("plif-realistic", tmp_path))
 
 
 # --- the second generator ---------------------------------------------------------------------------------------------
@@ -536,9 +548,7 @@ def test_command_errors_are_one_line(capsys):
 
 
 def test_verify_exit_code_when_a_case_differs(capsys, monkeypatch):
-    from agl_ref.cli import vectors
-
-    monkeypatch.setattr(vectors, "verify", lambda id: ["du differs by 1"])
+    monkeypatch.setattr(making, "verify", lambda id: ["du differs by 1"])
     assert run("verify", "lif-grid") == 1
     assert "lif-grid: du differs by 1" in capsys.readouterr().out
 
@@ -550,7 +560,7 @@ def test_generator_leaves_stored_files_alone(capsys, monkeypatch):
     with pytest.raises(RuntimeError, match="restore them"):
         making.main()
     entries = [entry for entry in vectors.manifest()["cases"] if entry["id"] in few]
-    monkeypatch.setattr(vectors, "manifest", lambda folder=None: {"format": 1, "generator": "0", "cases": entries})
-    monkeypatch.setattr(vectors, "write", lambda reference: pytest.fail("wrote a file"))
+    monkeypatch.setattr(making, "manifest", lambda folder=None: {"format": 1, "generator": "0", "cases": entries})
+    monkeypatch.setattr(making, "write", lambda reference: pytest.fail("wrote a file"))
     assert making.main() == 0
     assert capsys.readouterr().out.count("as stored") == 2

@@ -82,7 +82,7 @@ def near_threshold():
     No golden case has this, since rounding may decide there either way: the oracle says AMBIGUOUS, never FAIL.
     """
     from agl_ref.oracle.bounds.reference import reference_of_case
-    from agl_ref.oracle.cases import Case
+    from agl_ref.oracle.cases.case import Case
 
     tau = np.float32(0.2)
     first = np.linspace(0.05, 0.45, 128, dtype=np.float32)

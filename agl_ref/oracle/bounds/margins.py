@@ -12,11 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from agl_ref.engine import conv
-from agl_ref.engine.blocks import AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SumPool
-from agl_ref.engine.parts import PLIF
+from agl_ref.oracle.descriptions import describe
+from agl_ref.oracle.types import BITS, over_time
 
 from . import replay as ops
-from .tolerance import BITS, SECOND_ORDER, Rounding, is_exact, is_power_of_two, quantum, representable, sum_size
+from . import walk
+from .replay_network import neuron_of, norm_of, synapse_of
+from .tolerance import SECOND_ORDER, Rounding, is_exact, is_power_of_two, quantum, representable, sum_size
 
 
 class Margins(NamedTuple):
@@ -37,12 +39,12 @@ def input_error(a, dtype):
 
 def synapse_error(x, e, p, dtype):
     """Of x W + b for x with error e."""
-    error = ops.synapse_size(x, p.weight, p, BITS[dtype], lam=None)
+    error = ops.conv2d_size(x, p.weight, p, BITS[dtype], lam=None)
     e_weight = input_error(p.weight, dtype)
     if e_weight.any():
-        error = error + ops._convolve(np.abs(x), e_weight, p)
+        error = error + ops.convolve(np.abs(x), e_weight, p)
     if np.any(e):
-        error = error + ops._convolve(e, np.abs(p.weight), p)
+        error = error + ops.convolve(e, np.abs(p.weight), p)
     return error if p.bias is None else error + input_error(p.bias, dtype)
 
 
@@ -108,11 +110,11 @@ def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
     v, carried = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
     for t in range(len(x)):
         e_kept = p.decay * carried + e_tau * np.abs(v)
-        rounding = ops._potential_size(p.decay * v, gain * x[t], v, x[t], scaled, p.decay, BITS[dtype])()
+        rounding = ops.potential_size(p.decay * v, gain * x[t], v, x[t], scaled, p.decay, BITS[dtype])
         current = gain * e_x[t] + ((e_tau + 2) * np.abs(x[t]) if scaled else 0.0)
         e_late = (e_threshold + np.abs(u[t])) * s[t - 1] if late and t > 0 else 0.0
         e_u[t] = SECOND_ORDER * (e_kept + current + rounding + e_late)
-        v = ops.after_reset(u[t], s[t], p)
+        v = ops.reset(u[t], s[t], p)
         if p.conventions.reset == "hard":
             carried = e_u[t] * (1 - s[t])
         else:
@@ -126,8 +128,7 @@ def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
     spike = _ratio(z, e_u + e_threshold)
     window = np.full(u.shape, np.inf)
     if p.surrogate == "rectangular":
-        shaped = (-1,) + (1,) * (u.ndim - 1)
-        half, e_half = (width / 2).reshape(shaped), (e_width / 2).reshape(shaped)
+        half, e_half = over_time(width / 2, u), over_time(e_width / 2, u)
         e_z = np.where((e_u == 0) & representable(z, dtype), 0.0, z)
         window = np.where(half > 0, _ratio(np.abs(z - half), e_u + e_threshold + e_z + e_half), np.inf)
     return Margins(e_x, e_u, e_v, e_width, spike, window)
@@ -135,10 +136,10 @@ def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
 
 def given_window(u, e_u, width, e_width, v_th, dtype):
     """Window margins (T, ...) where u (T, ...) and width (T,) are given up to these errors: u - V_th still rounds."""
-    z, shaped = np.abs(u - v_th), (-1,) + (1,) * (u.ndim - 1)
-    error = e_u + input_error(np.array(v_th), dtype) + np.reshape(e_width, shaped) / 2
+    z, half = np.abs(u - v_th), over_time(width, u) / 2
+    error = e_u + input_error(np.array(v_th), dtype) + over_time(e_width, u) / 2
     error = error + np.where((error == 0) & representable(z, dtype), 0.0, z)
-    return np.where(width.reshape(shaped) > 0, _ratio(np.abs(z - width.reshape(shaped) / 2), error), np.inf)
+    return np.where(half > 0, _ratio(np.abs(z - half), error), np.inf)
 
 
 def _ratio(distance, error):
@@ -147,75 +148,70 @@ def _ratio(distance, error):
 
 
 class NetworkMargins:
-    """`Margins` of every block of a network, from the trace of a forward pass in float64."""
+    """`Margins` of every block of a network, from the trace of a forward pass in float64.
+
+    What `walk` carries through the layers is a pair: the values, and how far each of them may be off.
+    """
 
     def __init__(self, net, trace, dtype="float32"):
-        self.trace, self.conventions, self.dtype = trace, net.conventions, dtype
-        self.surrogate, self.found = net.surrogate, {}
+        self.net, self.trace, self.dtype, self.found = net, trace, dtype, {}
+        self.params = {**net.parameters(), **net.running_statistics()}
         self.exact = Rounding(0, dtype)  # never begun: it changes nothing
-        x, e = trace.x, input_error(trace.x, dtype)
-        for layer in net.layers:
-            if not isinstance(layer, Readout):
-                x, e = self._layer(layer, x, e)
+        walk.forward(self, describe(net), (trace.x, input_error(trace.x, dtype)))
 
-    def _layer(self, layer, x, e):
-        if isinstance(layer, AvgPool):
-            times = 4.0 if isinstance(layer, SumPool) else 1.0
-            e = ops.pool_forward(self.exact, e) + self._rounding(x, 4)
-            return times * ops.pool_forward(self.exact, x), times * e
-        if isinstance(layer, GlobalAvgPool):
-            area = x.shape[-3] * x.shape[-2]
-            divided = 0.0 if is_power_of_two(np.array(area)) else np.abs(x.mean(axis=(-3, -2)))
-            summed = (
-                np.zeros(())
-                if is_exact(quantum(x), area * np.abs(x), self.exact.bits)
-                else area * np.abs(x).mean(axis=(-3, -2))
-            )
-            return x.mean(axis=(-3, -2)), e.mean(axis=(-3, -2)) + summed + divided
-        if isinstance(layer, Flatten):
+    def add(self, body, side):
+        """Where the two branches of a residual block meet."""
+        (y, e), (y_side, e_side) = body, side
+        exact = is_exact(min(quantum(y), quantum(y_side)), np.abs(y) + np.abs(y_side), self.exact.bits)
+        return y + y_side, e + e_side + (0.0 if exact else np.abs(y + y_side))
+
+    def forward(self, layer, carried):
+        """The same pair behind one layer."""
+        kind, (x, e) = layer["kind"], carried
+        if kind == "block":
+            return self.block(layer, x, e)
+        if kind == "readout":
+            return x, e  # logits decide nothing
+        if kind == "flatten":
             return x.reshape(*x.shape[:2], -1), e.reshape(*x.shape[:2], -1)
-        if isinstance(layer, Residual):
-            y, e_y, side, e_side = x, e, x, e
-            for block in layer.body:
-                y, e_y = self._block(block, y, e_y)
-            if layer.shortcut:
-                side, e_side = self._block(layer.shortcut, x, e)
-            exact = is_exact(min(quantum(y), quantum(side)), np.abs(y) + np.abs(side), self.exact.bits)
-            return y + side, e_y + e_side + (0.0 if exact else np.abs(y + side))
-        return self._block(layer, x, e)
+        if kind == "global_pool":
+            area, mean = x.shape[-3] * x.shape[-2], x.mean(axis=(-3, -2))
+            divided = 0.0 if is_power_of_two(np.array(area)) else np.abs(mean)
+            free = is_exact(quantum(x), area * np.abs(x), self.exact.bits)
+            summed = 0.0 if free else area * np.abs(x).mean(axis=(-3, -2))
+            return mean, e.mean(axis=(-3, -2)) + summed + divided
+        times = 4.0 if kind == "sum_pool" else 1.0
+        free = is_exact(quantum(x), 4 * np.abs(x), self.exact.bits)  # as for spikes
+        rounding = 0.0 if free else 3 * conv.pool_forward(np.abs(x))[0]
+        e = ops.avg_pool_forward(self.exact, e) + rounding
+        return times * ops.avg_pool_forward(self.exact, x), times * e
 
-    def _rounding(self, x, terms):
-        """Of a mean over 2x2 squares: none for spikes."""
-        if is_exact(quantum(x), terms * np.abs(x), self.exact.bits):
-            return 0.0
-        return 3 * conv.pool_forward(np.abs(x))[0]
+    def block(self, block, x, e):
+        """Adds the block's Margins; its spikes are exact again."""
+        name, cache, norm = block["name"], self.trace[block["name"]], None
 
-    def _block(self, block, x, e):
-        cache, name = self.trace[block.name], block.name
-        synapse = ops.Synapse(
-            block.synapse.params["weight"],
-            block.synapse.params.get("bias"),
-            getattr(block.synapse, "stride", 1),
-            getattr(block.synapse, "padding", 0),
-        )
-        error, norm = synapse_error(x, e, synapse, self.dtype), None
-        current = ops.synapse_forward(self.exact, x, synapse)
-        if block.norm is not None:
-            running = None if cache.norm.training else tuple(block.norm.statistics.values())
-            gamma, beta = block.norm.params["gamma"], block.norm.params["beta"]
-            norm = ops.Norm(gamma, beta, cache.norm.scale, block.norm.eps, cache.norm.unbiased, running)
+        def parameter(key):
+            return self.params.get(f"{name}.{key}")
+
+        synapse = synapse_of(block, parameter)
+        error = synapse_error(x, e, synapse, self.dtype)
+        current = ops.conv2d_forward(self.exact, x, synapse)
+        if block["norm"]:
+            norm = norm_of(block, parameter, cache.norm)
             error = norm_error(current, error, norm, self.dtype)
-            current = ops.norm_forward(self.exact, current, norm)[0]
-        w = float(block.neuron.params["w"]) if isinstance(block.neuron, PLIF) else None
-        neuron = ops.Neuron(
-            cache.s, None, cache.neuron.decay, cache.neuron.v_th, self.conventions, self.surrogate, w
-        )  # fmt: skip
+            current = ops.tdbn_forward(self.exact, current, norm)[0]
+        neuron = neuron_of(self.net, block, cache)
         rule = norm if self.trace.mode.widths is None else None
-        e_width = width_error(cache.width, neuron, rule, self.conventions, leak_error(neuron, self.dtype), self.dtype)
-        self.found[name] = neuron_margins(
-            current, SECOND_ORDER * error, cache.u, cache.s, cache.width, e_width, neuron, self.dtype
-        )
+        e_tau = leak_error(neuron, self.dtype)
+        e_width = width_error(cache.width, neuron, rule, self.net.conventions, e_tau, self.dtype)
+        values = (current, SECOND_ORDER * error, cache.u, cache.s, cache.width, e_width)
+        self.found[name] = neuron_margins(*values, neuron, self.dtype)
         return cache.s, np.zeros_like(cache.s)
+
+
+def smallest(margins):
+    """The smallest of all margins {name: ndarray}; infinite where nothing can flip."""
+    return min((float(margin.min()) for margin in margins.values() if margin.size), default=np.inf)
 
 
 def certificate(margins):

@@ -4,16 +4,22 @@
 engine, bounds from a replay with random rounding (`tolerance`), margins from a proven analysis (`margins`).
 """
 
-import copy
 import warnings
 import zlib
 from dataclasses import asdict
 
 import numpy as np
 
+from agl_ref import validate
 from agl_ref.conventions import OWN_WIDTHS
-from agl_ref.oracle.types import Reference, unit_roundoff
+from agl_ref.engine import tdbn
+from agl_ref.engine.loss import of_network as loss_of_network
+from agl_ref.oracle.descriptions import describe, network_of
+from agl_ref.oracle.types import Reference, array_name, unit_roundoff
 
+from . import margins as proven
+from .ops import OPS, as_float64, neuron_margins, run_op
+from .replay_network import NetworkReplay
 from .tolerance import REPLAYS, Rounding, representable, spread
 
 AGREEMENT = 1e-9  # of an array's magnitude: how close the replay must come to the engine
@@ -21,40 +27,17 @@ AGREEMENT = 1e-9  # of an array's magnitude: how close the replay must come to t
 
 def in_float64(net):
     """A copy of the network whose parameters and statistics are float64; their values are the same."""
-    from agl_ref.engine.network import Network
-
-    layers = copy.deepcopy(net.layers)
-    for layer in layers:
-        for _, block in layer.blocks():
-            for part in (block.synapse, block.neuron, block.norm):
-                for held in ("params", "statistics"):
-                    if hasattr(part, held):
-                        wide = {key: np.asarray(value, np.float64) for key, value in getattr(part, held).items()}
-                        setattr(part, held, wide)
-    readout = layers[-1]
-    readout.params = {key: value.astype(np.float64) for key, value in readout.params.items()}
-    return Network(layers, net.input_shape, net.conventions, net.surrogate)
-
-
-def loss_of(logits, labels, loss, conventions):
-    """(loss, dlogits) of "ce" or "tet"."""
-    from agl_ref import validate
-    from agl_ref.engine.ops import cross_entropy_backward, cross_entropy_forward, tet_backward, tet_forward
-
-    validate.one_of("loss", loss, ("ce", "tet"))
-    if loss == "ce":
-        value, cache = cross_entropy_forward(logits, labels, conventions)
-        return value, cross_entropy_backward(cache)
-    value, cache = tet_forward(logits, labels)
-    return value, tet_backward(cache)
+    inputs = {"x": np.zeros((1, 1, *net.input_shape)), **net.parameters(), **net.running_statistics()}
+    return network_of({"layers": describe(net), "surrogate": net.surrogate}, inputs, net.conventions)
 
 
 def run(net, x, labels, loss="ce", training=True):
     """(trace, arrays): one forward and backward pass, everything of it by name in the order of computation."""
+    validate.one_of("loss", loss, ("ce", "tet"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a collapsed window is a legal case
         trace = net.forward(x, training=training)
-    value, dlogits = loss_of(trace.logits, labels, loss, net.conventions)
+    value, dlogits = loss_of_network(trace.logits, labels, loss, net.conventions)
     return trace, collect(net, trace, value, dlogits)
 
 
@@ -82,8 +65,6 @@ def collect(net, trace, loss, dlogits):
 
 def input_current(block, cache):
     """The neuron's input current: what the block's norm or, without one, its synapse gave."""
-    from agl_ref.engine import tdbn
-
     if cache.neuron.x is not None:
         return cache.neuron.x
     if cache.norm is None:
@@ -127,15 +108,11 @@ def reference(net, x, labels, loss="ce", training=True, dtype="float32", replays
     >>> ref.arrays["conv1.u"].shape, ref.bounds["conv1.s"].max()
     ((2, 1, 2, 2, 2), np.float64(0.0))
     """
-    return _network_reference("own", net, x, labels, loss, training, dtype, replays, False)
+    return network_reference("own", net, x, labels, loss, training, dtype, replays, False)
 
 
-def _network_reference(id, net, x, labels, loss, training, dtype, replays, exact):
-    from agl_ref.oracle.descriptions import describe
-
-    from .margins import NetworkMargins, certificate
-    from .replay_network import NetworkReplay
-
+def network_reference(id, net, x, labels, loss, training, dtype, replays, exact):
+    """`reference` under another id; with `exact` all bounds are 0."""
     unit_roundoff(dtype)
     if net.conventions.width in OWN_WIDTHS:
         raise ValueError(
@@ -146,15 +123,11 @@ def _network_reference(id, net, x, labels, loss, training, dtype, replays, exact
         raise TypeError(f"x: expected a NumPy array, received {type(x).__name__}; use np.asarray(x)")
     wide, labels = in_float64(net), np.asarray(labels)
     trace, arrays = run(wide, x.astype(np.float64), labels, loss, training)
-    plain, bounds = spread(NetworkReplay(wide, trace, labels, loss), Rounding(_seed(id), dtype), replays)
+    plain, bounds = spread(NetworkReplay(wide, trace, labels, loss), Rounding(seed_of(id), dtype), replays)
     agree(plain, arrays)
-    proven = NetworkMargins(wide, trace, dtype).found
     margins = {}
-    for name, found in proven.items():
-        for key in ("x", "u", "v", "width"):
-            both = np.minimum(bounds[f"{name}.{key}"], getattr(found, key))
-            bounds[f"{name}.{key}"] = both
-        margins[f"{name}.s"], margins[f"{name}.window"] = found.spike, found.window
+    for name, found in proven.NetworkMargins(wide, trace, dtype).found.items():
+        tighten(bounds, margins, found, name)
     meta = {
         "op": "network",
         "layers": describe(net),
@@ -165,10 +138,53 @@ def _network_reference(id, net, x, labels, loss, training, dtype, replays, exact
         "dtype": dtype,
         "v_th": {name: cache.neuron.v_th for name, cache in trace.items()},
         "decay": {name: cache.neuron.decay for name, cache in trace.items()},
-        "certificate": certificate(margins),
+        "certificate": proven.certificate(margins),
     }
     inputs = {"x": x, "labels": labels, **net.parameters(), **({} if training else net.running_statistics())}
     return assemble(id, net.conventions, meta, inputs, arrays, bounds, margins, exact, wide)
+
+
+def op_reference(id, op, inputs, meta, conventions, exact=False, dtype="float32", replays=REPLAYS):
+    """The Reference of one op on these inputs; see `agl_ref.oracle.bounds.ops` for the names.
+
+    Parameters
+    ----------
+    id, op : str
+    inputs : {name: ndarray}
+    meta : dict
+        The op's scalars.
+    conventions : Conventions
+    exact : bool
+        Every value is exact in float32: all bounds are 0.
+    dtype, replays
+        As for `agl_ref.oracle.reference`.
+    """
+    arrays, wide, margins = run_op(op, inputs, meta, conventions), as_float64(inputs), {}
+
+    def replay(r):
+        return OPS[op].replay(r, wide, meta, conventions, arrays)
+
+    plain, bounds = spread(replay, Rounding(seed_of(id), dtype), replays)
+    agree(plain, arrays)
+    if "s" in arrays:
+        tighten(bounds, margins, neuron_margins(wide, meta, conventions, arrays, dtype))
+    if op == "surrogate" and meta.get("surrogate", "rectangular") == "rectangular":
+        u, width = wide["u"], wide["width"]
+        given = (u, proven.input_error(u, dtype), width, proven.input_error(width, dtype))
+        margins["window"] = proven.given_window(*given, meta["v_th"], dtype)
+    meta = {**meta, "op": op, "dtype": dtype, "certificate": proven.certificate(margins)}
+    if "T" not in meta:
+        meta["T"] = len(next(iter(inputs.values())))
+    return assemble(id, conventions, meta, inputs, arrays, bounds, margins, exact)
+
+
+def tighten(bounds, margins, found, block=""):
+    """Take a neuron layer's proven bounds where they are smaller than the replay's, and its margins."""
+    for key in ("x", "u", "v", "width"):
+        name = array_name(block, key)
+        if name in bounds:  # an op's x is its input
+            bounds[name] = np.minimum(bounds[name], getattr(found, key))
+    margins[array_name(block, "s")], margins[array_name(block, "window")] = found.spike, found.window
 
 
 def assemble(id, conventions, meta, inputs, arrays, bounds, margins, exact, source=None):
@@ -188,7 +204,8 @@ def agree(plain, arrays):
             raise RuntimeError(f"{name}: the engine and the oracle's replay differ by {off:.3g}; one of them has a bug")
 
 
-def _seed(id):
+def seed_of(id):
+    """The seed of a case's random roundings."""
     return zlib.crc32(id.encode())
 
 
@@ -205,10 +222,6 @@ def reference_of_case(case, replays=REPLAYS):
     -------
     Reference
     """
-    from agl_ref.oracle.descriptions import network_of
-
-    from .replay_ops import op_reference
-
     inputs = {name: np.asarray(value) for name, value in case.inputs().items()}
     exact = case.tier == 1
     numbers = [np.array(case.meta.get("decay", 0.0)), *(a for a in inputs.values() if a.dtype.kind == "f")]
@@ -218,28 +231,4 @@ def reference_of_case(case, replays=REPLAYS):
         return op_reference(case.id, case.op, inputs, case.meta, case.conventions, exact, dtype, replays)
     net = network_of(case.meta, inputs, case.conventions)
     loss, training = case.meta.get("loss", "ce"), case.meta.get("training", True)
-    return _network_reference(case.id, net, inputs["x"], inputs["labels"], loss, training, dtype, replays, exact)
-
-
-class Oracle:
-    """`reference` and `compare` for one network; for PyTorch's parameters load its state dict into `net` first.
-
-    Parameters
-    ----------
-    net : Network
-    loss, training, dtype
-        As for `reference`.
-    """
-
-    def __init__(self, net, loss="ce", training=True, dtype="float32"):
-        self.net, self.loss, self.training, self.dtype = net, loss, training, dtype
-
-    def reference(self, x, labels):
-        """See `agl_ref.oracle.reference`."""
-        return reference(self.net, x, labels, self.loss, self.training, self.dtype)
-
-    def compare(self, reference, theirs, dtype=None, force=()):
-        """See `agl_ref.oracle.compare`; the dtype is the oracle's own by default."""
-        from agl_ref.oracle.judge.compare import compare
-
-        return compare(reference, theirs, dtype=dtype or self.dtype, force=force)
+    return network_reference(case.id, net, inputs["x"], inputs["labels"], loss, training, dtype, replays, exact)

@@ -16,10 +16,11 @@ values share (1 / kappa, the means of tdBN) then add up as they do in an impleme
 
 import numpy as np
 
+from agl_ref.oracle.types import BITS
+
 LAMBDA = 3.0  # spreads of elementary errors, each taken as large as it can be, that a bound allows
 REPLAYS = 48
 SCALE = 2.0**-30  # the random errors are those of an arithmetic with this u
-BITS = {"float64": 53, "float32": 24, "tf32": 11, "float16": 11, "bfloat16": 8}  # of the significand
 SECOND_ORDER = 1.01  # covers the terms in u^2 that a first-order analysis leaves out, for n u < 0.01
 
 

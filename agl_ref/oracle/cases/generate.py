@@ -1,4 +1,4 @@
-"""Computes golden cases: the engine's values with bounds, what they cover, and a refusal of cases that prove nothing.
+"""Computes golden cases, and compares stored ones with what is computed anew.
 
     python -m agl_ref.oracle.cases.generate          write the cases that have no file yet; fail if a stored one would change
     python -m agl_ref.oracle.cases.generate --bounds write all files anew after a change of the bounds or the notes; refuse if
@@ -7,6 +7,7 @@
 Nothing else in the project writes golden files, least of all a test.
 """
 
+import json
 import shutil
 import sys
 import tempfile
@@ -15,16 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from agl_ref.conventions import Conventions
-from agl_ref.oracle.bounds.tolerance import representable
-from agl_ref.oracle.types import FORWARD, unit_roundoff
+from agl_ref.oracle.bounds.reference import reference_of_case
+from agl_ref.oracle.types import FORWARD, decode_bounds, encode_bounds, unit_roundoff
 
-from .ops import run_op
-from .registry import definitions
-
-SIGNIFICAND = {"float64": 53, "float32": 24, "tf32": 11, "bfloat16": 8}
-SAFETY = 4  # how many times u the margins of a realistic case must be
-NEURONS = ("lif", "plif")
+from .refusals import certificate, coverage, dtypes, refusals
+from .registry import definition, definitions
+from .vectors import FOLDER, cases, load_case, manifest, write, written_out
 
 
 class ProvesNothing(ValueError):
@@ -49,8 +46,6 @@ def generate(case):
         If nobody fires, nobody is reset, all neurons are in the window, a flag is not true, a convention that the case is
         to decide changes nothing, or a realistic case has no margin.
     """
-    from agl_ref.oracle.bounds.reference import reference_of_case
-
     reference = reference_of_case(case)
     if case.tier == 2:  # exact by construction, which the second generator proves
         exact = {n for n in reference.arrays if n.rpartition(".")[2] in FORWARD}
@@ -67,209 +62,59 @@ def generate(case):
     return replace(reference, meta={**reference.meta, **own})
 
 
-# --- what a case covers ---------------------------------------------------------------------------------------------
+# --- verification -----------------------------------------------------------------------------------------------------
 
 
-def layers_of(reference):
-    """Prefixes of the neuron layers: "" for a single op, "conv1." and so on for a network."""
-    return [name[: -len("u")] for name in reference.arrays if name.rpartition(".")[2] == "u"]
+def verify(id, folder=None):
+    """Compute a stored case anew and compare: a list of what differs, empty if nothing does.
 
-
-def threshold(reference, prefix):
-    """V_th of the layer."""
-    v_th = reference.meta["v_th"]
-    return v_th[prefix[:-1]] if isinstance(v_th, dict) else v_th
-
-
-def coverage(reference):
-    """{layer: figures}: spike rate, resets, share in the window, hits of threshold and edges, nonzero gradients.
-
-    The op surrogate has potentials but no spikes.
+    Inputs, spikes and everything exact must be the same bits; other values may differ by float64 rounding within their
+    bounds (another BLAS sums in another order), and bounds by a factor of 2 (they are estimated from random errors).
     """
-    found = {}
-    for prefix in layers_of(reference):
-        a = {key: reference.arrays[f"{prefix}{key}"] for key in ("u", "s", "width", "du")}
-        found[prefix[:-1]] = figures(a, threshold(reference, prefix), reference.conventions)
-    if reference.meta["op"] == "surrogate":
-        a = {"u": reference.inputs["u"], "width": reference.inputs["width"]}
-        found[""] = figures(a, reference.meta["v_th"], reference.conventions)
-    return found
+    stored = load_case(id, folder)
+    try:
+        fresh = generate(definition(id))
+    except ProvesNothing as error:
+        return [str(error)]
+    return [*_different_facts(stored, fresh), *different_arrays(stored, fresh)]
 
 
-def figures(a, v_th, conventions):
-    """The figures of one layer; `a` has u and width, of a neuron also s and du."""
-    distance = np.abs(a["u"] - v_th)
-    half = a["width"].reshape((-1,) + (1,) * (a["u"].ndim - 1)) / 2
-    inside = (distance <= half) if conventions["window_edge"] == "<=" else (distance < half)
-    inside &= half > 0
-    kappa = a["width"]
-    later = kappa[min(1, len(kappa) - 1)] / 2
-    out = {
-        "values": int(a["u"].size),
-        "share_in_window": float(inside.mean()),
-        "on_threshold": int((distance == 0).sum()),
-        "on_window_edge": int(((distance == half) & (half > 0)).sum()),
-        "between_widths": int(((distance[0] < half[0]) != (distance[0] < later)).sum()),
-    }
-    if "s" in a:
-        out["spike_rate"] = float(a["s"].mean())
-        out["resets"] = 0 if conventions["reset"] == "none" else int(a["s"][:-1].sum())
-        out["nonzero_gradients"] = float((a["du"] != 0).mean())
-    return out
+def _different_facts(stored, fresh):
+    meta = written_out(json.loads(json.dumps(fresh.meta)), fresh.inputs)
+    for key in ("op", "tier", "flags", "comment", "layers", "v_th", "decay", "T", "surrogate", "dtypes", "coverage"):
+        if stored.meta.get(key) != meta.get(key):
+            yield f"{key}: stored {stored.meta.get(key)!r}, computed {meta.get(key)!r}"
+    if stored.conventions != fresh.conventions:
+        yield "the conventions differ"
+    for kind in ("inputs", "arrays", "bounds", "margins"):
+        if list(getattr(stored, kind)) != list(getattr(fresh, kind)):
+            yield f"the {kind} have other names"
 
 
-# --- refusal --------------------------------------------------------------------------------------------------------
+def different_arrays(stored, fresh):
+    """What differs between the inputs, values and bounds of two References of a case."""
+    for name, value in fresh.inputs.items():
+        if not np.array_equal(stored.inputs.get(name), value):
+            yield f"input {name} differs"
+    for name, value in fresh.arrays.items():
+        held, bound = stored.arrays.get(name), stored.bounds.get(name)
+        if held is None or held.shape != value.shape:
+            yield f"{name} has another shape"
+            continue
+        off = np.abs(held - value)
+        allowed = 2 * bound * unit_roundoff("float64")
+        if (off > allowed).any():
+            yield f"{name} differs by {off.max():.3g}, allowed {allowed.flat[off.argmax()]:.3g}"
+        new = decode_bounds(encode_bounds(fresh.bounds[name]))
+        if ((bound > 0) != (new > 0)).any() or (bound > 2.5 * new).any() or (new > 2.5 * bound).any():
+            yield f"the bounds of {name} differ by more than a factor of 2"
 
 
-def refusals(case, reference, found):
-    """Reasons why the case proves nothing; empty for a good one."""
-    reasons = []
-    for name, array in reference.arrays.items():
-        if not np.isfinite(array).all():
-            reasons.append(f"{name} is not finite")
-    rectangular = reference.meta.get("surrogate", "rectangular") == "rectangular"
-    for layer, fig in found.items():
-        reasons += [f"{layer or case.op}: {why}" for why in _layer_refusals(case, fig, rectangular)]
-    reasons += _flag_refusals(case, reference, found, rectangular)
-    if not found and case.op != "width":
-        reasons += [f"{n} is zero throughout" for n, a in reference.arrays.items() if not a.any()]
-    reasons += [f"{field} changes nothing" for field in case.tells if not decides(case, field)]
-    if case.tier == 3:
-        least = min((float(m.min()) for m in reference.margins.values() if m.size), default=np.inf)
-        if not least >= SAFETY * unit_roundoff("float32"):
-            reasons.append(f"margin {least:.3g} is below {SAFETY} u of float32, take another draw")
-    return reasons
-
-
-def _layer_refusals(case, fig, rectangular):
-    flags, closed = set(case.flags), {"gamma_zero", "gamma_negative"} & set(case.flags)
-    share = fig["share_in_window"]
-    uniform = {"all_silent", "all_firing"} & flags
-    if rectangular and not closed and not uniform and not 0 < share < 1:
-        yield f"{share:.0%} of the values are in the window"
-    if closed and share:
-        yield "the window is open"
-    if "spike_rate" not in fig:
-        return
-    if not uniform and not 0 < fig["spike_rate"] < 1:
-        yield f"the spike rate is {fig['spike_rate']}"
-    if not {"all_silent", "no_reset", "one_timestep"} & flags and not fig["resets"]:
-        yield "nobody is reset before the last timestep"
-    if not closed and not fig["nonzero_gradients"]:
-        yield "every gradient is zero"
-
-
-def _flag_refusals(case, reference, found, rectangular):
-    """Flags that are not true, and hits that are not flagged."""
-    flags, inputs, T = set(case.flags), reference.inputs, reference.meta["T"]
-    total = {key: sum(fig.get(key, 0) for fig in found.values()) for key in ("on_threshold", "on_window_edge")}
-    if not rectangular:
-        total["on_window_edge"] = 0
-    rates = [fig["spike_rate"] for fig in found.values() if "spike_rate" in fig]
-    counts = [np.size(a) // a.shape[-1] for n, a in inputs.items() if np.ndim(a) and n in ("x", "dy")]
-    first = next(iter(inputs.values()))
-    true = {
-        **{key: count > 0 for key, count in total.items()},
-        "all_silent": bool(rates) and max(rates) == 0,
-        "all_firing": bool(rates) and min(rates) == 1,
-        "no_reset": reference.conventions["reset"] == "none",
-        "one_timestep": T == 1 and case.op not in ("avg_pool", "global_avg_pool", "linear"),
-        "long_time": T >= 64,
-        "one_sample": first.ndim > 1 and first.shape[1] == 1 and case.op not in ("surrogate",),
-        "several_thread_blocks": max([*counts, first.size if case.op in NEURONS else 0]) > 4096,
-        "non_contiguous_gradients": any(np.ndim(a) > 1 and not a.flags.c_contiguous for a in inputs.values()),
-        "two_forwards": "x_second" in inputs,
-        "gamma_zero": _gamma_bar(inputs) == 0,
-        "gamma_negative": _gamma_bar(inputs) < 0,
-    }
-    wide = {"one_sample", "several_thread_blocks", "one_timestep"}  # named only where they are the point
-    for flag, holds in true.items():
-        if flag in flags and not holds:
-            yield f"the flag {flag} is not true"
-        if holds and flag not in flags and flag not in wide:
-            yield f"the flag {flag} is missing"
-    if "first_step_width" in flags and case.op in (*NEURONS, "network") and T > 1:
-        if not any(fig["between_widths"] for fig in found.values()):
-            yield "no neuron lies between the two widths at t = 1"
-
-
-def _gamma_bar(inputs):
-    means = [np.mean(a) for name, a in inputs.items() if name.rpartition(".")[2] == "gamma"]
-    if "beta" in inputs:  # tdBN alone has no window
-        return 1.0
-    return max(means) if means else 1.0
-
-
-def decides(case, field):
-    """Whether every other value of the convention changes an array of the case by more than rounding."""
-    plain = values(case, case.conventions)
-    for value in Conventions.known_choices()[field]:
-        if value != getattr(case.conventions, field):
-            other = values(case, replace(case.conventions, **{field: value}))
-            if not any(_differ(plain[name], other[name]) for name in plain if name in other):
-                return False
-    return True
-
-
-def _differ(a, b):
-    scale = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))
-    return a.shape != b.shape or bool(np.abs(a - b).max(initial=0.0) > 1e-3 * scale)
-
-
-def values(case, conventions):
-    """{name: array} of the case's inputs under other conventions, without bounds."""
-    from agl_ref.oracle.bounds.reference import run
-    from agl_ref.oracle.descriptions import network_of
-
-    inputs = case.inputs()
-    if case.op != "network":
-        return run_op(case.op, inputs, case.meta, conventions)
-    net = network_of(case.meta, inputs, conventions)
-    return run(net, inputs["x"], inputs["labels"], case.meta["loss"], case.meta["training"])[1]
-
-
-# --- certificate ----------------------------------------------------------------------------------------------------
-
-
-def certificate(case, reference):
-    """The smallest margins, where they are and how far from the boundary, and the bits that an exact case needs.
-
-    `margin` is the unit roundoff at which the proven forward error reaches the boundary, `distance` how far u is from the
-    threshold, or |u - V_th| from kappa / 2, at that place. Both are None where nothing can flip.
-    """
-    from agl_ref.oracle.bounds.margins import certificate as smallest
-
-    found = smallest(reference.margins)
-    for kind, place in found.items():
-        finite = np.isfinite(place["margin"])
-        place["margin"] = place["margin"] if finite else None
-        place["distance"] = _distance(reference, kind, place) if finite else None
-    return {**found, "bits": case.bits}
-
-
-def _distance(reference, kind, place):
-    prefix, index = place["name"].removesuffix("window").removesuffix("s"), tuple(place["index"])
-    off = abs(float(reference.arrays[f"{prefix}u"][index]) - threshold(reference, prefix))
-    return off if kind == "spike" else abs(off - float(reference.arrays[f"{prefix}width"][index[0]]) / 2)
-
-
-def dtypes(case, reference):
-    """The dtypes in which no input rounds and no spike can flip."""
-    floats = [a for a in reference.inputs.values() if a.dtype.kind == "f"]
-    least = min((float(m.min()) for m in reference.margins.values() if m.size), default=np.inf)
-    good = []
-    for dtype, bits in SIGNIFICAND.items():
-        fits = all(representable(a, dtype).all() for a in floats)
-        holds = bits >= case.bits if case.tier == 1 else bits >= SIGNIFICAND[reference.meta["dtype"]]
-        safe = holds and (case.tier < 3 or least > unit_roundoff(dtype))
-        good += [dtype] if fits and safe else []
-    return good
+# --- writing --------------------------------------------------------------------------------------------------------
 
 
 def main(arguments=()):
     """Write the files of new cases, or with "--bounds" all files; returns the exit code."""
-    from .vectors import manifest, verify, write
-
     if list(arguments) == ["--bounds"]:
         return rewrite_bounds()
     stored = {entry["id"]: entry for entry in manifest()["cases"]}
@@ -292,8 +137,6 @@ def main(arguments=()):
 
 def rewrite_bounds(folder=None):
     """Write every stored file anew with values as stored and bounds, margins and notes as computed now."""
-    from .vectors import FOLDER, cases, different_arrays, load_case, write
-
     folder = Path(folder or FOLDER)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         for id in cases(folder=folder):

@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from agl_ref.conventions import Conventions
-
-from .registry import Case
+from .case import case
 
 EPS = 1e-5
 NORM = {"v_th": 0.5, "alpha": 1.0, "eps": EPS}
@@ -60,7 +58,7 @@ def _norm(shape, mean=0.3, std=1.5, running=False, dead=False):
 
 
 def _tdbn(id, tier, make, flags=(), tells=(), meta=None, bits=None, **conventions):
-    return Case(id, "tdbn", tier, make, {**NORM, **(meta or {})}, flags, Conventions(**conventions), tells, bits)
+    return case(id, "tdbn", tier, make, {**NORM, **(meta or {})}, flags, tells, bits, **conventions)
 
 
 NORMS = [
@@ -104,7 +102,11 @@ def _realistic_synapse(x_shape, weight_shape, dy_shape, share=None):
 
 
 def _conv(id, make, stride=1, padding=1, flags=("odd_sizes",), tier=1, bits=24):
-    return Case(id, "conv2d", tier, make, {"stride": stride, "padding": padding}, flags, bits=bits)
+    return case(id, "conv2d", tier, make, {"stride": stride, "padding": padding}, flags, bits=bits)
+
+
+def _linear(id, make, flags=("odd_sizes",), tier=1, bits=24):
+    return case(id, "linear", tier, make, {}, flags, bits=bits)
 
 
 SYNAPSES = [
@@ -125,30 +127,16 @@ SYNAPSES = [
         flags=("one_sample", "one_timestep", "odd_sizes"),
     ),
     _conv("conv-realistic", _realistic_synapse((3, 2, 7, 5, 6), (3, 3, 6, 9), (3, 2, 7, 5, 9)), tier=3, bits=None),
-    Case("linear-exact", "linear", 1, _synapse((3, 5, 7), (7, 11), (3, 5, 11)), {}, ("odd_sizes",), bits=24),
-    Case("linear-square", "linear", 1, _synapse((3, 5, 7), (7, 7), (3, 5, 7), bias=False), {}, ("odd_sizes",), bits=24),
-    Case(
-        "linear-many-rows",
-        "linear",
-        1,
-        _synapse((4, 1026, 2), (2, 3), (4, 1026, 3), coarse=True),
-        {},
-        ("several_thread_blocks",),
-        bits=24,
-    ),
-    Case(
+    _linear("linear-exact", _synapse((3, 5, 7), (7, 11), (3, 5, 11))),
+    _linear("linear-square", _synapse((3, 5, 7), (7, 7), (3, 5, 7), bias=False)),
+    _linear("linear-many-rows", _synapse((4, 1026, 2), (2, 3), (4, 1026, 3), coarse=True), ("several_thread_blocks",)),
+    _linear(
         "linear-strided-gradient",
-        "linear",
-        1,
-        lambda d: _columns(_synapse((3, 5, 7), (7, 9), (3, 5, 9))(d)),
-        {},
+        lambda draw: _columns(_synapse((3, 5, 7), (7, 9), (3, 5, 9))(draw)),
         ("non_contiguous_gradients", "odd_sizes"),
-        bits=24,
     ),
-    Case("linear-realistic", "linear", 3, _realistic_synapse((2, 3, 301), (301, 10), (2, 3, 10)), {}, ("odd_sizes",)),
-    Case(
-        "linear-spikes", "linear", 3, _realistic_synapse((4, 3, 129), (129, 10), (4, 3, 10), 0.25), {}, ("odd_sizes",)
-    ),
+    _linear("linear-realistic", _realistic_synapse((2, 3, 301), (301, 10), (2, 3, 10)), tier=3, bits=None),
+    _linear("linear-spikes", _realistic_synapse((4, 3, 129), (129, 10), (4, 3, 10), 0.25), tier=3, bits=None),
 ]
 
 
@@ -156,41 +144,25 @@ def _columns(inputs):
     return {**inputs, "dy": np.asfortranarray(inputs["dy"])}
 
 
-def _pool(x_shape, dy_shape, step=1 / 16, **more):
-    def make(draw):
-        inputs = {"x": draw.dyadic(-1, 1, step, x_shape)}
-        if more.get("side"):
-            inputs["side"] = draw.spikes(0.5, x_shape)
-        return {**inputs, "dy": draw.dyadic(-1, 1, step, dy_shape)}
+def _pool(x_shape, dy_shape):
+    return lambda draw: {name: draw.dyadic(-1, 1, 1 / 16, shape) for name, shape in (("x", x_shape), ("dy", dy_shape))}
 
-    return make
+
+def _two_spikes(draw):
+    shape = (2, 3, 3, 5, 4)
+    return {"x": draw.spikes(0.5, shape), "side": draw.spikes(0.5, shape), "dy": draw.dyadic(-1, 1, 1 / 4, shape)}
+
+
+def _images(draw):
+    return {"x": draw.normal(0.4, 0.5, (2, 3, 3, 5, 7)), "dy": draw.normal(0.0, 0.1, (2, 3, 7))}
 
 
 POOLS = [
-    Case("pool-even", "avg_pool", 1, _pool((2, 3, 6, 4, 5), (2, 3, 3, 2, 5)), {}, (), bits=8),
-    Case("pool-odd", "avg_pool", 1, _pool((2, 3, 5, 7, 3), (2, 3, 2, 3, 3)), {}, ("odd_sizes",), bits=8),
-    Case("global-pool-exact", "global_avg_pool", 1, _pool((2, 3, 4, 8, 5), (2, 3, 5)), {}, (), bits=11),
-    Case(
-        "global-pool-realistic",
-        "global_avg_pool",
-        3,
-        lambda d: {"x": d.normal(0.4, 0.5, (2, 3, 3, 5, 7)), "dy": d.normal(0.0, 0.1, (2, 3, 7))},
-        {},
-        ("odd_sizes",),
-    ),
-    Case(
-        "add-spikes",
-        "add",
-        1,
-        lambda d: {
-            "x": d.spikes(0.5, (2, 3, 3, 5, 4)),
-            "side": d.spikes(0.5, (2, 3, 3, 5, 4)),
-            "dy": d.dyadic(-1, 1, 1 / 4, (2, 3, 3, 5, 4)),
-        },
-        {},
-        ("odd_sizes",),
-        bits=8,
-    ),
+    case("pool-even", "avg_pool", 1, _pool((2, 3, 6, 4, 5), (2, 3, 3, 2, 5)), bits=8),
+    case("pool-odd", "avg_pool", 1, _pool((2, 3, 5, 7, 3), (2, 3, 2, 3, 3)), flags=("odd_sizes",), bits=8),
+    case("global-pool-exact", "global_avg_pool", 1, _pool((2, 3, 4, 8, 5), (2, 3, 5)), bits=11),
+    case("global-pool-realistic", "global_avg_pool", 3, _images, flags=("odd_sizes",)),
+    case("add-spikes", "add", 1, _two_spikes, flags=("odd_sizes",), bits=8),
 ]
 
 
@@ -208,31 +180,17 @@ def _huge(draw):
     return {"logits": np.asarray(logits, np.float32).astype(np.float64), "labels": np.array([0, 1, 1, 0])}
 
 
+def _loss(id, make, flags=("odd_sizes",), tells=("readout",), **conventions):
+    return case(id, "cross_entropy", 3, make, {}, flags, tells, **conventions)
+
+
 LOSSES = [
-    Case("loss-mean", "cross_entropy", 3, _logits((4, 5, 7)), {}, ("odd_sizes",), tells=("readout",)),
-    Case(
-        "loss-sum",
-        "cross_entropy",
-        3,
-        _logits((4, 5, 7), 0.5),
-        {},
-        ("odd_sizes",),
-        Conventions(readout="sum"),
-        ("readout",),
-    ),
-    Case(
-        "loss-last",
-        "cross_entropy",
-        3,
-        _logits((4, 5, 7)),
-        {},
-        ("odd_sizes",),
-        Conventions(readout="last"),
-        ("readout",),
-    ),
-    Case("loss-large-logits", "cross_entropy", 3, _huge, {}, ("large_values",), tells=("readout",)),
-    Case("loss-one-sample", "cross_entropy", 3, _logits((1, 1, 3)), {}, ("one_sample", "one_timestep", "odd_sizes")),
-    Case("loss-tet", "tet", 3, _logits((4, 5, 7)), {"lam": 0.125, "target": 1.5}, ("odd_sizes",)),
+    _loss("loss-mean", _logits((4, 5, 7))),
+    _loss("loss-sum", _logits((4, 5, 7), 0.5), readout="sum"),
+    _loss("loss-last", _logits((4, 5, 7)), readout="last"),
+    _loss("loss-large-logits", _huge, ("large_values",)),
+    _loss("loss-one-sample", _logits((1, 1, 3)), ("one_sample", "one_timestep", "odd_sizes"), ()),
+    case("loss-tet", "tet", 3, _logits((4, 5, 7)), {"lam": 0.125, "target": 1.5}, ("odd_sizes",)),
 ]
 
 CASES = [*NORMS, *SYNAPSES, *POOLS, *LOSSES]

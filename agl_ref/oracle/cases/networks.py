@@ -4,15 +4,18 @@ Small enough to read and to store, with every kind of layer the method uses: con
 LIF and PLIF, pools, identity and projected residual sums, both modes of tdBN, other frameworks' conventions.
 """
 
+from dataclasses import asdict
+
 import numpy as np
 
-from agl_ref.conventions import PRESETS, Conventions
+from agl_ref.conventions import PRESETS
+from agl_ref.oracle.descriptions import blocks
 
-from .registry import Case
+from .case import case
 
 
 def block(name, synapse="conv", stride=1, padding=1, norm=True, neuron="lif", decay=0.25, v_th=0.5):
-    """Description of one spiking block, as `agl_ref.oracle.descriptions` has it."""
+    """Description of one spiking block, see `agl_ref.oracle.descriptions`."""
     return {
         "kind": "block",
         "name": name,
@@ -26,16 +29,16 @@ def block(name, synapse="conv", stride=1, padding=1, norm=True, neuron="lif", de
     }
 
 
-POOL, GLOBAL_POOL, FLATTEN, READOUT = ({"kind": k} for k in ("pool", "global_pool", "flatten", "readout"))
-READOUT = {**READOUT, "name": "fc"}
+POOL, GLOBAL_POOL, FLATTEN = ({"kind": kind} for kind in ("pool", "global_pool", "flatten"))
+READOUT = {"kind": "readout", "name": "fc"}
 
 
-def parameters(draw, shapes, layers, gamma=(1.0, 0.2), leak=-1.0):
+def parameters(draw, shapes, units, gamma=(1.0, 0.2), leak=-1.0):
     """Realistic parameters by name: Kaiming weights, gammas and betas near 1 and 0."""
     found = {}
     for name, shape in shapes.items():
         found[f"{name}.weight"] = draw.normal(0.0, (2.0 / np.prod(shape[:-1])) ** 0.5, shape)
-        unit = layers.get(name)
+        unit = units.get(name)
         if unit is None:
             found[f"{name}.bias"] = draw.normal(0.0, 0.1, shape[-1:])
         elif unit["norm"]:
@@ -46,25 +49,17 @@ def parameters(draw, shapes, layers, gamma=(1.0, 0.2), leak=-1.0):
     return found
 
 
-def units(layers):
-    """{name: description} of the spiking blocks, those in residual blocks included."""
-    found = {}
-    for layer in layers:
-        inner = layer.get("body", []) + [layer.get("shortcut")] if layer["kind"] == "residual" else [layer]
-        found.update({unit["name"]: unit for unit in inner if unit and unit["kind"] == "block"})
-    return found
-
-
 def realistic(layers, shapes, x_shape, classes, share=None, statistics=False, **more):
     """Inputs of a network; x is normal, or spikes of this share."""
+    units = {unit["name"]: unit for unit in blocks(layers)}
 
     def make(draw):
         x = draw.normal(0.2, 0.8, x_shape) if share is None else draw.spikes(share, x_shape)
         inputs = {"x": x, "labels": draw.integers(0, classes, x_shape[1:2])}
-        inputs.update(parameters(draw, shapes, units(layers), **more))
+        inputs.update(parameters(draw, shapes, units, **more))
         if statistics:
             for name, shape in shapes.items():
-                if name in units(layers):
+                if name in units:
                     inputs[f"{name}.running_mean"] = draw.normal(0.1, 0.2, shape[-1:])
                     inputs[f"{name}.running_var"] = 0.25 + np.abs(draw.normal(0.5, 0.25, shape[-1:], 20))
         return inputs
@@ -147,10 +142,10 @@ DECIDES = ("reset", "reset_gradient", "surrogate_scale", "width", "norm_scale", 
 WITHOUT_T = tuple(field for field in DECIDES if field != "width")  # T = 2 is too short for the geometric rule
 
 
-def _network(id, layers, make, flags=(), tells=(), tier=3, bits=None, loss="ce", training=True, draw=0, **more):
+def network(id, layers, make, flags=(), tells=(), tier=3, bits=None, loss="ce", training=True, draw=0, **more):
+    """A network's case; `more` are its surrogate and its conventions."""
     meta = {"layers": layers, "loss": loss, "training": training, "surrogate": more.pop("surrogate", "rectangular")}
-    conventions = more.pop("conventions", None) or Conventions(**more)
-    return Case(id, "network", tier, make, meta, flags, conventions, tells, bits, draw)
+    return case(id, "network", tier, make, meta, flags, tells, bits, draw, **more)
 
 
 def _small(**more):
@@ -162,10 +157,10 @@ def _plif_small(**more):
 
 
 CASES = [
-    _network(
+    network(
         "net-conv", TWO, realistic(TWO, TWO_SHAPES, TWO_X, 5), ("odd_sizes", "first_step_width"), (*DECIDES, "plif")
     ),
-    _network(
+    network(
         "net-conv-exact",
         BARE,
         _exact(BARE, BARE_SHAPES, (3, 2, 4, 6, 2), 4),
@@ -174,25 +169,25 @@ CASES = [
         2,
         24,
     ),
-    _network(
+    network(
         "net-residual",
         RESIDUAL,
         realistic(RESIDUAL, RESIDUAL_SHAPES, (3, 2, 6, 6, 3), 5),
         ("first_step_width",),
         DECIDES,
     ),
-    _network(
+    network(
         "net-vgg", VGG, realistic(VGG, VGG_SHAPES, (2, 2, 8, 8, 2), 6, share=0.4), ("first_step_width",), WITHOUT_T
     ),
-    _network(
+    network(
         "net-linear",
         DENSE,
         realistic(DENSE, DENSE_SHAPES, (5, 3, 23), 3),
         ("odd_sizes", "first_step_width"),
         ("reset", "reset_gradient", "width"),
     ),
-    _network("net-evaluation", SMALL, _small(statistics=True), ("first_step_width",), ("norm_scale",), training=False),
-    _network(
+    network("net-evaluation", SMALL, _small(statistics=True), ("first_step_width",), ("norm_scale",), training=False),
+    network(
         "net-soft-detached",
         SMALL,
         _small(),
@@ -202,16 +197,16 @@ CASES = [
         reset="soft",
         reset_gradient="detached",
     ),
-    _network("net-no-reset", SMALL, _small(), ("first_step_width", "no_reset"), ("reset",), reset="none", draw=1),
-    _network(
+    network("net-no-reset", SMALL, _small(), ("first_step_width", "no_reset"), ("reset",), reset="none", draw=1),
+    network(
         "net-spikingjelly",
         PLIF_SMALL,
         _plif_small(gamma=(2.5, 0.25)),
         (),
         ("input_scale", "plif"),
-        conventions=PRESETS["spikingjelly"],
+        **asdict(PRESETS["spikingjelly"]),
     ),
-    _network(
+    network(
         "net-triangular",
         PLIF_SMALL,
         _plif_small(),
@@ -220,7 +215,7 @@ CASES = [
         surrogate="triangular",
         width_gradient="flows",
     ),
-    _network(
+    network(
         "net-sum",
         SMALL,
         _small(),
@@ -231,9 +226,9 @@ CASES = [
         norm_scale="1",
         width="fixed",
     ),
-    _network("net-tet", SMALL, _small(), ("first_step_width",), ("reset",), loss="tet"),
-    _network("net-gamma-negative", SMALL, _small(gamma=(-1.0, 0.1)), ("gamma_negative",), ("readout",)),
-    _network(
+    network("net-tet", SMALL, _small(), ("first_step_width",), ("reset",), loss="tet"),
+    network("net-gamma-negative", SMALL, _small(gamma=(-1.0, 0.1)), ("gamma_negative",), ("readout",)),
+    network(
         "net-one-timestep",
         SMALL,
         realistic(SMALL, SMALL_SHAPES, (1, 1, 7, 6, 2), 5),

@@ -6,9 +6,7 @@ Dyadic inputs lie on one of two grids. Odd multiples of 1/16 never put u on the 
 
 import numpy as np
 
-from agl_ref.conventions import Conventions
-
-from .registry import Case
+from .case import case
 
 HALF = {"v_th": 0.5, "decay": 0.5}
 WIDTHS = (1.0, 0.5, 1.0, 2.0)  # powers of two, so that 1/kappa is exact
@@ -98,8 +96,7 @@ def _large(draw):
 
 
 def _lif(id, make=None, flags=(), bits=24, tells=(), meta=None, tier=1, draw=0, **conventions):
-    own = Conventions(**conventions)
-    return Case(id, "lif", tier, make or neurons(), {**HALF, **(meta or {})}, flags, own, tells, bits, draw)
+    return case(id, "lif", tier, make or neurons(), {**HALF, **(meta or {})}, flags, tells, bits, draw, **conventions)
 
 
 ATTACHED = ("reset", "reset_gradient", "surrogate_scale")
@@ -150,8 +147,7 @@ ADAPTIVE = {"v_th": 0.5, "decay": 0.75}
 
 def _gamma_case(id, gamma, flags=(), tells=(), shape=(3, 3, 8), tier=2, meta=None, **conventions):
     make = neurons(shape, width=None, gamma=gamma)
-    own = Conventions(**conventions)
-    return Case(id, "lif", tier, make, {**ADAPTIVE, **(meta or {})}, flags, own, tells, 24)
+    return _lif(id, make, flags, tells=tells, meta={**ADAPTIVE, **(meta or {})}, tier=tier, **conventions)
 
 
 EIGHT = (0.75, 1.25, 0.5, 1.0, 1.0, 0.875, 0.625, 0.5)  # mean 13/16: kappa is 0.8125, then 1.015625
@@ -175,128 +171,69 @@ WIDTH_IN_NEURON = [
     ),
 ]
 
+WIDE = (0.90625, 1.21875, 0.65625)  # a gamma whose mean is no number of few bits
+FLAT = (0.875, 1.25, 0.6875)
+
+
+def _realistic(id, make, decay, flags=("odd_sizes",), tells=(), surrogate=None, draw=0, **conventions):
+    meta = {"decay": decay, **({"surrogate": surrogate} if surrogate else {})}
+    return _lif(id, make, flags, None, tells, meta, 3, draw, **conventions)
+
+
 REALISTIC = [
-    Case(
-        "lif-geometric",
-        "lif",
-        3,
-        realistic((5, 2, 24), (0.875, 1.125, 0.75)),
-        {"v_th": 0.5, "decay": 0.5},
-        (),
-        Conventions(width="geometric"),
-        ("width",),
-    ),
-    Case(
-        "lif-realistic",
-        "lif",
-        3,
-        realistic((5, 4, 85), (0.90625, 1.21875, 0.65625)),
-        {"v_th": 0.5, "decay": 0.2},
-        ("odd_sizes",),
-        tells=("reset", "reset_gradient", "width", "surrogate_scale"),
-    ),
-    Case(
+    _realistic("lif-geometric", realistic((5, 2, 24), (0.875, 1.125, 0.75)), 0.5, (), ("width",), width="geometric"),
+    _realistic("lif-realistic", realistic((5, 4, 85), WIDE), 0.2, tells=(*ATTACHED[:2], "width", "surrogate_scale")),
+    _realistic(
         "lif-long-realistic",
-        "lif",
-        3,
         realistic((64, 2, 9), (0.9375, 1.0625), std=0.4),
-        {"v_th": 0.5, "decay": 0.9},
+        0.9,
         ("long_time", "odd_sizes"),
-        tells=("reset", "reset_gradient"),
+        ("reset", "reset_gradient"),
     ),
-    Case(
-        "lif-bfloat16",
-        "lif",
-        3,
-        realistic((3, 2, 7), (1.0, 1.5, 1.25), 8),
-        {"v_th": 0.5, "decay": 0.25},
-        ("odd_sizes",),
-        tells=("reset",),
-        draw=5,
-    ),
-    Case(
+    _realistic("lif-bfloat16", realistic((3, 2, 7), (1.0, 1.5, 1.25), 8), 0.25, tells=("reset",), draw=5),
+    _realistic(
         "lif-width-flows",
-        "lif",
-        3,
-        realistic((4, 3, 25), (0.875, 1.25, 0.6875)),
-        {"v_th": 0.5, "decay": 0.375, "surrogate": "triangular"},
+        realistic((4, 3, 25), FLAT),
+        0.375,
         (),
-        Conventions(width_gradient="flows"),
         ("width_gradient",),
+        "triangular",
+        width_gradient="flows",
     ),
     *[
-        Case(
-            f"lif-{name}",
-            "lif",
-            3,
-            realistic((4, 3, 25), (0.875, 1.25, 0.6875)),
-            {"v_th": 0.5, "decay": 0.25, "surrogate": name},
-            (),
-            tells=("reset_gradient", "width"),
-        )
+        _realistic(f"lif-{name}", realistic((4, 3, 25), FLAT), 0.25, (), ("reset_gradient", "width"), name)
         for name in ("triangular", "sigmoid", "arctan", "gaussian")
     ],
 ]
 
+
+def _plif(id, make, tells=("plif",), flags=("odd_sizes",), tier=3, bits=None, **conventions):
+    return case(id, "plif", tier, make, {"v_th": 0.5}, flags, tells, bits, **conventions)
+
+
+HALF_LEAK = neurons((4, 3, 7), w=0.0)
+TWO_GAMMAS = realistic((4, 3, 45), (0.90625, 1.21875), w=LEAK)
+
 PLIF = [
-    Case(
-        "plif-half",
-        "plif",
-        1,
-        neurons((4, 3, 7), w=0.0),
-        {"v_th": 0.5},
+    _plif("plif-half", HALF_LEAK, ("reset", "reset_gradient", "plif"), (), 1, 24),
+    _plif("plif-half-reversed", HALF_LEAK, flags=(), tier=1, bits=24, plif="1 - tau"),
+    _plif(
+        "plif-many-neurons",
+        lambda draw: {**_many(draw), "w": np.array(0.0)},
         (),
-        tells=("reset", "reset_gradient", "plif"),
-        bits=24,
-    ),
-    Case(
-        "plif-half-reversed",
-        "plif",
+        ("several_thread_blocks", "odd_sizes", "one_sample"),
         1,
-        neurons((4, 3, 7), w=0.0),
-        {"v_th": 0.5},
-        (),
-        Conventions(plif="1 - tau"),
-        ("plif",),
         24,
     ),
-    Case(
-        "plif-many-neurons",
-        "plif",
-        1,
-        lambda d: {**_many(d), "w": np.array(0.0)},
-        {"v_th": 0.5},
-        ("several_thread_blocks", "odd_sizes", "one_sample"),
-        bits=24,
-    ),
-    Case(
-        "plif-realistic",
-        "plif",
-        3,
-        realistic((4, 3, 45), (0.90625, 1.21875), w=LEAK),
-        {"v_th": 0.5},
-        ("odd_sizes",),
-        tells=("plif", "reset"),
-    ),
-    Case(
-        "plif-reversed-realistic",
-        "plif",
-        3,
-        realistic((4, 3, 45), (0.90625, 1.21875), w=LEAK),
-        {"v_th": 0.5},
-        ("odd_sizes",),
-        Conventions(plif="1 - tau"),
-        ("plif",),
-    ),
-    Case(
+    _plif("plif-realistic", TWO_GAMMAS, ("plif", "reset")),
+    _plif("plif-reversed-realistic", TWO_GAMMAS, plif="1 - tau"),
+    _plif(
         "plif-spikingjelly",
-        "plif",
-        3,
         realistic((4, 3, 45), std=1.2, w=0.5),
-        {"v_th": 0.5},
-        ("odd_sizes",),
-        Conventions(input_scale="1 - tau", plif="1 - tau", width="fixed"),
         ("plif", "input_scale"),
+        input_scale="1 - tau",
+        plif="1 - tau",
+        width="fixed",
     ),
 ]
 

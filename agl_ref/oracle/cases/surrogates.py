@@ -2,10 +2,8 @@
 
 import numpy as np
 
-from agl_ref.conventions import Conventions
-
+from .case import case
 from .neuron import EIGHT, MIXED
-from .registry import Case
 
 
 def _potentials(draw):
@@ -19,154 +17,62 @@ def _realistic_potentials(draw):
     return {"u": draw.normal(0.5, 0.7, (4, 33)), "width": np.array([0.9375, 1.0625, 0.40625, 3.1875])}
 
 
+EDGES = ("on_threshold", "on_window_edge")
+SCALE = ("surrogate_scale",)
+
+
+def _surrogate(id, name, tells, flags=EDGES, make=_potentials, tier=1, bits=8, **conventions):
+    return case(id, "surrogate", tier, make, {"v_th": 0.5, "surrogate": name}, flags, tells, bits, **conventions)
+
+
 SURROGATES = [
-    Case(
-        "surrogate-rectangular",
-        "surrogate",
-        1,
-        _potentials,
-        {"v_th": 0.5, "surrogate": "rectangular"},
-        ("on_threshold", "on_window_edge"),
-        tells=("window_edge", "surrogate_scale"),
-        bits=8,
-    ),
-    Case(
-        "surrogate-rectangular-closed",
-        "surrogate",
-        1,
-        _potentials,
-        {"v_th": 0.5, "surrogate": "rectangular"},
-        ("on_threshold", "on_window_edge"),
-        Conventions(window_edge="<="),
-        ("window_edge",),
-        8,
-    ),
-    Case(
-        "surrogate-rectangular-peak",
-        "surrogate",
-        1,
-        _potentials,
-        {"v_th": 0.5, "surrogate": "rectangular"},
-        ("on_threshold", "on_window_edge"),
-        Conventions(surrogate_scale="1"),
-        ("surrogate_scale",),
-        8,
-    ),
-    Case(
-        "surrogate-rectangular-half",
-        "surrogate",
-        1,
-        _potentials,
-        {"v_th": 0.5, "surrogate": "rectangular"},
-        ("on_threshold", "on_window_edge"),
-        Conventions(surrogate_scale="1/(2 kappa)"),
-        ("surrogate_scale",),
-        8,
-    ),
-    Case(
-        "surrogate-triangular",
-        "surrogate",
-        1,
-        _potentials,
-        {"v_th": 0.5, "surrogate": "triangular"},
-        ("on_threshold",),
-        tells=("surrogate_scale",),
-        bits=8,
-    ),
+    _surrogate("surrogate-rectangular", "rectangular", ("window_edge", "surrogate_scale")),
+    _surrogate("surrogate-rectangular-closed", "rectangular", ("window_edge",), window_edge="<="),
+    _surrogate("surrogate-rectangular-peak", "rectangular", SCALE, surrogate_scale="1"),
+    _surrogate("surrogate-rectangular-half", "rectangular", SCALE, surrogate_scale="1/(2 kappa)"),
+    _surrogate("surrogate-triangular", "triangular", SCALE, ("on_threshold",)),
     *[
-        Case(
-            f"surrogate-{name}",
-            "surrogate",
-            3,
-            _realistic_potentials,
-            {"v_th": 0.5, "surrogate": name},
-            (),
-            tells=("surrogate_scale",),
-        )
+        _surrogate(f"surrogate-{name}", name, SCALE, (), _realistic_potentials, 3, None)
         for name in ("sigmoid", "arctan", "gaussian")
     ],
 ]
 
-
-def _gammas(*values):
-    return lambda draw: {"gamma": np.array(values)}
-
-
 RULE = {"v_th": 0.5, "decay": 0.75, "T": 4}
 
+
+def _width(id, gamma=EIGHT, flags=("first_step_width",), tells=(), meta=RULE, tier=1, bits=8, **conventions):
+    """A width rule on this gamma: numbers, or the function that draws them."""
+    make = gamma if callable(gamma) else lambda draw: {"gamma": np.array(gamma)}
+    return case(id, "width", tier, make, meta, flags, tells, bits, **conventions)
+
+
 WIDTHS = [
-    Case(
-        "width-adaptive",
-        "width",
-        1,
-        _gammas(*EIGHT),
-        RULE,
-        ("first_step_width",),
-        tells=("width", "norm_scale"),
-        bits=8,
-    ),
-    Case(
-        "width-first",
-        "width",
-        1,
-        _gammas(*EIGHT),
-        RULE,
-        ("first_step_width",),
-        Conventions(width="first"),
-        ("width",),
-        8,
-    ),
-    Case(
-        "width-later",
-        "width",
-        1,
-        _gammas(*EIGHT),
-        RULE,
-        ("first_step_width",),
-        Conventions(width="later"),
-        ("width",),
-        8,
-    ),
-    Case(
-        "width-fixed",
-        "width",
-        1,
-        _gammas(*EIGHT),
-        RULE,
-        (),
-        Conventions(width="fixed", fixed_width=0.5),
-        ("width",),
-        8,
-    ),
-    Case(
-        "width-one-timestep",
-        "width",
-        1,
-        _gammas(*EIGHT),
-        {**RULE, "T": 1},
-        ("one_timestep", "first_step_width"),
-        bits=8,
-    ),
-    Case("width-mixed", "width", 1, _gammas(*MIXED), RULE, ("first_step_width",), tells=("width",), bits=8),
-    Case("width-gamma-zero", "width", 1, _gammas(1.0, -1.0, 0.5, -0.5), RULE, ("gamma_zero",), bits=8),
-    Case("width-gamma-negative", "width", 1, _gammas(*(-g for g in EIGHT)), RULE, ("gamma_negative",), bits=8),
-    Case(
+    _width("width-adaptive", tells=("width", "norm_scale")),
+    _width("width-first", tells=("width",), width="first"),
+    _width("width-later", tells=("width",), width="later"),
+    _width("width-fixed", flags=(), tells=("width",), width="fixed", fixed_width=0.5),
+    _width("width-one-timestep", flags=("one_timestep", "first_step_width"), meta={**RULE, "T": 1}),
+    _width("width-mixed", MIXED, tells=("width",)),
+    _width("width-gamma-zero", (1.0, -1.0, 0.5, -0.5), ("gamma_zero",)),
+    _width("width-gamma-negative", tuple(-g for g in EIGHT), ("gamma_negative",)),
+    _width(
         "width-geometric",
-        "width",
-        3,
-        _gammas(0.90625, 1.21875, 0.65625),
-        {"v_th": 0.5, "decay": 0.5, "T": 5},
+        (0.90625, 1.21875, 0.65625),
         (),
-        Conventions(width="geometric"),
         ("width",),
-    ),
-    Case(
-        "width-realistic",
-        "width",
+        {"v_th": 0.5, "decay": 0.5, "T": 5},
         3,
-        lambda d: {"gamma": d.normal(1.0, 0.25, (37,))},
-        {"v_th": 0.5, "decay": 0.2, "T": 3},
+        None,
+        width="geometric",
+    ),
+    _width(
+        "width-realistic",
+        lambda draw: {"gamma": draw.normal(1.0, 0.25, (37,))},
         ("first_step_width", "odd_sizes"),
+        (),
+        {"v_th": 0.5, "decay": 0.2, "T": 3},
+        3,
+        None,
     ),
 ]
 

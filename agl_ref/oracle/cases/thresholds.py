@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from agl_ref.conventions import Conventions
-
-from .networks import FLATTEN, READOUT, SMALL_SHAPES, SMALL_X, block
+from .case import case
+from .networks import FLATTEN, READOUT, SMALL_SHAPES, SMALL_X, block, network
 from .networks import realistic as network_inputs
 from .neuron import ATTACHED, EIGHT, WIDTHS, currents, neurons, realistic
-from .registry import Case
 
 LOW, HIGH = 0.75, 1.25  # dyadic thresholds, on both sides of 1
 THIRD = 0.30000001192092896  # float32's nearest to 0.3: no number of few bits
@@ -33,83 +31,61 @@ def _beyond_64(draw):
     return {"x": x, "ds": draw.dyadic(-1, 1, 1 / 4, x.shape), "width": np.resize(np.array(WIDTHS), T)}
 
 
+def _lif(id, tier, make, v_th, decay, flags=(), tells=ATTACHED, bits=None, draw=0, **conventions):
+    return case(id, "lif", tier, make, {"v_th": v_th, "decay": decay}, flags, tells, bits, draw, **conventions)
+
+
+WIDE = (0.90625, 1.21875, 0.65625)
+BY_WIDTH = ("width", "surrogate_scale", "norm_scale")
+
 THRESHOLDS = [
-    Case("lif-threshold-hard", "lif", 1, _around(1.5), {"v_th": LOW, "decay": 0.5}, (), tells=ATTACHED, bits=24),
-    Case(
-        "lif-threshold-soft",
-        "lif",
-        1,
-        _around(2.25),
-        {"v_th": HIGH, "decay": 0.5},
-        (),
-        Conventions(reset="soft"),
-        ATTACHED,
-        24,
-    ),
-    Case(
-        "plif-threshold",
-        "plif",
-        1,
-        neurons((4, 3, 7), w=0.0),
-        {"v_th": LOW},
-        (),
-        tells=("reset", "reset_gradient", "plif"),
-        bits=24,
-    ),
-    Case(
+    _lif("lif-threshold-hard", 1, _around(1.5), LOW, 0.5, bits=24),
+    _lif("lif-threshold-soft", 1, _around(2.25), HIGH, 0.5, bits=24, reset="soft"),
+    case("plif-threshold", "plif", 1, neurons((4, 3, 7), w=0.0), {"v_th": LOW}, (), (*ATTACHED[:2], "plif"), 24),
+    _lif(
         "lif-threshold-adaptive",
-        "lif",
         2,
         neurons((3, 6, 8), width=None, gamma=EIGHT),
-        {"v_th": LOW, "decay": 0.75},
+        LOW,
+        0.75,
         ("first_step_width",),
-        tells=("width", "surrogate_scale", "norm_scale"),
-        bits=24,
+        BY_WIDTH,
+        24,
     ),
-    Case(
+    _lif(
         "lif-threshold-realistic",
-        "lif",
         3,
-        realistic((5, 4, 45), (0.90625, 1.21875, 0.65625)),
-        {"v_th": THIRD, "decay": 0.2},
+        realistic((5, 4, 45), WIDE),
+        THIRD,
+        0.2,
         ("odd_sizes",),
-        tells=("reset", "reset_gradient", "width", "surrogate_scale", "norm_scale"),
+        ("reset", "reset_gradient", *BY_WIDTH),
         draw=5,
     ),
-    Case(
+    case(
         "width-threshold",
         "width",
         1,
         lambda draw: {"gamma": np.array(EIGHT)},
         {"v_th": HIGH, "decay": 0.75, "T": 4},
         ("first_step_width",),
-        tells=("width", "norm_scale"),
-        bits=12,
+        ("width", "norm_scale"),
+        12,
     ),
 ]
 
 BEYOND = [
-    Case(
+    _lif(
         "lif-soft-realistic",
-        "lif",
         3,
-        realistic((6, 3, 45), (0.90625, 1.21875, 0.65625), mean=0.3),
-        {"v_th": FOUR_TENTHS, "decay": 0.8},
+        realistic((6, 3, 45), WIDE, mean=0.3),
+        FOUR_TENTHS,
+        0.8,
         ("odd_sizes",),
-        Conventions(reset="soft"),
-        ATTACHED,
+        reset="soft",
     ),
-    Case(
-        "lif-beyond-64",
-        "lif",
-        1,
-        _beyond_64,
-        {"v_th": 0.5, "decay": 0.5},
-        ("long_time",),
-        Conventions(reset_gradient="detached"),
-        bits=11,
-    ),
-    Case(
+    _lif("lif-beyond-64", 1, _beyond_64, 0.5, 0.5, ("long_time",), (), 11, reset_gradient="detached"),
+    case(
         "width-fine",
         "width",
         3,
@@ -122,14 +98,12 @@ BEYOND = [
 UNEQUAL = [block("conv1", stride=2, v_th=THIRD), block("conv2", v_th=LOW), FLATTEN, READOUT]
 
 NETWORKS = [
-    Case(
+    network(
         "net-thresholds",
-        "network",
-        3,
+        UNEQUAL,
         network_inputs(UNEQUAL, SMALL_SHAPES, SMALL_X, 5),
-        {"layers": UNEQUAL, "loss": "ce", "training": True, "surrogate": "rectangular"},
         ("first_step_width",),
-        tells=("reset", "reset_gradient", "norm_scale"),
+        ("reset", "reset_gradient", "norm_scale"),
     ),
 ]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from agl_ref.conventions import Conventions
-from agl_ref.oracle.types import Reference, decode_bounds, encode_bounds, unit_roundoff
+from agl_ref.oracle.types import Reference, decode_bounds, encode_bounds
 
 FORMAT = 1
 FOLDER = Path(__file__).parents[1] / "files"
@@ -318,54 +318,3 @@ def write(reference, folder=None):
     scratch.write_text(whole, encoding="utf-8")
     os.replace(scratch, folder / "manifest.json")
     return path
-
-
-# --- verification -----------------------------------------------------------------------------------------------------
-
-
-def verify(id, folder=None):
-    """Compute a stored case anew and compare: a list of what differs, empty if nothing does.
-
-    Inputs, spikes and everything exact must be the same bits; other values may differ by float64 rounding within their
-    bounds (another BLAS sums in another order), and bounds by a factor of 2 (they are estimated from random errors).
-    """
-    from .generate import ProvesNothing, generate
-    from .registry import definition
-
-    stored = load_case(id, folder)
-    try:
-        fresh = generate(definition(id))
-    except ProvesNothing as error:
-        return [str(error)]
-    return [*_different_facts(stored, fresh), *different_arrays(stored, fresh)]
-
-
-def _different_facts(stored, fresh):
-    meta = written_out(json.loads(json.dumps(fresh.meta)), fresh.inputs)
-    for key in ("op", "tier", "flags", "comment", "layers", "v_th", "decay", "T", "surrogate", "dtypes", "coverage"):
-        if stored.meta.get(key) != meta.get(key):
-            yield f"{key}: stored {stored.meta.get(key)!r}, computed {meta.get(key)!r}"
-    if stored.conventions != fresh.conventions:
-        yield "the conventions differ"
-    for kind in ("inputs", "arrays", "bounds", "margins"):
-        if list(getattr(stored, kind)) != list(getattr(fresh, kind)):
-            yield f"the {kind} have other names"
-
-
-def different_arrays(stored, fresh):
-    """What differs between the inputs, values and bounds of two References of a case."""
-    for name, value in fresh.inputs.items():
-        if not np.array_equal(stored.inputs.get(name), value):
-            yield f"input {name} differs"
-    for name, value in fresh.arrays.items():
-        held, bound = stored.arrays.get(name), stored.bounds.get(name)
-        if held is None or held.shape != value.shape:
-            yield f"{name} has another shape"
-            continue
-        off = np.abs(held - value)
-        allowed = 2 * bound * unit_roundoff("float64")
-        if (off > allowed).any():
-            yield f"{name} differs by {off.max():.3g}, allowed {allowed.flat[off.argmax()]:.3g}"
-        new = decode_bounds(encode_bounds(fresh.bounds[name]))
-        if ((bound > 0) != (new > 0)).any() or (bound > 2.5 * new).any() or (new > 2.5 * bound).any():
-            yield f"the bounds of {name} differ by more than a factor of 2"

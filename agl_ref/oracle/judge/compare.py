@@ -8,14 +8,14 @@ FAIL       anything else; also a spike that does not follow from the potential d
 
 import numpy as np
 
-from agl_ref.oracle.types import Reference, unit_roundoff, walk
+from agl_ref.oracle.types import BITS, Reference, array_name, in_window, unit_roundoff, walk
 
 from .contradictions import contradictions, first_contradiction
 from .downstream import Order
 from .dump import all_in_reference_layout
 from .guess import guess_cause
 from .report import Report
-from .submission import BITS, check_finite, check_input, judged_dtype, known_arrays
+from .submission import check_finite, check_input, judged_dtype, known_arrays
 
 # What underflow may take: normal numbers (2^-126 for the others), of float16 subnormal ones, which a device has to keep.
 _SMALLEST = {"float64": 2.0**-1022, "float16": 2.0**-24}
@@ -54,7 +54,8 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True)
     _check_precision(reference, dtype)
     forced = tuple(part.strip() for part in force.split(",")) if isinstance(force, str) else tuple(force)
     if forced:
-        from .teacher_forcing import force as replay
+        # not above: without it nothing but NumPy is loaded
+        from agl_ref.oracle.bounds.teacher_forcing import force as replay
 
         reference, given = replay(reference, arrays, forced)
         arrays = {name: array for name, array in arrays.items() if name not in given}
@@ -114,14 +115,12 @@ class _Judge:
             near = np.asarray(margin) <= self.unit
             if not near.any():
                 continue
-            block = name.rpartition(".")[0]
-            prefix = f"{block}." if block else ""
-            if name.endswith("window"):
-                flipped = self._window_flips(prefix)
-                key = f"{prefix}du" if f"{prefix}du" in self.reference.arrays else None
-                what = f"{prefix}u"
+            block, _, kind = name.rpartition(".")
+            if kind == "window":
+                flipped, key, what = self._window_flips(block), array_name(block, "du"), array_name(block, "u")
+                key = key if key in self.reference.arrays else None
             else:
-                flipped, key, what = self.off.get(f"{prefix}s"), f"{prefix}s", f"{prefix}s"
+                flipped, key, what = self.off.get(name), name, name
             if flipped is None:  # it may have flipped
                 hidden.append(
                     f"{int(near.sum())} of {what} within rounding distance of a boundary, and not in the dump"
@@ -131,27 +130,26 @@ class _Judge:
                 seeds[key] = seeds.get(key, False) | (flipped & near)
         return seeds, hidden
 
-    def _window_flips(self, prefix):
+    def _window_flips(self, block):
         """Neurons whose place in or out of the window is another one in the dump, or None if it does not say."""
-        ref = self.reference
-        u, width = self.arrays.get(f"{prefix}u"), self.arrays.get(f"{prefix}width", ref.arrays.get(f"{prefix}width"))
+        ref, potential = self.reference, array_name(block, "u")
+        u, width = (self.arrays.get(array_name(block, key)) for key in ("u", "width"))
+        own_width = ref.arrays.get(array_name(block, "width"))
+        width = own_width if width is None else width
         if u is None or width is None:
             return None
-        v_th = ref.meta["v_th"][prefix[:-1]] if isinstance(ref.meta["v_th"], dict) else ref.meta["v_th"]
-        test = np.less_equal if ref.conventions["window_edge"] == "<=" else np.less
-        shaped = (-1,) + (1,) * (u.ndim - 1)
-        mine = test(np.abs(ref.arrays[f"{prefix}u"] - v_th), ref.arrays[f"{prefix}width"].reshape(shaped) / 2)
-        margin = np.asarray(ref.margins[f"{prefix}window"])
-        theirs = test(np.abs(u - v_th), width.reshape(shaped) / 2)
+        v_th, edge = ref.threshold(block), ref.conventions["window_edge"]
+        mine = in_window(ref.arrays[potential], own_width, v_th, edge)
+        theirs = in_window(u, width, v_th, edge)
         # A dumped u is rounded: within the margin it cannot tell on which side the implementation had it.
-        unsure = (margin <= self.unit) & self._gradient_off(prefix)
+        unsure = (np.asarray(ref.margins[array_name(block, "window")]) <= self.unit) & self._gradient_off(block)
         return (mine != theirs) | unsure
 
-    def _gradient_off(self, prefix):
+    def _gradient_off(self, block):
         """Where the neurons' own gradient is off; anywhere if the dump does not have it."""
-        own = (f"{prefix}du", f"{prefix}dx") if prefix else ("du", "grad_x")
+        own = (f"{block}.du", f"{block}.dx") if block else ("du", "grad_x")
         name = next((n for n in own if n in self.off), None)
-        return self.off[name] if name else np.ones(self.reference.arrays[f"{prefix}u"].shape, bool)
+        return self.off[name] if name else np.ones(self.reference.arrays[array_name(block, "u")].shape, bool)
 
     def explained(self, name, sources):
         """Mask of the elements of `name` downstream of the marked elements of the sources {name: mask}."""
@@ -230,9 +228,8 @@ class _Judge:
         total = sum(int(off.sum()) for off in self.off.values())
         covered = sum(int((off & self.explained(other, {name: mask})).sum()) for other, off in self.off.items())
         margins = {}
-        prefix = name.rpartition(".")[0]
         for kind in ("s", "window"):
-            margin = ref.margins.get(f"{prefix}.{kind}" if prefix else kind)
+            margin = ref.margins.get(array_name(name.rpartition(".")[0], kind))
             if margin is not None and np.shape(margin) == mask.shape:
                 margins[kind] = float(np.asarray(margin)[index]) / self.unit
         return {
@@ -269,7 +266,7 @@ def assert_matches(case, dtype=None, force=(), layout="TN..C", **arrays):
     """
     __tracebackhide__ = True
     if isinstance(case, str):
-        from agl_ref.oracle.cases.vectors import load_case
+        from agl_ref.oracle.cases.vectors import load_case  # not above: a reference in memory needs no files
 
         case = load_case(case)
     if not isinstance(case, Reference):

@@ -6,7 +6,7 @@ multiply-add on one of the two ways is enough), decides on another number than t
 
 import numpy as np
 
-from agl_ref.oracle.types import unit_roundoff
+from agl_ref.oracle.types import array_name, split_name, unit_roundoff
 
 _STORED = {"float32": np.float32, "float64": np.float64}
 
@@ -32,16 +32,14 @@ def contradictions(reference, arrays, kinds, dtype):
     """
     found = {}
     for name in arrays:
-        prefix = name[:-1]
-        if name.rpartition(".")[2] != "s" or f"{prefix}u" not in arrays:
+        block, kind = split_name(name)
+        potential = array_name(block, "u")
+        if kind != "s" or potential not in arrays:
             continue
         test = np.greater_equal if reference.conventions["spike_test"] == ">=" else np.greater
-        u, fired = arrays[f"{prefix}u"], arrays[name] != 0
-        v_th = reference.meta["v_th"]
-        v_th = float(v_th[prefix[:-1]] if isinstance(v_th, dict) else v_th)
-        kind = kinds.get(f"{prefix}u", dtype)
+        u, fired, v_th = arrays[potential], arrays[name] != 0, float(reference.threshold(block))
         wrong = fired != test(u, v_th)
-        for coarse in {dtype, kind}:
+        for coarse in {dtype, kinds.get(potential, dtype)}:
             rounded = _STORED.get(coarse)
             if rounded is None:
                 wrong &= np.abs(u - v_th) > 2 * unit_roundoff(coarse) * (np.abs(u) + abs(v_th))
@@ -56,13 +54,13 @@ def first_contradiction(reference, arrays, found):
     for name, wrong in found.items():
         if wrong.any():
             index = tuple(int(i) for i in np.argwhere(wrong)[0])
-            prefix, v_th = name[:-1], reference.meta["v_th"]
+            block = split_name(name)[0]
             return {
                 "name": name,
                 "index": list(index),
                 "s": float(arrays[name][index]),
-                "u": float(arrays[f"{prefix}u"][index]),
-                "v_th": float(v_th[prefix[:-1]] if isinstance(v_th, dict) else v_th),
+                "u": float(arrays[array_name(block, "u")][index]),
+                "v_th": float(reference.threshold(block)),
                 "test": reference.conventions["spike_test"],
                 "count": int(wrong.sum()),
             }

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from agl_ref.oracle.types import gradient_name, unit_roundoff
+from agl_ref.oracle.types import BITS, gradient_name, unit_roundoff
 
 from .dump import LAYOUTS, as_numpy, fits_layout, to_reference_layout
 
-BITS = {"float64": 53, "float32": 24, "tf32": 11, "float16": 11, "bfloat16": 8}
 _ALIASES = {
     "spike": "s", "spikes": "s", "mem": "u", "membrane": "u", "potential": "u", "v_reset": "v", "kappa": "width",
     "out": "y", "output": "y", "dx": "grad_x", "x_grad": "grad_x", "input_grad": "grad_x", "grad_input": "grad_x",

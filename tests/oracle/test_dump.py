@@ -13,7 +13,8 @@ import agl_ref.cli.vectors  # bound to the real load_case before `case` replaces
 from agl_ref import cli
 from agl_ref.oracle import compare, load_dump
 from agl_ref.oracle.bounds.reference import reference, reference_of_case
-from agl_ref.oracle.cases import definition, vectors
+from agl_ref.oracle.cases import vectors
+from agl_ref.oracle.cases.registry import definition
 from agl_ref.oracle.judge.dump import as_numpy, to_reference_layout
 from agl_ref.oracle.mutants.candidate import Candidate
 from agl_ref.oracle.problems import problem_of

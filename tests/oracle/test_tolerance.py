@@ -19,7 +19,7 @@ from agl_ref.oracle.bounds.tolerance import (
     spread,
     sum_size,
 )
-from agl_ref.oracle.cases import definition
+from agl_ref.oracle.cases.registry import definition
 from agl_ref.oracle.descriptions import network_of_reference
 from agl_ref.oracle.mutants.candidate import Candidate
 from agl_ref.oracle.mutants.summation import ORDERS

@@ -4,13 +4,18 @@ A spike that flipped in rounding changes every gradient after it. Replayed from 
 backward pass is judged on its own: its gradients must then agree within bounds, whatever the forward pass did.
 """
 
-import zlib
 from dataclasses import replace
 
 import numpy as np
 
-from agl_ref.oracle.bounds.margins import given_window, input_error
-from agl_ref.oracle.bounds.tolerance import REPLAYS, Rounding, spread
+from agl_ref.oracle.descriptions import network_of_reference
+from agl_ref.oracle.types import array_name
+
+from .margins import given_window, input_error
+from .ops import replay_forced
+from .reference import run, seed_of
+from .replay_network import NetworkReplay
+from .tolerance import REPLAYS, Rounding, spread
 
 WHAT = ("s", "u", "width")
 
@@ -53,42 +58,33 @@ def force(reference, theirs, what=WHAT):
             raise ValueError(f"{name}: expected spikes of 0 and 1, received other values; dump s, not u")
         if name.rpartition(".")[2] == "width" and (array < 0).any():
             raise ValueError(f"{name}: expected kappa >= 0, received {array.min()}; dump the width that was used")
-    replay, r = (
-        _replay(reference, forced),
-        Rounding(zlib.crc32(reference.id.encode()), reference.meta.get("dtype", "float32")),
-    )
-    arrays, bounds = spread(replay, r, REPLAYS)
+    dtype = reference.meta.get("dtype", "float32")
+    arrays, bounds = spread(_replay(reference, forced), Rounding(seed_of(reference.id), dtype), REPLAYS)
     arrays = {name: np.asarray(arrays[name]).reshape(reference.arrays[name].shape) for name in reference.arrays}
     bounds = {name: bounds[name].reshape(arrays[name].shape) for name in arrays}
     margins = {}
     for name, margin in reference.margins.items():
         block, _, kind = name.rpartition(".")
-        if f"{block}.{'u' if kind == 'window' else 's'}".lstrip(".") not in forced:
+        if array_name(block, "u" if kind == "window" else "s") not in forced:
             margins[name] = margin
         elif kind == "s" or reference.meta.get("surrogate", "rectangular") != "rectangular":
             margins[name] = np.full_like(margin, np.inf)
         else:
-            margins[name] = _window_margin(reference, block, arrays, bounds, r.dtype)
+            margins[name] = _window_margin(reference, block, arrays, bounds, dtype)
     return replace(reference, arrays=arrays, bounds=bounds, margins=margins, exact=False), sorted(forced)
 
 
 def _window_margin(reference, block, arrays, bounds, dtype):
     """How far the rounding of u - V_th, and of a width that may be dumped in a coarser dtype, leaves the window decided."""
-    u, width = (f"{block}.{key}".lstrip(".") for key in ("u", "width"))
-    v_th = reference.meta["v_th"][block] if isinstance(reference.meta["v_th"], dict) else reference.meta["v_th"]
+    u, width = array_name(block, "u"), array_name(block, "width")
     e_width = np.maximum(bounds[width], input_error(arrays[width], dtype))
-    return given_window(arrays[u], 0.0, arrays[width], e_width, v_th, dtype)
+    return given_window(arrays[u], 0.0, arrays[width], e_width, reference.threshold(block), dtype)
 
 
 def _replay(reference, forced):
     """The function of a Rounding that computes everything from the forced values."""
-    from agl_ref.oracle.bounds.reference import run
-    from agl_ref.oracle.bounds.replay_network import NetworkReplay
-    from agl_ref.oracle.bounds.replay_ops import neuron_replay
-    from agl_ref.oracle.descriptions import network_of_reference
-
     if reference.meta["op"] != "network":
-        return neuron_replay(reference, forced)
+        return replay_forced(reference, forced)
     net, x, labels = network_of_reference(reference)
     loss, training = reference.meta.get("loss", "ce"), reference.meta.get("training", True)
     return NetworkReplay(net, run(net, x, labels, loss, training)[0], labels, loss, forced)

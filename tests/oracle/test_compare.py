@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 import agl_ref as agl
-from agl_ref.oracle import assert_matches, compare, force, reference
-from agl_ref.oracle.bounds.reference import Oracle, reference_of_case
-from agl_ref.oracle.bounds.replay_ops import op_reference
-from agl_ref.oracle.cases import definition
+from agl_ref.oracle import Oracle, assert_matches, compare, force, reference
+from agl_ref.oracle.bounds.reference import op_reference, reference_of_case
+from agl_ref.oracle.cases.registry import definition
 from agl_ref.oracle.judge.downstream import Order
 from agl_ref.oracle.mutants.candidate import Candidate
 from agl_ref.oracle.problems import problem_of

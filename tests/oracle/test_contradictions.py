@@ -7,7 +7,7 @@ import pytest
 
 from agl_ref import MPD_AGL, Conventions
 from agl_ref.oracle import compare, load_case
-from agl_ref.oracle.bounds.replay_ops import op_reference
+from agl_ref.oracle.bounds.reference import op_reference
 from agl_ref.oracle.cases.export import in_dtype
 from agl_ref.oracle.judge.contradictions import contradictions
 

@@ -22,7 +22,7 @@ from agl_ref import Conventions
 from agl_ref.engine.fast import winograd
 from agl_ref.engine.surrogate import NAMES
 from agl_ref.oracle import compare
-from agl_ref.oracle.bounds.replay_ops import op_reference
+from agl_ref.oracle.bounds.reference import op_reference
 from agl_ref.oracle.judge.downstream import Order
 
 U32 = 2.0**-24
