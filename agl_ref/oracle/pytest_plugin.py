@@ -5,7 +5,7 @@
         u, s, dx = my_kernel(agl_case.inputs["x"], agl_case.inputs["ds"], **agl_case.meta)
         agl_case.check(u=u, s=s, grad_x=dx)
 
-Expected failures stand in a file that `agl_expected_failures` in pytest's configuration names, one per line with a reason:
+Expected failures are listed in a file that `agl_expected_failures` in pytest's configuration names, each with a reason:
 
     lif-on-threshold: our kernel fires at u > V_th
     test_my_kernel/lif-long: known to lose the carry after 32 timesteps
@@ -21,9 +21,18 @@ from pathlib import Path
 
 import pytest
 
+from agl_ref import oracle
+
 MARKER = "agl_vectors"
 _USED = pytest.StashKey()
 _EXPECTED = pytest.StashKey()
+
+
+def vectors():
+    """The module of the golden files, imported where one is used: pytest loads this plugin in every run of any project."""
+    from agl_ref.oracle.cases import vectors
+
+    return vectors
 
 
 @dataclass(frozen=True)
@@ -41,18 +50,14 @@ class VectorCase:
     @cached_property
     def reference(self):
         """The `agl_ref.oracle.Reference`."""
-        from agl_ref.oracle.cases.vectors import load_case
-
-        return load_case(self.id)
+        return vectors().load_case(self.id)
 
     @property
     def inputs(self):
         """{name: ndarray} in the case's dtype, new at each access; narrower dtypes come as float32, which holds them."""
-        import numpy as np
-
-        kind = np.dtype("float64" if self.dtype == "float64" else "float32")
+        kind = "float64" if self.dtype == "float64" else "float32"
         inputs = self.reference.inputs.items()
-        return {name: np.array(a, a.dtype if a.dtype.kind in "iu" else kind, order="K") for name, a in inputs}
+        return {name: a.astype(a.dtype if a.dtype.kind in "iu" else kind) for name, a in inputs}  # in its own order
 
     @property
     def meta(self):
@@ -67,13 +72,11 @@ class VectorCase:
     def check(self, force=(), layout="TN..C", **arrays):
         """Raise AssertionError with the report unless the arrays match; see `agl_ref.oracle.assert_matches`."""
         __tracebackhide__ = True
-        from agl_ref.oracle.judge.compare import assert_matches
-
-        return assert_matches(self.reference, self.dtype, force, layout, **arrays)
+        return oracle.assert_matches(self.reference, self.dtype, force, layout, **arrays)
 
 
 def pytest_addoption(parser):
-    """The one setting: where the expected failures stand."""
+    """The one setting: the file that lists the expected failures."""
     parser.addini(
         "agl_expected_failures", "file of golden cases that are expected to fail, with a reason each", default=""
     )
@@ -92,14 +95,12 @@ def pytest_configure(config):
 
 def expected_failures(path):
     """{"case" or "test/case": reason} of a file; pytest.UsageError for a line without a reason, or an unknown case."""
-    from agl_ref.oracle.cases.vectors import cases
-
     path = Path(path)
     if not path.is_file():
         raise pytest.UsageError(
             f"agl_expected_failures: expected a file, received {path}; create it or drop the setting"
         )
-    known, found = set(cases()), {}
+    known, found = set(vectors().cases()), {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):
@@ -139,13 +140,11 @@ def pytest_generate_tests(metafunc):
 
 def _selected(test, ids=None, op=None, flags=(), dtype="float32", tier=None, conventions=None):
     """(id, dtype) of the marker's cases; a marker that selects nothing would be a test that cannot fail."""
-    from agl_ref.oracle.cases.vectors import cases, entry_of
-
-    found = []
+    golden, found = vectors(), []
     for one in (dtype,) if isinstance(dtype, str) else dtype:
-        chosen = cases(op, flags, one, tier, conventions=conventions)
+        chosen = golden.cases(op, flags, one, tier, conventions=conventions)
         for id in (ids,) if isinstance(ids, str) else ids or ():
-            entry_of(id)  # says which ids there are
+            golden.entry_of(id)  # says which ids there are
             if id not in chosen:
                 raise pytest.UsageError(f"{test}: expected {id!r} to have these flags, op, tier and {one}; drop it")
         found += [(id, one) for id in chosen if ids is None or id in ((ids,) if isinstance(ids, str) else ids)]
@@ -162,10 +161,8 @@ def agl_case(request):
 
 def _fingerprint():
     """What the golden files hold now."""
-    from agl_ref.oracle.cases.vectors import FOLDER
-
     mixed = hashlib.sha256()
-    for path in sorted(Path(FOLDER).iterdir()):
+    for path in sorted(Path(vectors().FOLDER).iterdir()):
         if path.is_file():
             mixed.update(path.name.encode() + path.read_bytes())
     return mixed.hexdigest()

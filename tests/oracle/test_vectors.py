@@ -188,7 +188,7 @@ QUIET, LOUD = np.full((4, 3, 7), 0.1875), np.full((4, 3, 7), 0.6875)
         (changed("lif-hard-attached", ds=np.zeros((4, 3, 7))), "every gradient is zero"),
         (changed("lif-on-threshold", x=LOUD), "on_threshold is not true"),
         (dataclasses.replace(definition("lif-grid"), flags=("on_threshold",)), "on_window_edge is missing"),
-        (dataclasses.replace(definition("lif-hard-attached"), tells=("spike_test",)), "spike_test changes nothing"),
+        (dataclasses.replace(definition("lif-hard-attached"), decides=("spike_test",)), "spike_test changes nothing"),
         (changed("conv-same", dy=np.zeros((2, 2, 5, 7, 5))), "grad_weight is zero"),
         (dataclasses.replace(definition("net-no-reset"), draw=0), "take another draw"),
     ],

@@ -37,7 +37,7 @@ def input_error(a, dtype):
     return np.where(representable(a, dtype), 0.0, np.abs(a))
 
 
-def synapse_error(x, e, p, dtype):
+def conv2d_error(x, e, p, dtype):
     """Of x W + b for x with error e."""
     error = ops.conv2d_size(x, p.weight, p, BITS[dtype], lam=None)
     e_weight = input_error(p.weight, dtype)
@@ -48,16 +48,16 @@ def synapse_error(x, e, p, dtype):
     return error if p.bias is None else error + input_error(p.bias, dtype)
 
 
-def norm_error(y, e, p, dtype):
-    """Of tdBN's output for y with error e, by any usual formula of the variance."""
-    flat, e = y.reshape(-1, y.shape[-1]), np.broadcast_to(e, y.shape).reshape(-1, y.shape[-1])
+def tdbn_error(x, e, p, dtype):
+    """Of tdBN's output for x with error e, by any usual formula of the variance."""
+    flat, e = x.reshape(-1, x.shape[-1]), np.broadcast_to(e, x.shape).reshape(-1, x.shape[-1])
     M = len(flat)
     if p.running is None:
-        mean = flat.mean(axis=0)
+        mean = flat.mean(axis=0)  # (N1)
         e_sum = sum_size(flat.sum(axis=0), np.abs(flat).sum(axis=0), M, lam=None) / M + np.abs(mean)
         e_mean = e.mean(axis=0) + e_sum
         second = (flat * flat).mean(axis=0)
-        var = np.maximum(second - mean * mean, 0.0)
+        var = np.maximum(second - mean * mean, 0.0)  # (N2)
         e_var = 2 * (np.abs(flat - mean) * e).mean(axis=0) + (M + 1) * second + 2 * np.abs(mean) * e_sum
         e_var = e_var + 2 * var + 4 * mean * mean
         used, e_used = (var * (M / (M - 1)), e_var * (M / (M - 1)) + 2 * var) if p.unbiased else (var, e_var)
@@ -66,13 +66,13 @@ def norm_error(y, e, p, dtype):
         e_mean, e_used = input_error(mean, dtype), input_error(used, dtype)
     inv_std = 1.0 / np.sqrt(used + p.eps)
     relative = 0.5 * e_used / (used + p.eps) + 5
-    x_hat = (flat - mean) * inv_std
+    x_hat = (flat - mean) * inv_std  # (N3)
     error = (e + e_mean + np.abs(flat) + np.abs(mean)) * inv_std + np.abs(x_hat) * (relative + 2)
     scaled = np.abs(p.gamma * p.scale * x_hat)
-    out = p.gamma * p.scale * x_hat + p.beta
-    error = np.abs(p.gamma * p.scale) * error + 3 * scaled + np.abs(p.beta) + np.abs(out)
+    y = p.gamma * p.scale * x_hat + p.beta  # (N4)
+    error = np.abs(p.gamma * p.scale) * error + 3 * scaled + np.abs(p.beta) + np.abs(y)
     parameters = np.abs(p.scale * x_hat) * input_error(p.gamma, dtype) + input_error(p.beta, dtype) + scaled
-    return (error + parameters).reshape(y.shape)
+    return (error + parameters).reshape(x.shape)
 
 
 def leak_error(p, dtype):
@@ -99,7 +99,7 @@ def width_error(width, p, norm, conventions, e_tau, dtype):
     return np.where(exact & representable(width, dtype), 0.0, error)
 
 
-def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
+def lif_margins(x, e_x, u, s, width, e_width, p, dtype):
     """Carry the current's error through the leak, and measure the distances. Returns Margins."""
     scaled = p.conventions.input_scale == "1 - tau"
     soft, late = p.conventions.reset == "soft", p.conventions.reset == "soft late"
@@ -113,15 +113,13 @@ def neuron_margins(x, e_x, u, s, width, e_width, p, dtype):
         rounding = ops.potential_size(p.decay * v, gain * x[t], v, x[t], scaled, p.decay, BITS[dtype])
         current = gain * e_x[t] + ((e_tau + 2) * np.abs(x[t]) if scaled else 0.0)
         e_late = (e_threshold + np.abs(u[t])) * s[t - 1] if late and t > 0 else 0.0
-        e_u[t] = SECOND_ORDER * (e_kept + current + rounding + e_late)
+        e_u[t] = SECOND_ORDER * (e_kept + current + rounding + e_late)  # of (F1), and of (F5)
         v = ops.reset(u[t], s[t], p)
         if p.conventions.reset == "hard":
             carried = e_u[t] * (1 - s[t])
         else:
-            free = (
-                is_exact(min(quantum(u[t]), quantum(np.array(p.v_th))), np.abs(u[t]) + p.v_th, BITS[dtype])
-                and not e_u[t].any()
-            )
+            free = is_exact(min(quantum(u[t]), quantum(np.array(p.v_th))), np.abs(u[t]) + p.v_th, BITS[dtype])
+            free = free and not e_u[t].any()
             carried = e_u[t] + ((e_threshold + (0.0 if free else np.abs(v))) * s[t] if soft else 0.0)
         e_v[t] = carried
     z = np.abs(u - p.v_th)
@@ -194,18 +192,18 @@ class NetworkMargins:
             return self.params.get(f"{name}.{key}")
 
         synapse = synapse_of(block, parameter)
-        error = synapse_error(x, e, synapse, self.dtype)
+        error = conv2d_error(x, e, synapse, self.dtype)
         current = ops.conv2d_forward(self.exact, x, synapse)
         if block["norm"]:
             norm = norm_of(block, parameter, cache.norm)
-            error = norm_error(current, error, norm, self.dtype)
+            error = tdbn_error(current, error, norm, self.dtype)
             current = ops.tdbn_forward(self.exact, current, norm)[0]
         neuron = neuron_of(self.net, block, cache)
         rule = norm if self.trace.mode.widths is None else None
         e_tau = leak_error(neuron, self.dtype)
         e_width = width_error(cache.width, neuron, rule, self.net.conventions, e_tau, self.dtype)
         values = (current, SECOND_ORDER * error, cache.u, cache.s, cache.width, e_width)
-        self.found[name] = neuron_margins(*values, neuron, self.dtype)
+        self.found[name] = lif_margins(*values, neuron, self.dtype)
         return cache.s, np.zeros_like(cache.s)
 
 

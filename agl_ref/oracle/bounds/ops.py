@@ -117,7 +117,7 @@ def neuron_of(a, meta, conventions, values):
 
 
 def replay_neuron(r, a, meta, conventions, values, forced=()):
-    """With the names in `forced`, these of `values` stand in for what the forward pass gives."""
+    """`forced` names what the forward pass takes from `values` instead of computing it: s, u, width."""
     p = neuron_of(a, meta, conventions, values)
     x, ds, tau = r.given(a["x"]), r.given(a["ds"]), replay.leak(r, p)
     width = values["width"]
@@ -150,7 +150,7 @@ def neuron_margins(a, meta, conventions, values, dtype):
         norm = replay.Norm(a["gamma"], a["gamma"], norm_scale(meta, conventions), 1.0)
     e_width = proven.width_error(values["width"], p, norm, conventions, proven.leak_error(p, dtype), dtype)
     e_x = proven.input_error(a["x"], dtype)
-    return proven.neuron_margins(a["x"], e_x, values["u"], values["s"], values["width"], e_width, p, dtype)
+    return proven.lif_margins(a["x"], e_x, values["u"], values["s"], values["width"], e_width, p, dtype)
 
 
 def run_surrogate(a, meta, conventions):

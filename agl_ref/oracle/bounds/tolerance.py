@@ -81,7 +81,7 @@ def representable(a, dtype):
 def repeats(a):
     """How often the most frequent nonzero |value| comes, per channel (the last axis): ndarray (C,), at least 1.
 
-    Values are told apart as float32 does.
+    Values that float32 cannot distinguish count as equal.
     """
     a = np.abs(np.asarray(a)).astype(np.float32)
     a = np.sort(a.reshape(-1, a.shape[-1]), axis=0)
@@ -124,16 +124,16 @@ class Rounding:
         """`alike`: what the value is a function of; where it is equal, to float32's precision, the errors are equal too."""
         if self.recording:
             e = np.asarray(size(), np.float64) * np.ones_like(value)
-            places = None if alike is None else np.unique(np.float32(alike), return_inverse=True)[1].reshape(e.shape)
-            self._sizes.append((SCALE * e, places) if e.any() else None)
+            equal = None if alike is None else np.unique(np.float32(alike), return_inverse=True)[1].reshape(e.shape)
+            self._sizes.append((SCALE * e, equal) if e.any() else None)
             return value
         site = self._sizes[self._next]
         self._next += 1
         if site is None:
             return value
-        e, places = site
-        sign = self._rng.integers(0, 2, e.shape if places is None else places.max() + 1, dtype=np.int8)
-        return value + e * (2.0 * (sign if places is None else sign[places]) - 1.0)
+        e, equal = site
+        sign = self._rng.integers(0, 2, e.shape if equal is None else equal.max() + 1, dtype=np.int8)
+        return value + e * (2.0 * (sign if equal is None else sign[equal]) - 1.0)
 
     def given(self, value):
         """An input: rounded where the dtype cannot represent it."""

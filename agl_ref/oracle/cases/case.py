@@ -38,7 +38,7 @@ class Case:
     flags : tuple of str
         Keys of notes.json.
     conventions : Conventions
-    tells : tuple of str
+    decides : tuple of str
         Fields of the conventions that this case must decide: every other value changes an array.
     bits : int or None
         Significand bits that suffice for every value on the way, tier 1 (of the forward pass: tier 2).
@@ -53,7 +53,7 @@ class Case:
     meta: dict = field(default_factory=dict)
     flags: tuple = ()
     conventions: Conventions = MPD_AGL
-    tells: tuple = ()
+    decides: tuple = ()
     bits: int | None = None
     draw: int = 0
 
@@ -67,9 +67,9 @@ class Case:
         return self.make(Draw(f"{self.id}/{self.draw}"))
 
 
-def case(id, op, tier, make, meta=None, flags=(), tells=(), bits=None, draw=0, **conventions):
+def case(id, op, tier, make, meta=None, flags=(), decides=(), bits=None, draw=0, **conventions):
     """A Case; fields of the conventions that are not MPD-AGL's come as keywords."""
-    return Case(id, op, tier, make, meta or {}, flags, Conventions(**conventions), tells, bits, draw)
+    return Case(id, op, tier, make, meta or {}, flags, Conventions(**conventions), decides, bits, draw)
 
 
 @cache

@@ -13,26 +13,23 @@ from pathlib import Path
 
 import numpy as np
 
+from agl_ref.oracle.judge.dump import axes_of
+
 from .draw import to_significand
 from .vectors import load_case
 
 FORMATS = ("npz", "safetensors", "json", "raw")
 DTYPES = ("float32", "float64", "bfloat16")
-JSON_VALUES = 20000  # more make a text file that nobody reads
-_ACTIVATIONS = {"x", "u", "s", "v", "ds", "du", "dx", "dy", "y", "side", "x_second", "logits", "dlogits"}
+JSON_VALUES = 20000  # with more the text file is too large to read
 _SAFE = {"float32": "F32", "float64": "F64", "uint16": "BF16", "int64": "I64"}
 
 
 def in_layout(name, array, time="TN", channels="last"):
     """One named array of a case in another layout; contiguous, unless it is as stored."""
-    last = name.rpartition(".")[2].removeprefix("grad_")
-    if last == "weight" and channels == "first":
-        return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)
-    if last not in _ACTIVATIONS or array.ndim < 3 or (time == "TN" and channels == "last"):
+    layout = time + ("..C" if channels == "last" else "C..")
+    if layout == "TN..C" or (array.ndim < 3 and not name.endswith("weight")):
         return array
-    if channels == "first":
-        array = np.moveaxis(array, -1, 2)
-    return np.ascontiguousarray(array.swapaxes(0, 1) if time == "NT" else array)
+    return np.ascontiguousarray(array.transpose(np.argsort(axes_of(name, array.ndim, layout))))
 
 
 def in_dtype(array, dtype):
@@ -61,7 +58,7 @@ def rounded_up(bound):
 def tensors(reference, dtype="float32", time="TN", channels="last"):
     """{key: array} of a case in this layout and dtype.
 
-    Raises ValueError for a dtype in which the case judges nobody.
+    Raises ValueError for a dtype in which the case cannot judge an implementation.
     """
     if dtype not in reference.meta["dtypes"]:
         raise ValueError(
@@ -132,8 +129,8 @@ def _safetensors(folder, id, arrays, head):
     described, blob = {"__metadata__": {"case": id, "header": json.dumps(head)}}, b""
     for key, array in arrays.items():
         data = array.tobytes()
-        place = [len(blob), len(blob) + len(data)]
-        described[key] = {"dtype": _SAFE[array.dtype.name], "shape": list(array.shape), "data_offsets": place}
+        offsets = [len(blob), len(blob) + len(data)]
+        described[key] = {"dtype": _SAFE[array.dtype.name], "shape": list(array.shape), "data_offsets": offsets}
         blob += data
     text = json.dumps(described).encode()
     text += b" " * (-len(text) % 8)

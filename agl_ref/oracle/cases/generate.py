@@ -57,7 +57,7 @@ def generate(case):
     reasons = refusals(case, reference, found)
     if reasons:
         raise ProvesNothing(f"{case.id}: " + "; ".join(reasons))
-    own = {"tier": case.tier, "flags": list(case.flags), "tells": list(case.tells), "comment": case.comment}
+    own = {"tier": case.tier, "flags": list(case.flags), "tells": list(case.decides), "comment": case.comment}
     own.update(coverage=found, certificate=certificate(case, reference), dtypes=dtypes(case, reference))
     return replace(reference, meta={**reference.meta, **own})
 

@@ -57,8 +57,8 @@ def _norm(shape, mean=0.3, std=1.5, running=False, dead=False):
     return make
 
 
-def _tdbn(id, tier, make, flags=(), tells=(), meta=None, bits=None, **conventions):
-    return case(id, "tdbn", tier, make, {**NORM, **(meta or {})}, flags, tells, bits, **conventions)
+def _tdbn(id, tier, make, flags=(), decides=(), meta=None, bits=None, **conventions):
+    return case(id, "tdbn", tier, make, {**NORM, **(meta or {})}, flags, decides, bits, **conventions)
 
 
 NORMS = [
@@ -180,8 +180,8 @@ def _huge(draw):
     return {"logits": np.asarray(logits, np.float32).astype(np.float64), "labels": np.array([0, 1, 1, 0])}
 
 
-def _loss(id, make, flags=("odd_sizes",), tells=("readout",), **conventions):
-    return case(id, "cross_entropy", 3, make, {}, flags, tells, **conventions)
+def _loss(id, make, flags=("odd_sizes",), decides=("readout",), **conventions):
+    return case(id, "cross_entropy", 3, make, {}, flags, decides, **conventions)
 
 
 LOSSES = [

@@ -44,7 +44,7 @@ def realistic(shape, gamma=(), bits=24, mean=0.1, std=0.6, **more):
 
 
 def one_value(u, shape=(3, 2, 5), ds_step=1 / 4, width=WIDTHS):
-    """The same current at every place, with gradients that differ."""
+    """The same current for every neuron, with gradients that differ."""
 
     def make(draw):
         ds = draw.dyadic(-1, 1, ds_step, shape)
@@ -95,32 +95,34 @@ def _large(draw):
     return {"x": x, "ds": draw.dyadic(-64, 64, 32.0, x.shape), "width": np.array([2.0**13, 2.0**14])}
 
 
-def _lif(id, make=None, flags=(), bits=24, tells=(), meta=None, tier=1, draw=0, **conventions):
-    return case(id, "lif", tier, make or neurons(), {**HALF, **(meta or {})}, flags, tells, bits, draw, **conventions)
+def _lif(id, make=None, flags=(), bits=24, decides=(), meta=None, tier=1, draw=0, **conventions):
+    return case(id, "lif", tier, make or neurons(), {**HALF, **(meta or {})}, flags, decides, bits, draw, **conventions)
 
 
 ATTACHED = ("reset", "reset_gradient", "surrogate_scale")
 
 LIF = [
-    _lif("lif-hard-attached", tells=ATTACHED),
-    _lif("lif-hard-detached", tells=ATTACHED, reset_gradient="detached"),
-    _lif("lif-soft-attached", tells=ATTACHED, reset="soft"),
-    _lif("lif-soft-detached", tells=ATTACHED, reset="soft", reset_gradient="detached"),
-    _lif("lif-no-reset", tells=("reset", "surrogate_scale"), flags=("no_reset",), reset="none"),
-    _lif("lif-peak-scale", tells=ATTACHED, surrogate_scale="1"),
-    _lif("lif-half-scale", tells=ATTACHED, surrogate_scale="1/(2 kappa)"),
-    _lif("lif-input-scaled", make=neurons((3, 3, 7)), tells=("input_scale",), input_scale="1 - tau"),
-    _lif("lif-fixed-width", make=neurons(width=None), tells=(), width="fixed"),
+    _lif("lif-hard-attached", decides=ATTACHED),
+    _lif("lif-hard-detached", decides=ATTACHED, reset_gradient="detached"),
+    _lif("lif-soft-attached", decides=ATTACHED, reset="soft"),
+    _lif("lif-soft-detached", decides=ATTACHED, reset="soft", reset_gradient="detached"),
+    _lif("lif-no-reset", decides=("reset", "surrogate_scale"), flags=("no_reset",), reset="none"),
+    _lif("lif-peak-scale", decides=ATTACHED, surrogate_scale="1"),
+    _lif("lif-half-scale", decides=ATTACHED, surrogate_scale="1/(2 kappa)"),
+    _lif("lif-input-scaled", make=neurons((3, 3, 7)), decides=("input_scale",), input_scale="1 - tau"),
+    _lif("lif-fixed-width", make=neurons(width=None), decides=(), width="fixed"),
     _lif("lif-no-norm", make=neurons((3, 2, 11), width=None)),
-    _lif("lif-on-threshold", make=_threshold, flags=("on_threshold",), tells=("spike_test",)),
-    _lif("lif-on-threshold-strict", make=_threshold, flags=("on_threshold",), tells=("spike_test",), spike_test=">"),
-    _lif("lif-on-window-edge", make=_edge, flags=("on_window_edge",), tells=("window_edge",)),
-    _lif("lif-on-window-edge-closed", make=_edge, flags=("on_window_edge",), tells=("window_edge",), window_edge="<="),
+    _lif("lif-on-threshold", make=_threshold, flags=("on_threshold",), decides=("spike_test",)),
+    _lif("lif-on-threshold-strict", make=_threshold, flags=("on_threshold",), decides=("spike_test",), spike_test=">"),
+    _lif("lif-on-window-edge", make=_edge, flags=("on_window_edge",), decides=("window_edge",)),
+    _lif(
+        "lif-on-window-edge-closed", make=_edge, flags=("on_window_edge",), decides=("window_edge",), window_edge="<="
+    ),
     _lif(
         "lif-grid",
         make=neurons((4, 4, 9), ON),
         flags=("on_threshold", "on_window_edge"),
-        tells=("spike_test", "window_edge", *ATTACHED),
+        decides=("spike_test", "window_edge", *ATTACHED),
     ),
     _lif("lif-all-silent", make=one_value(0.1875), flags=("all_silent",)),
     _lif("lif-all-firing", make=one_value(0.6875), flags=("all_firing",)),
@@ -136,7 +138,7 @@ LIF = [
         flags=("one_sample", "odd_sizes"),
     ),
     _lif("lif-many-neurons", make=_many, flags=("several_thread_blocks", "odd_sizes", "one_sample")),
-    _lif("lif-image", make=neurons((3, 2, 5, 7, 3)), flags=("odd_sizes",), tells=ATTACHED),
+    _lif("lif-image", make=neurons((3, 2, 5, 7, 3)), flags=("odd_sizes",), decides=ATTACHED),
     _lif("lif-large-values", make=_large, flags=("large_values",)),
     _lif("lif-strided-gradient", make=_fortran, flags=("non_contiguous_gradients",)),
     _lif("lif-two-forwards", make=_two_forwards, flags=("two_forwards",)),
@@ -145,9 +147,9 @@ LIF = [
 ADAPTIVE = {"v_th": 0.5, "decay": 0.75}
 
 
-def _gamma_case(id, gamma, flags=(), tells=(), shape=(3, 3, 8), tier=2, meta=None, **conventions):
+def _gamma_case(id, gamma, flags=(), decides=(), shape=(3, 3, 8), tier=2, meta=None, **conventions):
     make = neurons(shape, width=None, gamma=gamma)
-    return _lif(id, make, flags, tells=tells, meta={**ADAPTIVE, **(meta or {})}, tier=tier, **conventions)
+    return _lif(id, make, flags, decides=decides, meta={**ADAPTIVE, **(meta or {})}, tier=tier, **conventions)
 
 
 EIGHT = (0.75, 1.25, 0.5, 1.0, 1.0, 0.875, 0.625, 0.5)  # mean 13/16: kappa is 0.8125, then 1.015625
@@ -175,14 +177,14 @@ WIDE = (0.90625, 1.21875, 0.65625)  # a gamma whose mean is no number of few bit
 FLAT = (0.875, 1.25, 0.6875)
 
 
-def _realistic(id, make, decay, flags=("odd_sizes",), tells=(), surrogate=None, draw=0, **conventions):
+def _realistic(id, make, decay, flags=("odd_sizes",), decides=(), surrogate=None, draw=0, **conventions):
     meta = {"decay": decay, **({"surrogate": surrogate} if surrogate else {})}
-    return _lif(id, make, flags, None, tells, meta, 3, draw, **conventions)
+    return _lif(id, make, flags, None, decides, meta, 3, draw, **conventions)
 
 
 REALISTIC = [
     _realistic("lif-geometric", realistic((5, 2, 24), (0.875, 1.125, 0.75)), 0.5, (), ("width",), width="geometric"),
-    _realistic("lif-realistic", realistic((5, 4, 85), WIDE), 0.2, tells=(*ATTACHED[:2], "width", "surrogate_scale")),
+    _realistic("lif-realistic", realistic((5, 4, 85), WIDE), 0.2, decides=(*ATTACHED[:2], "width", "surrogate_scale")),
     _realistic(
         "lif-long-realistic",
         realistic((64, 2, 9), (0.9375, 1.0625), std=0.4),
@@ -190,7 +192,7 @@ REALISTIC = [
         ("long_time", "odd_sizes"),
         ("reset", "reset_gradient"),
     ),
-    _realistic("lif-bfloat16", realistic((3, 2, 7), (1.0, 1.5, 1.25), 8), 0.25, tells=("reset",), draw=5),
+    _realistic("lif-bfloat16", realistic((3, 2, 7), (1.0, 1.5, 1.25), 8), 0.25, decides=("reset",), draw=5),
     _realistic(
         "lif-width-flows",
         realistic((4, 3, 25), FLAT),
@@ -207,8 +209,8 @@ REALISTIC = [
 ]
 
 
-def _plif(id, make, tells=("plif",), flags=("odd_sizes",), tier=3, bits=None, **conventions):
-    return case(id, "plif", tier, make, {"v_th": 0.5}, flags, tells, bits, **conventions)
+def _plif(id, make, decides=("plif",), flags=("odd_sizes",), tier=3, bits=None, **conventions):
+    return case(id, "plif", tier, make, {"v_th": 0.5}, flags, decides, bits, **conventions)
 
 
 HALF_LEAK = neurons((4, 3, 7), w=0.0)

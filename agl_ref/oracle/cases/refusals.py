@@ -71,7 +71,7 @@ def refusals(case, reference, found):
     reasons += _flag_refusals(case, reference, found, rectangular)
     if not found and case.op != "width":
         reasons += [f"{n} is zero throughout" for n, a in reference.arrays.items() if not a.any()]
-    reasons += [f"{field} changes nothing" for field in case.tells if not decides(case, field)]
+    reasons += [f"{field} changes nothing" for field in case.decides if not matters(case, field)]
     if case.tier == 3:
         least = margins.smallest(reference.margins)
         if not least >= SAFETY * unit_roundoff("float32"):
@@ -138,7 +138,7 @@ def _gamma_bar(inputs):
     return max(means) if means else 1.0
 
 
-def decides(case, field):
+def matters(case, field):
     """Whether every other value of the convention changes an array of the case by more than rounding."""
     plain = values(case, case.conventions)
     for value in Conventions.known_choices()[field]:

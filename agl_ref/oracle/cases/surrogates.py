@@ -21,8 +21,8 @@ EDGES = ("on_threshold", "on_window_edge")
 SCALE = ("surrogate_scale",)
 
 
-def _surrogate(id, name, tells, flags=EDGES, make=_potentials, tier=1, bits=8, **conventions):
-    return case(id, "surrogate", tier, make, {"v_th": 0.5, "surrogate": name}, flags, tells, bits, **conventions)
+def _surrogate(id, name, decides, flags=EDGES, make=_potentials, tier=1, bits=8, **conventions):
+    return case(id, "surrogate", tier, make, {"v_th": 0.5, "surrogate": name}, flags, decides, bits, **conventions)
 
 
 SURROGATES = [
@@ -40,19 +40,19 @@ SURROGATES = [
 RULE = {"v_th": 0.5, "decay": 0.75, "T": 4}
 
 
-def _width(id, gamma=EIGHT, flags=("first_step_width",), tells=(), meta=RULE, tier=1, bits=8, **conventions):
+def _width(id, gamma=EIGHT, flags=("first_step_width",), decides=(), meta=RULE, tier=1, bits=8, **conventions):
     """A width rule on this gamma: numbers, or the function that draws them."""
     make = gamma if callable(gamma) else lambda draw: {"gamma": np.array(gamma)}
-    return case(id, "width", tier, make, meta, flags, tells, bits, **conventions)
+    return case(id, "width", tier, make, meta, flags, decides, bits, **conventions)
 
 
 WIDTHS = [
-    _width("width-adaptive", tells=("width", "norm_scale")),
-    _width("width-first", tells=("width",), width="first"),
-    _width("width-later", tells=("width",), width="later"),
-    _width("width-fixed", flags=(), tells=("width",), width="fixed", fixed_width=0.5),
+    _width("width-adaptive", decides=("width", "norm_scale")),
+    _width("width-first", decides=("width",), width="first"),
+    _width("width-later", decides=("width",), width="later"),
+    _width("width-fixed", flags=(), decides=("width",), width="fixed", fixed_width=0.5),
     _width("width-one-timestep", flags=("one_timestep", "first_step_width"), meta={**RULE, "T": 1}),
-    _width("width-mixed", MIXED, tells=("width",)),
+    _width("width-mixed", MIXED, decides=("width",)),
     _width("width-gamma-zero", (1.0, -1.0, 0.5, -0.5), ("gamma_zero",)),
     _width("width-gamma-negative", tuple(-g for g in EIGHT), ("gamma_negative",)),
     _width(

@@ -3,9 +3,8 @@
 import numpy as np
 
 from .case import case
-from .networks import FLATTEN, READOUT, SMALL_SHAPES, SMALL_X, block, network
-from .networks import realistic as network_inputs
-from .neuron import ATTACHED, EIGHT, WIDTHS, currents, neurons, realistic
+from .networks import FLATTEN, READOUT, SMALL, block, network
+from .neuron import ATTACHED, EIGHT, WIDE, WIDTHS, currents, neurons, realistic
 
 LOW, HIGH = 0.75, 1.25  # dyadic thresholds, on both sides of 1
 THIRD = 0.30000001192092896  # float32's nearest to 0.3: no number of few bits
@@ -31,11 +30,10 @@ def _beyond_64(draw):
     return {"x": x, "ds": draw.dyadic(-1, 1, 1 / 4, x.shape), "width": np.resize(np.array(WIDTHS), T)}
 
 
-def _lif(id, tier, make, v_th, decay, flags=(), tells=ATTACHED, bits=None, draw=0, **conventions):
-    return case(id, "lif", tier, make, {"v_th": v_th, "decay": decay}, flags, tells, bits, draw, **conventions)
+def _lif(id, tier, make, v_th, decay, flags=(), decides=ATTACHED, bits=None, draw=0, **conventions):
+    return case(id, "lif", tier, make, {"v_th": v_th, "decay": decay}, flags, decides, bits, draw, **conventions)
 
 
-WIDE = (0.90625, 1.21875, 0.65625)
 BY_WIDTH = ("width", "surrogate_scale", "norm_scale")
 
 THRESHOLDS = [
@@ -95,16 +93,8 @@ BEYOND = [
     ),
 ]
 
-UNEQUAL = [block("conv1", stride=2, v_th=THIRD), block("conv2", v_th=LOW), FLATTEN, READOUT]
+UNEQUAL = SMALL._replace(layers=[block("conv1", stride=2, v_th=THIRD), block("conv2", v_th=LOW), FLATTEN, READOUT])
 
-NETWORKS = [
-    network(
-        "net-thresholds",
-        UNEQUAL,
-        network_inputs(UNEQUAL, SMALL_SHAPES, SMALL_X, 5),
-        ("first_step_width",),
-        ("reset", "reset_gradient", "norm_scale"),
-    ),
-]
+NETWORKS = [network("net-thresholds", UNEQUAL, decides=("reset", "reset_gradient", "norm_scale"))]
 
 CASES = [*THRESHOLDS, *BEYOND, *NETWORKS]

@@ -5,13 +5,24 @@ pass: earlier ones), every later block, and in the backward pass everything that
 residual block and its shortcut do not reach each other but through what follows them.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from agl_ref.oracle.types import BACKWARD, FORWARD, split_name
 
 
+class Position(NamedTuple):
+    """Of an array in the order of computation."""
+
+    group: int  # where its block's pass begins
+    block: str | None
+    kind: str
+    phase: str  # "forward", "between" (the loss), "backward" or "weights"
+
+
 class Order:
-    """Where each array of a reference stands.
+    """In which order the arrays of a reference are computed.
 
     Parameters
     ----------
@@ -28,12 +39,11 @@ class Order:
             if layer["kind"] == "residual" and layer["shortcut"]:
                 self.branch[layer["shortcut"]["name"]] = layer["name"], "shortcut"
                 self.branch.update({block["name"]: (layer["name"], "body") for block in layer["body"]})
-        self.place = {}
-        groups = {}
+        self.positions, groups = {}, {}
         for i, name in enumerate(self.names):
             block, kind, phase = self._kind(name)
             group = groups.setdefault((block, phase), i) if block is not None else i
-            self.place[name] = (group, block, kind, phase)
+            self.positions[name] = Position(group, block, kind, phase)
 
     def _kind(self, name):
         """(block, kind, phase); a parameter's gradient belongs to its block and the phase "weights"."""
@@ -52,10 +62,10 @@ class Order:
 
         `mask` has the source's shape; the result broadcasts to the shape of `name`.
         """
-        if not np.any(mask) or name == source and self.place[name][3] in ("weights", "between"):
+        if not np.any(mask) or name == source and self.positions[name].phase in ("weights", "between"):
             return None
-        group, block, kind, phase = self.place[name]
-        start, from_block, from_kind, from_phase = self.place[source]
+        group, block, kind, phase = self.positions[name]
+        start, from_block, from_kind, from_phase = self.positions[source]
         if from_phase == "weights":
             return None
         through_the_loss = from_phase == "forward" and phase != "forward" and from_kind != "width"
@@ -68,7 +78,7 @@ class Order:
         if block == from_block == "" and phase == "backward" and from_phase == "forward":
             return np.any(mask, axis=0, keepdims=True)  # an op's neurons stay apart
         if phase == "weights":
-            readout = block is not None and (block, "backward") not in {place[1::2] for place in self.place.values()}
+            readout = block is not None and not self._begins("backward", block)
             reached = not readout and self._backward_of(block) >= start
             return np.True_ if from_phase != "backward" or reached else None
         return np.True_ if group > start and kind != "width" else None
@@ -80,11 +90,13 @@ class Order:
 
     def _backward_of(self, block):
         """Where the backward pass of a block begins; the readout's is at the first gradient."""
-        groups = [place[0] for place in self.place.values() if place[1] == block and place[3] == "backward"]
-        if groups:
-            return groups[0]
-        starts = [place[0] for place in self.place.values() if place[3] == "backward"]
-        return min(starts, default=0)
+        groups = self._begins("backward", block)
+        every = [at.group for at in self.positions.values() if at.phase == "backward"]
+        return groups[0] if groups else min(every, default=0)
+
+    def _begins(self, phase, block):
+        """Groups of a block's arrays in a phase."""
+        return [at.group for at in self.positions.values() if at.phase == phase and at.block == block]
 
     @staticmethod
     def _within(kind, from_kind, phase, mask):

@@ -105,6 +105,7 @@ def _reason(path, error):
 
 
 def _safetensors(path):
+    """{name: array}. Not by the package safetensors: its reader for NumPy refuses bfloat16, and NumPy alone has to do."""
     raw = path.read_bytes()
     try:
         length = int.from_bytes(raw[:8], "little")
@@ -186,9 +187,9 @@ def all_in_reference_layout(arrays, shapes, layout="TN..C"):
 def _wrong_layout(name, arrays, shapes, fits):
     """The message on the array `name`, given the layouts that fit each array."""
     common = [layout for layout in LAYOUTS if all(layout in of_array for of_array in fits.values())]
-    told = f"{name}: expected shape {tuple(shapes[name])}, received {arrays[name].shape}"
+    shapes_differ = f"{name}: expected shape {tuple(shapes[name])}, received {arrays[name].shape}"
     if common:
-        return f"{told}, which fits the layout {common[0]}; pass layout={common[0]!r} (--layout {common[0]})"
+        return f"{shapes_differ}, which fits the layout {common[0]}; pass layout={common[0]!r} (--layout {common[0]})"
     if all(fits.values()):
         first = min(fits, key=lambda name: len(fits[name]))
         other = next(name for name in fits if fits[first][0] not in fits[name])
@@ -197,8 +198,8 @@ def _wrong_layout(name, arrays, shapes, fits):
             f"{fits[other][0]}; turn them into one"
         )
     if arrays[name].size == int(np.prod(shapes[name])):
-        return f"{told} with as many elements; reshape it"
-    return f"{told}; dump the whole array of this case"
+        return f"{shapes_differ} with as many elements; reshape it"
+    return f"{shapes_differ}; dump the whole array of this case"
 
 
 def fits_layout(name, array, shape, layout):
@@ -209,15 +210,18 @@ def fits_layout(name, array, shape, layout):
 
 def _turn(name, array, shape, layout):
     """The array as the layout says, whatever shape comes out."""
-    if array.ndim != len(shape):
-        return array
-    last = name.rpartition(".")[2]
-    if last in ("weight", "grad_weight"):
-        if layout.endswith("C"):
-            return array
-        return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-    if array.ndim < 2 or (name.startswith("grad_") and last != "grad_x" and "." in name):
-        return array
-    if not layout.endswith("C") and array.ndim > 3:
-        array = np.moveaxis(array, 2, -1)
-    return np.swapaxes(array, 0, 1) if layout.startswith("NT") else array
+    return array.transpose(axes_of(name, array.ndim, layout)) if array.ndim == len(shape) else array
+
+
+def axes_of(name, ndim, layout):
+    """[axis of an array in this layout, for each axis of the reference's], by which the one is transposed to the other."""
+    axes = list(range(ndim))
+    if name.rpartition(".")[2].removeprefix("grad_") == "weight":
+        return axes if layout.endswith("C") else [2, 3, 1, 0] if ndim == 4 else axes[::-1]
+    if ndim < 2 or (name.startswith("grad_") and "." in name):  # a parameter's
+        return axes
+    if not layout.endswith("C") and ndim > 3:
+        axes.append(axes.pop(2))
+    if layout.startswith("NT"):
+        axes[0], axes[1] = axes[1], axes[0]
+    return axes
