@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agl_ref import __version__
 from agl_ref.conventions import Conventions
 from agl_ref.oracle.types import Reference, decode_bounds, encode_bounds
 
@@ -291,8 +292,6 @@ def packed(reference):
 
 def write(reference, folder=None):
     """Add a case's file and its manifest entry. Refuses an id that is stored already: golden files never change."""
-    from agl_ref import __version__
-
     folder = Path(folder or FOLDER)
     held = json.loads(json.dumps(manifest(folder)))
     if any(entry["id"] == reference.id for entry in held["cases"]):

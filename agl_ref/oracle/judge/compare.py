@@ -8,6 +8,7 @@ FAIL       anything else; also a spike that does not follow from the potential d
 
 import numpy as np
 
+from agl_ref.oracle.cases.vectors import load_case
 from agl_ref.oracle.types import BITS, Reference, array_name, in_window, unit_roundoff, walk
 
 from .contradictions import contradictions, first_contradiction
@@ -193,7 +194,7 @@ class _Judge:
             args = (ref, self.arrays, self.off, first_failure, rules, self.unit, layout)
             with np.errstate(over="ignore", invalid="ignore"):  # of values near the largest number
                 details["cause"] = guess_cause(*args) if guess else None
-        return Report(ref.id, verdict, verdicts, list(verdicts), missing, self.dtype, first, details)
+        return Report(ref.id, verdict, self.dtype, verdicts, list(verdicts), missing, first, details)
 
     def _worst(self, name):
         """Largest error over tolerance (1 is the edge; inf where the values must be equal)."""
@@ -266,8 +267,6 @@ def assert_matches(case, dtype=None, force=(), layout="TN..C", **arrays):
     """
     __tracebackhide__ = True
     if isinstance(case, str):
-        from agl_ref.oracle.cases.vectors import load_case  # not above: a reference in memory needs no files
-
         case = load_case(case)
     if not isinstance(case, Reference):
         raise TypeError(f"case: expected the id of a case or a Reference, received {type(case).__name__}; pass its id")

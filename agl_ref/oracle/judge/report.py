@@ -23,11 +23,11 @@ class Report:
     id : str
         Of the case, "own" for a user's network.
     verdict : {"PASS", "FAIL", "AMBIGUOUS"}
+    dtype : str
+        The dtype in which the arrays were judged.
     verdicts : {array name: verdict}
         In the order of computation.
     checked, not_checked : list of array names
-    dtype : str
-        The dtype in which was judged.
     first_divergence : dict or None
         name, index, expected, received, both in hex, error, allowed, ulps, margin, explains (how many of all wrong
         elements lie downstream), ambiguous.
@@ -39,10 +39,10 @@ class Report:
 
     id: str
     verdict: str
+    dtype: str
     verdicts: dict
     checked: list
     not_checked: list
-    dtype: str
     first_divergence: dict | None = None
     details: dict = field(default_factory=dict)
 
@@ -91,16 +91,7 @@ class Report:
 
     def to_dict(self):
         """The report as plain values that JSON can hold; an infinite ratio is the string "inf"."""
-        return _plain({
-            "id": self.id,
-            "verdict": self.verdict,
-            "dtype": self.dtype,
-            "verdicts": self.verdicts,
-            "checked": self.checked,
-            "not_checked": self.not_checked,
-            "first_divergence": self.first_divergence,
-            "details": self.details,
-        })  # fmt: skip
+        return _plain(vars(self))
 
     def to_json(self):
         """The report as one JSON text."""
