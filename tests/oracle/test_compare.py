@@ -439,6 +439,13 @@ def test_oracle_of_a_network():
     assert oracle.compare(ref, half).verdict == "FAIL"
 
 
+def test_a_network_that_computes_no_numbers_has_no_reference():
+    net, x, labels = small_net(3)
+    net.layers[-1].params["weight"][0, 0] = np.nan
+    with pytest.raises(ValueError, match="logits: expected finite values"):
+        reference(net, x, labels)
+
+
 def test_comparing_needs_numpy_alone(tmp_path):
     code = """
 import sys

@@ -359,7 +359,12 @@ def test_verify_finds_a_difference(tmp_path):
 # --- the second generator ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("id", vectors.cases(tier=1))
+LARGE = vectors.cases(tier=1, flags="several_thread_blocks")
+
+
+@pytest.mark.parametrize(
+    "id", [pytest.param(id, marks=[pytest.mark.slow] if id in LARGE else []) for id in vectors.cases(tier=1)]
+)
 def test_tier_1_is_exact_in_rational_arithmetic(id):
     """Each value, bit for bit; and no value on the way needs more bits than the certificate says."""
     case = vectors.load_case(id)

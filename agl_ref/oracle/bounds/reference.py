@@ -37,6 +37,7 @@ def run(net, x, labels, loss="ce", training=True):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a collapsed window is a legal case
         trace = net.forward(x, training=training)
+    validate.float_array("logits", trace.logits)
     value, dlogits = loss_of_network(trace.logits, labels, loss, net.conventions)
     return trace, collect(net, trace, value, dlogits)
 
