@@ -86,7 +86,7 @@ def split_name(name):
 
 
 def array_name(block, key):
-    """ "conv1.u" of ("conv1", "u"), and "u" of ("", "u")."""
+    """The name of a block's array: "conv1.u" of ("conv1", "u"), "u" of ("", "u")."""
     return f"{block}.{key}" if block else key
 
 
@@ -127,10 +127,8 @@ def walk(names, T):
         group = []
         while i < len(names):
             other, kind = split_name(names[i])
-            of_neuron = (
-                block == "" and family is BACKWARD and names[i] == "grad_x"
-            )  # a layer alone: dx_t as du_t, per timestep
-            if not of_neuron and (other != block or kind not in family or kind == "width"):
+            alone = block == "" and family is BACKWARD and names[i] == "grad_x"  # of an op: dx_t as du_t, per timestep
+            if not alone and (other != block or kind not in family or kind == "width"):
                 break
             group.append(names[i])
             i += 1

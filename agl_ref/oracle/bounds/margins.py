@@ -16,7 +16,7 @@ from agl_ref.oracle.descriptions import describe
 from agl_ref.oracle.types import BITS, over_time
 
 from . import replay as ops
-from . import walk
+from . import walk_layers
 from .replay_network import neuron_of, norm_of, synapse_of
 from .tolerance import SECOND_ORDER, Rounding, is_exact, is_power_of_two, quantum, representable, sum_size
 
@@ -148,14 +148,14 @@ def _ratio(distance, error):
 class NetworkMargins:
     """`Margins` of every block of a network, from the trace of a forward pass in float64.
 
-    What `walk` carries through the layers is a pair: the values, and how far each of them may be off.
+    What `walk_layers` carries through the layers is a pair: the values, and how far each of them may be off.
     """
 
     def __init__(self, net, trace, dtype="float32"):
         self.net, self.trace, self.dtype, self.found = net, trace, dtype, {}
         self.params = {**net.parameters(), **net.running_statistics()}
         self.exact = Rounding(0, dtype)  # never begun: it changes nothing
-        walk.forward(self, describe(net), (trace.x, input_error(trace.x, dtype)))
+        walk_layers.forward(self, describe(net), (trace.x, input_error(trace.x, dtype)))
 
     def add(self, body, side):
         """Where the two branches of a residual block meet."""

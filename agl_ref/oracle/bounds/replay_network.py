@@ -11,7 +11,7 @@ from agl_ref.engine.width import width_gradient
 from agl_ref.oracle.descriptions import blocks, describe
 
 from . import replay as ops
-from . import walk
+from . import walk_layers
 
 
 def synapse_of(block, given):
@@ -58,13 +58,13 @@ class NetworkReplay:
 
     def __call__(self, r):
         self.r, self.arrays, self.grads, self.states = r, {}, {}, {}
-        logits, entered = walk.forward(self, self.layers, r.given(self.trace.x))
+        logits, entered = walk_layers.forward(self, self.layers, r.given(self.trace.x))
         if self.loss == "ce":
             loss, dlogits = ops.cross_entropy(r, logits, self.labels, self.conventions.readout)
         else:
             loss, dlogits = ops.tet(r, logits, self.labels)
         self.arrays.update(logits=logits, loss=loss, dlogits=dlogits)
-        grad_x = walk.backward(self, self.layers, dlogits, entered)
+        grad_x = walk_layers.backward(self, self.layers, dlogits, entered)
         return {**self.arrays, **{f"grad_{name}": value for name, value in self.grads.items()}, "grad_x": grad_x}
 
     def given(self, block):

@@ -35,8 +35,8 @@ def force(reference, theirs, what=WHAT):
     -------
     (Reference, names)
         The reference with everything computed anew from the forced values, with new bounds; a forced spike cannot flip any
-        more, and a window of a forced u only where u - V_th rounds. And the names of the forced arrays, which say nothing
-        any more.
+        more, and a window of a forced u only where u - V_th rounds. And the names of the forced arrays, which no longer
+        prove anything.
 
     Raises
     ------
@@ -48,11 +48,13 @@ def force(reference, theirs, what=WHAT):
         raise ValueError(
             f"force: expected some of {', '.join(WHAT)}, received {', '.join(unknown) or 'none'}; choose from these"
         )
-    forced = {name: array for name, array in theirs.items()
-              if name in reference.arrays and name.rpartition(".")[2] in what}  # fmt: skip
+    known = {name: array for name, array in theirs.items() if name in reference.arrays}
+    forced = {name: array for name, array in known.items() if name.rpartition(".")[2] in what}
     if not forced or reference.meta["op"] not in ("lif", "plif", "network"):
-        raise ValueError(f"force: expected at least one of the neurons' {', '.join(what)} in the dump of a neuron or a "
-                         "network, received none; dump them")  # fmt: skip
+        raise ValueError(
+            f"force: expected at least one of the neurons' {', '.join(what)} in the dump of a neuron or a network, received "
+            "none; dump them"
+        )
     for name, array in forced.items():
         if name.rpartition(".")[2] == "s" and not np.isin(array, (0.0, 1.0)).all():
             raise ValueError(f"{name}: expected spikes of 0 and 1, received other values; dump s, not u")
