@@ -31,7 +31,8 @@ def derivative(z, kappa, surrogate="rectangular", conventions=MPD_AGL):
     """ds/du at z = u - V_th (any shape): a height, times a shape that is 1 at the threshold."""
     if not kappa > 0:  # a closed window: no gradient passes, and 1 / kappa would be infinite
         return np.zeros_like(z)
-    h = 1 / {"1/kappa": kappa, "1": kappa / kappa, "1/(2 kappa)": kappa + kappa}[conventions.surrogate_scale]  # (S1)
+    scale = {"1/kappa": kappa, "1": kappa / kappa, "1/(2 kappa)": kappa + kappa}[conventions.surrogate_scale]
+    h = z.dtype.type(1 / scale)  # (S1) NumPy 1.26 makes float64 of a float32 number and an integer
     inside = np.less_equal if conventions.window_edge == "<=" else np.less
     r = z.astype(np.float64) / kappa  # the three smooth shapes are computed in float64 and rounded once
     e = np.exp(-4 * np.abs(r))
@@ -141,7 +142,7 @@ def lif_backward(ds, cache, width, conventions=None, surrogate=None):
         if c.width_gradient == "flows" and width[t] > 0:
             dwidth[t] = -total(ds_total * h * ((u[t] - v_th) / width[t]))  # (B7)
         dv, du_next = tau * du[t], du[t]  # (B5)
-    return NeuronGrads(dx, ddecay, dwidth, du)
+    return NeuronGrads(dx, u.dtype.type(ddecay), dwidth, du)
 
 
 def decay_from_w(w, conventions=MPD_AGL):
