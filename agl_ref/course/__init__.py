@@ -5,22 +5,10 @@ figures.NAME(...)             a figure of the tutorials
 explore(figures.NAME, ...)    the same with sliders
 """
 
-from importlib import import_module
+from agl_ref.lazy import attach
 
-_HOME = {"check": "grading.check_answer", "explore": "sliders"}
-
-__all__ = ["check", "exercises", "explore", "figures"]
-
-
-def __getattr__(name):
-    if name in _HOME:
-        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-    if name in ("exercises", "figures"):
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {"grading.check_answer": ("check",), "sliders": ("explore",)},
+    {"exercises": "exercises", "figures": "figures"},
+)

@@ -1,4 +1,4 @@
-"""Data: the bundled subset, loaders, scaling, augmentation, encoders to (T, N, H, W, C), event recordings, batch order.
+"""Data sets of images: the bundled subset, loaders, scaling, batch order.
 
 Images are channels-last, labels are class numbers from 0. Nothing downloads, and no file is trusted: what is
 truncated, of another format or out of range gets one line that names the file and what is wrong.
@@ -14,16 +14,8 @@ import numpy as np
 from agl_ref import validate
 
 from . import formats
-from .augmentation import AUGMENTATIONS, crop_flip
-from .encoders import ENCODINGS, check_images, encode, simulated_events
-from .events import BINNINGS, EventDataset, Recordings, event_frames, from_tonic, is_nmnist, load_nmnist, read_nmnist
-
-__all__ = [
-    "AUGMENTATIONS", "BINNINGS", "CIFAR10_MEAN", "CIFAR10_STD", "ENCODINGS", "Dataset", "EventDataset", "Recordings",
-    "batches", "channel_statistics", "crop_flip", "encode", "event_frames", "find_fashion_mnist", "first_of_each_class",
-    "from_tonic", "load", "load_bundled", "load_cifar10", "load_idx", "load_nmnist", "load_npz", "read_nmnist",
-    "simulated_events", "standardise", "to_float",
-]  # fmt: skip
+from .encoders import check_images
+from .events import is_nmnist, load_nmnist
 
 BUNDLED_FILE = Path(__file__).parent / "bundled" / "fashion_mnist_subset.npz"
 BUNDLED_FINGERPRINT = "69bfd1e1fe7b4838a2342a18d916f2bae96abb073e100f5fe7d0b2b735b54bee"
@@ -193,7 +185,7 @@ def load_bundled():
     full data set.
 
     Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv 1708.07747; MIT, see
-    data_files/LICENSE-fashion-mnist.txt.
+    agl_ref/data/bundled/LICENSE-fashion-mnist.txt.
     """
     arrays, num_classes = formats.read_npz(BUNDLED_FILE)
     dataset = Dataset("fashion-mnist-subset", *arrays, num_classes, FASHION_MNIST_CLASSES)

@@ -13,7 +13,7 @@ import numpy as np
 
 from agl_ref import validate
 
-from .formats import _one_line_errors, _require_file
+from .formats import one_line_errors, require_file
 
 BINNINGS = ("time", "count")
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.uint8)])
@@ -268,8 +268,8 @@ def read_nmnist(path):
 
 
 def _nmnist_events(path):
-    _require_file(path)
-    with _one_line_errors(path):
+    require_file(path)
+    with one_line_errors(path):
         data = path.read_bytes()
     if not data or len(data) % NMNIST_BYTES:
         received = (

@@ -35,7 +35,7 @@ NPZ_TEST_EVERY = 6
 
 
 @contextlib.contextmanager
-def _one_line_errors(path):
+def one_line_errors(path):
     """Turns what the standard library raises about a bad or unreadable file into one line that names it."""
     try:
         yield
@@ -53,7 +53,8 @@ def _checked_labels(path, y, n, num_classes):
         raise ValueError(f"{path}: {error}") from None
 
 
-def _require_file(path):
+def require_file(path):
+    """Refuse a path that is no file, or one that is too large."""
     if not path.is_file():
         raise ValueError(
             f"{path}: expected a file, received {'a folder' if path.is_dir() else 'nothing there'}; add it"
@@ -71,8 +72,8 @@ def read_idx(path, num_axes):
     Format: http://yann.lecun.com/exdb/mnist: big-endian uint32 magic number and sizes, then the bytes.
     """
     path = Path(path)
-    _require_file(path)
-    with _one_line_errors(path), open(path, "rb") as plain:
+    require_file(path)
+    with one_line_errors(path), open(path, "rb") as plain:
         zipped = plain.read(2) == b"\x1f\x8b"
         plain.seek(0)
         with gzip.GzipFile(fileobj=plain) if zipped else contextlib.nullcontext(plain) as stream:
@@ -152,8 +153,8 @@ def _images_from_planes(rows):
 
 def read_cifar10_binary(path):
     """One "binary version" file, records of label and 3072 pixels -> images (N, 32, 32, 3), labels."""
-    _require_file(path)
-    with _one_line_errors(path):
+    require_file(path)
+    with one_line_errors(path):
         data = path.read_bytes()
     if not data or len(data) % CIFAR_RECORD:
         raise ValueError(
@@ -166,8 +167,8 @@ def read_cifar10_binary(path):
 
 def read_cifar10_python(path):
     """One "python version" file, a pickled dict of data and labels -> images (N, 32, 32, 3), labels."""
-    _require_file(path)
-    with _one_line_errors(path):
+    require_file(path)
+    with one_line_errors(path):
         data = path.read_bytes()
     try:
         batch = read_pickled_dict(data)
@@ -245,8 +246,8 @@ def _npz_member(path, archive, key):
 
 def read_npz(path, num_classes=None):
     """x_train, y_train, x_test, y_test of an npz and its number of classes. See `agl_ref.data.load_npz`."""
-    _require_file(path)
-    with _one_line_errors(path):
+    require_file(path)
+    with one_line_errors(path):
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{path}: expected an npz (a zip of arrays), received another format; use np.savez")
         with zipfile.ZipFile(path) as archive:

@@ -3,45 +3,19 @@
 Public names are loaded when they are first used: comparing a dump with a stored case needs NumPy alone.
 """
 
-import sys
-from importlib import import_module
-from types import ModuleType
+from agl_ref.lazy import attach
 
-_HOME = {
-    "Reference": "types",
-    "Report": "judge.report",
-    "reference": "bounds.reference",
-    "Oracle": "own_network",
-    "compare": "judge.compare",
-    "assert_matches": "judge.compare",
-    "force": "bounds.teacher_forcing",
-    "load_dump": "judge.dump",
-    "identify": "identify.search",
-    "load_case": "cases.vectors",
-    "cases": "cases.vectors",
-}
-
-__all__ = list(_HOME)
-
-
-class _Package(ModuleType):
-    """Keeps `agl_ref.oracle.compare` the function when the module of the same name is imported."""
-
-    def __setattr__(self, name, value):
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
-
-
-def __getattr__(name):
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "types": ("Reference",),
+        "judge.report": ("Report",),
+        "bounds.reference": ("reference",),
+        "own_network": ("Oracle",),
+        "judge.compare": ("compare", "assert_matches"),
+        "bounds.teacher_forcing": ("force",),
+        "judge.dump": ("load_dump",),
+        "identify.search": ("identify",),
+        "cases.vectors": ("load_case", "cases"),
+    },
+)
