@@ -7,6 +7,8 @@ through matplotlib's cividis, and carry different markers.
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 
 ADAPTIVE, FIXED, POTENTIAL, THRESHOLD = "#D55E00", "#0072B2", "#999999", "#000000"
 OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -68,8 +70,6 @@ def training_curves(loss_axes, accuracy_axes, runs):
 
 def run_figure(trace, windows, runs, title):
     """Histograms above, training curves below: a matplotlib Figure. Arguments as for the two functions above."""
-    from matplotlib.figure import Figure
-
     layers, T = len(trace.names()), len(trace.x)
     figure = Figure(figsize=(max(8, 2.6 * T), 2.0 * layers + 3.2), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(2.0 * layers, 3.0))
@@ -91,8 +91,6 @@ def _array(row, key):
 
 def _series(ax, x, lines, labels):
     """Draw ordered lines (n, len(x)) from dark to light; at most MAX_LABELS of them, evenly taken, are named."""
-    from matplotlib import colormaps
-
     n = len(lines)
     named = set(np.linspace(0, n - 1, min(n, MAX_LABELS)).round().astype(int))
     for i, (values, label) in enumerate(zip(lines, labels, strict=True)):
@@ -107,8 +105,6 @@ def spread_figure(rows, title=""):
     """The potential's standard deviation in the last epoch of `rows`, layer by layer and timestep by timestep: measured,
     by Theorem 1, and by the exact law. A matplotlib Figure.
     """
-    from matplotlib.figure import Figure
-
     names = list(rows[-1]["diagnostics"]["layers"])
     columns = min(4, len(names))
     lines = -(-len(names) // columns)
@@ -142,8 +138,6 @@ def depth_figure(rows, key, title=""):
     """A statistic of BY_DEPTH: left by depth in the last epoch of `rows`, one line for each timestep; right by epoch, one
     line for each layer (the mean over its timesteps). A matplotlib Figure.
     """
-    from matplotlib.figure import Figure
-
     label, share = BY_DEPTH[key]
     factor = 100.0 if share else 1.0
     names = list(rows[-1]["diagnostics"]["layers"])

@@ -18,10 +18,10 @@ from scipy import stats
 
 import agl_ref as agl
 from agl_ref import cli
-from agl_ref.cli.main import _parser
+from agl_ref.cli.main import parser_of
 from agl_ref.cli.train import TRAIN_OPTIONS
 from agl_ref.train import TrainConfig, Trainer, ablation
-from agl_ref.train import ablation_report as report
+from agl_ref.train.ablation import figures, report, runner
 
 PUBLISHED = Path(__file__).parents[2] / "tutorials" / "results" / "ablation"
 ARM = {"channels": (3, 4), "T": 2, "epochs": 2, "batch": 8, "dtype": "float64"}
@@ -95,7 +95,7 @@ def test_runs_that_experiments_share_are_trained_once_and_seeds_come_in_turn():
 @pytest.mark.parametrize("name", list(ablation.EXPERIMENTS))
 def test_the_printed_command_gives_the_same_configuration(name, monkeypatch):
     for _, _, config in list(ablation.EXPERIMENTS[name].runs())[:20]:
-        args = _parser().parse_args(ablation.command_of(config).split()[1:])
+        args = parser_of("train").parse_args(ablation.command_of(config).split()[1:])
         given = {n: getattr(args, n) for n, _, _ in TRAIN_OPTIONS if getattr(args, n) is not None}
         given.update(given.pop("width", {}))
         assert TrainConfig(**given) == config
@@ -152,7 +152,7 @@ def test_nothing_is_done_twice_and_a_cut_line_is_done_again(experiments, tmp_pat
     assert len(lines) == 4
     calls = []
     train_one = ablation.train_one
-    monkeypatch.setattr(ablation, "train_one", lambda *args: (calls.append(args[0]), train_one(*args))[1])
+    monkeypatch.setattr(runner, "train_one", lambda *args: (calls.append(args[0]), train_one(*args))[1])
     assert ablation.run(experiments, folder, jobs=1, progress=False) == first and not calls
     (folder / "results.jsonl").write_text("\n".join([*lines[:3], lines[3][:50]]))
     assert accuracies_of(ablation.run(experiments, folder, jobs=1, progress=False)) == accuracies_of(first)
@@ -268,10 +268,10 @@ def test_depth_and_figures_of_real_runs(experiments, tmp_path):
         "runs.csv", "summary.csv", "depth.csv", "tables.md",
         "small-accuracy.png", "small-coverage.png", "small-gradient-norm.png",
     }  # fmt: skip
-    figure = report.depth_figure("small", experiment, records, "coverage")
+    figure = figures.depth_figure("small", experiment, records, "coverage")
     drawn = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
     assert np.allclose(drawn["adaptive"], 100 * profile["adaptive"]) and set(drawn) == {"1.0", "adaptive"}
-    dots = report.accuracy_figure("small", experiment, records).axes[0].get_lines()[0].get_ydata()
+    dots = figures.accuracy_figure("small", experiment, records).axes[0].get_lines()[0].get_ydata()
     assert np.allclose(dots, 100 * ablation.accuracies(experiment, records)["a"][1.0])
     with open(tmp_path / "depth.csv") as file:
         rows = list(csv.DictReader(file))
@@ -299,10 +299,10 @@ def test_statistics_that_are_not_known_and_widths_that_never_trained_are_told(ex
 
 def test_every_width_of_a_plan_has_a_colour_and_many_arms_wrap(told):
     for experiment in ablation.EXPERIMENTS.values():
-        assert len({report._colour(width) for width in experiment.widths}) == len(experiment.widths)
-    assert report._colour("later")  # --widths takes every rule
+        assert len({figures.colour(width) for width in experiment.widths}) == len(experiment.widths)
+    assert figures.colour("later")  # --widths takes every rule
     five = ablation.EXPERIMENTS["surrogate"]
-    axes = report.accuracy_figure("surrogate", five, {}).axes
+    axes = figures.accuracy_figure("surrogate", five, {}).axes
     assert [ax.get_title() for ax in axes] == list(five.arms)
     assert len({round(ax.get_subplotspec().get_position(ax.figure).y0, 3) for ax in axes}) == 2
 
@@ -355,7 +355,7 @@ def test_command_lists_and_trains(data, tmp_path, capsys, monkeypatch):
     code, out, _ = run_command(capsys, *options, "--list")
     assert code == 0 and not out
     with monkeypatch.context() as stop:
-        stop.setattr(ablation, "train_one", None)
+        stop.setattr(runner, "train_one", None)
         code, out, err = run_command(capsys, *options, "--report")
     assert code == 0 and "depth: Depth?" in out and "| exact | 2 |" in (tmp_path / "out" / "tables.md").read_text()
     code, out, err = run_command(capsys, *options, "--json")

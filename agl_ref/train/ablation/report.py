@@ -1,13 +1,15 @@
-"""What an ablation's records say, as CSV files, as a table, and as figures."""
+"""What an ablation's records say: paired tests, CSV files, tables."""
 
 import csv
 from pathlib import Path
 
 import numpy as np
 
-from . import plots
-from .ablation import BASELINE, KEPT, accuracies, command_of, depth_profile, key_of, summary
-from .trainer import WIDTHS
+from agl_ref.train import plots
+
+from .figures import accuracy_figure, depth_figure
+from .plan import BASELINE, KEPT, command_of, key_of
+from .statistics import depth_profile, summary
 
 RUN_COLUMNS = ("experiment", "arm", "width", "seed", "status", "test_accuracy", "test_loss", "train_loss", "seconds",
                "command")  # fmt: skip
@@ -140,72 +142,3 @@ def cells(row):
     if row["low"] is not None:
         difference += f" [{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]"
     return accuracy, difference, "-" if row["p"] is None else f"{row['p']:.2g}"
-
-
-# --- figures ----------------------------------------------------------------------------------------------------------
-
-
-def accuracy_figure(name, experiment, records):
-    """Test accuracy by width, one panel for each arm: each seed a dot, the mean a bar. A matplotlib Figure."""
-    found = accuracies(experiment, records)
-    figure, axes = _panels(len(found), "test accuracy (%)")
-    for ax, (arm, widths) in zip(axes, found.items(), strict=True):
-        for i, (width, values) in enumerate(widths.items()):
-            shown = 100 * values[~np.isnan(values)]
-            ax.plot(np.full(len(shown), i), shown, "o", color=_colour(width), alpha=0.6)
-            if len(shown):
-                ax.plot([i - 0.3, i + 0.3], [shown.mean()] * 2, color=_colour(width), lw=3)
-        ax.set_xticks(range(len(widths)), [str(w) for w in widths], rotation=45, ha="right", fontsize=11)
-        ax.tick_params(axis="y", labelsize=11)
-        ax.set_title(arm, fontsize=13)
-        ax.set_xlabel("width kappa: fixed, or the rule", fontsize=12)
-        ax.grid(alpha=0.3, axis="y")
-    figure.suptitle(f"{name}: each dot a seed, each bar their mean", x=0.01, ha="left", fontsize=13)
-    return figure
-
-
-def depth_figure(name, experiment, records, statistic):
-    """A statistic of the layers by depth in the last epoch, one line for each width, one panel for each arm."""
-    label, share = plots.BY_DEPTH[statistic]
-    figure, axes = _panels(len(experiment.arms), label)
-    for ax, arm in zip(axes, experiment.arms, strict=True):
-        for i, (width, values) in enumerate(depth_profile(experiment, records, arm, statistic).items()):
-            ax.plot(np.arange(1, len(values) + 1), values * (100 if share else 1), color=_colour(width), lw=2,
-                    marker="osD^vP*Xh"[i % 9], ls="-" if isinstance(width, str) else "--", label=str(width))  # fmt: skip
-        if not share:
-            ax.set_yscale("log")
-        ax.set_title(arm, fontsize=13)
-        ax.set_xlabel("layer, by depth", fontsize=12)
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.tick_params(labelsize=11)
-        ax.grid(alpha=0.3)
-    named = {line.get_label(): line for ax in axes for line in ax.get_lines()}
-    if named:  # runs may be missing in some arms while the plan is unfinished
-        figure.legend(named.values(), named, title="width", fontsize=10, loc="outside right upper", frameon=False)
-    figure.suptitle(f"{name}: last epoch, mean over timesteps and seeds", x=0.01, ha="left", fontsize=13)
-    return figure
-
-
-def _panels(count, label):
-    """A figure and `count` axes of one y scale, three in a row at most."""
-    from matplotlib.figure import Figure
-
-    columns, rows = min(3, count), (count + 2) // 3
-    figure = Figure(figsize=(max(8.0, 4.8 * columns), 4.6 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for row in axes:
-        row[0].set_ylabel(label, fontsize=12)
-    for ax in axes.ravel()[count:]:
-        ax.remove()
-    return figure, axes.ravel()[:count]
-
-
-def _colour(width):
-    """Each rule in a colour of plots.py; fixed widths from light to dark blue."""
-    from matplotlib import colormaps
-
-    if width == BASELINE:
-        return plots.ADAPTIVE
-    if isinstance(width, str):
-        return plots.OTHERS[WIDTHS.index(width) % len(plots.OTHERS)]
-    return colormaps["Blues"](0.35 + 0.6 * min(1.0, np.log(width / 0.5 + 1) / np.log(21)))

@@ -1,0 +1,187 @@
+"""The runs of an ablation, trained over processes or a Dask cluster; a finished one is a line of results.jsonl."""
+
+import contextlib
+import functools
+import json
+import shutil
+import tempfile
+import warnings
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numba
+from joblib import Parallel, delayed, parallel_config
+from tqdm import tqdm
+
+from agl_ref import __version__, data
+from agl_ref.train.config import TrainConfig
+from agl_ref.train.trainer import Trainer
+
+from .plan import KEPT, digest_of, key_of, pending
+
+DIGITS = 5  # significant ones of the layers' statistics that are kept
+
+
+class WorkerDied(RuntimeError):
+    """A process was killed in the middle of a run. What was finished is on the disk."""
+
+
+def train_one(config, folder=None, threads=1):
+    """Train one run and return its record, ready for JSON.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    folder : path, optional
+        Of the run; one that was stopped goes on from its checkpoint, and the folder is removed at the end. Without it
+        the run uses a temporary folder and starts from the beginning.
+    threads : int
+        Of Numba; the result does not depend on it.
+
+    Returns
+    -------
+    dict
+        "config", "version", "status" ("trained", or what was not finite), and for a trained run "test_accuracy",
+        "test_loss", "train_loss", "curve" (test accuracy by epoch), "seconds", "layers" {"first" | "last" epoch:
+        {layer: {statistic: list of T}}}.
+    """
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    own = Path(tempfile.mkdtemp(prefix="agl-ablation-")) if folder is None else Path(folder)
+    record = {"config": json.loads(config.to_json()), "version": __version__, "status": "trained"}
+    try:
+        start = "resume" if (own / "config.json").exists() else "new"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a window that collapsed is seen in its coverage
+            trainer = Trainer(config, own, start=start).fit(progress=False)
+        rows = trainer.metrics()
+        record.update({name: rows[-1][name] for name in ("test_accuracy", "test_loss", "train_loss")})
+        record["curve"] = [row["test_accuracy"] for row in rows]
+        record["seconds"] = round(sum(row["seconds"] for row in rows), 1)
+        record["layers"] = {when: _kept(rows[i]["diagnostics"]["layers"]) for when, i in (("first", 0), ("last", -1))}
+    except FloatingPointError as error:
+        record["status"] = str(error)
+    shutil.rmtree(own)
+    return record
+
+
+def _kept(layers):
+    return {
+        name: {k: [None if v is None else float(f"{v:.{DIGITS}g}") for v in statistics[k]] for k in KEPT}
+        for name, statistics in layers.items()
+    }
+
+
+def read_results(path):
+    """{key of the configuration: record} of results.jsonl; a cut last line is dropped. ValueError if it is not one."""
+    path, found = Path(path), {}
+    if not path.exists():
+        return found
+    try:
+        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+            record = json.loads(line)
+            found[key_of(TrainConfig(**record["config"]))] = record
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: expected lines written by agl-ref ablation, received one with {error!r}; choose another --out"
+        ) from None
+    return found
+
+
+def run(experiments, folder, jobs=-1, dask=None, progress=True):
+    """Train what `experiments` need and results.jsonl in `folder` does not hold yet; return all its records.
+
+    Parameters
+    ----------
+    experiments : dict of Experiment
+    folder : path
+    jobs : int
+        Processes of one thread each; -1: one per core. Not used with `dask`.
+    dask : str, optional
+        Address of a Dask scheduler. Its workers need agl_ref and the data; a run whose worker dies is repeated.
+    progress : bool
+        Show runs, and time done and left, on stderr.
+
+    Returns
+    -------
+    {key of the configuration: record}
+
+    Notes
+    -----
+    Each record is on the disk before the next is waited for. On this machine a run that was stopped goes on from its
+    checkpoint the next time.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path, wanted = folder / "results.jsonl", pending(experiments, {})
+    done = read_results(path)
+    left = [config for key, config in wanted.items() if key not in done]
+    _drop_cut_line(path)
+    with (
+        _on_cluster(left, dask) if dask else _in_processes(left, folder / "unfinished", jobs) as records,
+        tqdm(total=sum(map(_work, left)), disable=not progress, unit="frame", unit_scale=True, smoothing=0) as bar,
+        open(path, "a", encoding="utf-8") as file,
+    ):
+        bar.set_description(f"{len(wanted) - len(left)} of {len(wanted)} runs")
+        for record in records:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            config = TrainConfig(**record["config"])
+            done[key_of(config)] = record
+            bar.set_description(f"{sum(key in done for key in wanted)} of {len(wanted)} runs")
+            bar.update(_work(config))
+    with contextlib.suppress(OSError):  # not empty: runs of other experiments were stopped, and go on from there
+        (folder / "unfinished").rmdir()
+    return done
+
+
+def _work(config):
+    """Frames that a run trains on, which its time roughly follows."""
+    return config.epochs * config.T * _training_images(config.data)
+
+
+@functools.lru_cache(maxsize=8)
+def _training_images(name):
+    return len(data.load(name).x_train)
+
+
+def _drop_cut_line(path):
+    """Remove what a killed process left of a line."""
+    text = path.read_bytes() if path.exists() else b""
+    if text and not text.endswith(b"\n"):
+        path.write_bytes(text[: text.rfind(b"\n") + 1])
+
+
+@contextlib.contextmanager
+def _in_processes(configs, unfinished, jobs):
+    """The records of runs in processes of this machine, as they come."""
+    calls = (delayed(train_one)(config, unfinished / digest_of(config)) for config in configs)
+    with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1):
+        try:
+            yield Parallel(return_as="generator_unordered", batch_size=1)(calls)
+        except BrokenProcessPool as error:  # joblib's own error is one too
+            raise WorkerDied(str(error).splitlines()[0]) from None
+
+
+@contextlib.contextmanager
+def _on_cluster(configs, address):
+    """The records of runs on the workers of a Dask cluster, as they come."""
+    try:
+        from distributed import Client, KilledWorker, as_completed  # here: an optional package
+    except ImportError:
+        raise ValueError("--dask: expected the package distributed, received none; pip install distributed") from None
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"--dask: expected the address of a running scheduler such as tcp://host:8786, received {address!r}: {error}"
+        ) from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=60)
+        except TimeoutError:
+            raise ValueError(f"--dask: expected a worker at {address} within 60 s, received none; start one") from None
+        futures = [client.submit(train_one, config, pure=False) for config in configs]
+        try:
+            yield (future.result() for future in as_completed(futures))
+        except KilledWorker as error:
+            raise WorkerDied(str(error).splitlines()[0]) from None

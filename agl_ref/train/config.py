@@ -1,0 +1,141 @@
+"""What decides the bits of a training run: its configuration, and the network that it describes."""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from agl_ref import data, validate
+from agl_ref.conventions import Conventions
+from agl_ref.engine import models
+from agl_ref.engine.surrogate import code_of
+
+NETWORKS = ("conv_snn", "vgg_snn", "sew_resnet19")
+OPTIMISERS = ("sgd", "adam")
+SCHEDULES = ("cosine", "constant")
+WIDTHS = Conventions.choices()["width"]
+NORMALISATIONS = ("data", "cifar10")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the bits of a run; written to config.json.
+
+    `width` is a rule ("adaptive", "fixed", "geometric", "first", "later", "exact", "empirical"); `fixed_width` is kappa
+    for "fixed". `channels` are the widths of the network's layers (None: the network's own). `augment` acts on training
+    images alone. `normalise`, for images encoded "direct": with the training images' own statistics ("data") or the
+    official runs' constants ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. Raises
+    ValueError or TypeError for values out of range.
+    """
+
+    data: str = "bundled"
+    network: str = "conv_snn"
+    channels: tuple | None = None
+    neuron: str = "lif"
+    decay: float = 0.2
+    v_th: float = 0.5
+    width: str = "adaptive"
+    fixed_width: float = 1.0
+    surrogate: str = "rectangular"
+    T: int = 4
+    encoding: str = "direct"
+    augment: str = "none"
+    normalise: str = "data"
+    binning: str = "time"
+    epochs: int = 5
+    batch: int = 50
+    optimiser: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    loss: str = "ce"
+    seed: int = 0
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        for name, allowed in (
+            ("network", NETWORKS),
+            ("neuron", models.NEURONS),
+            ("width", WIDTHS),
+            ("encoding", data.ENCODINGS),
+            ("augment", data.AUGMENTATIONS),
+            ("normalise", NORMALISATIONS),
+            ("binning", data.BINNINGS),
+            ("optimiser", OPTIMISERS),
+            ("schedule", SCHEDULES),
+            ("loss", ("ce", "tet")),
+            ("dtype", ("float32", "float64")),
+        ):
+            validate.one_of(name, getattr(self, name), allowed)
+        for name in ("T", "epochs", "batch"):
+            validate.integer(name, getattr(self, name))
+        validate.integer("seed", self.seed, low=0)
+        for name, low, open_low in (
+            ("fixed_width", 0, False), ("v_th", 0, True), ("lr", 0, True), ("weight_decay", 0, False)
+        ):  # fmt: skip
+            validate.number(name, getattr(self, name), low=low, low_open=open_low)
+        for name in ("decay", "momentum"):
+            validate.number(name, getattr(self, name), low=0, high=1, high_open=True)
+        if self.neuron == "plif":
+            validate.number("decay", self.decay, low=0, low_open=True, high=1, high_open=True)
+        code_of(self.surrogate)
+        if self.channels is not None:
+            object.__setattr__(self, "channels", tuple(validate.integer("channels", c) for c in self.channels))
+
+    @property
+    def conventions(self):
+        return Conventions(width=self.width, fixed_width=self.fixed_width)
+
+    def to_json(self):
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text, name="config.json"):
+        try:
+            values = json.loads(text)
+            known = {field.name for field in dataclasses.fields(cls)}
+            if not isinstance(values, dict) or set(values) != known:
+                raise ValueError(f"expected exactly the fields {', '.join(sorted(known))}")
+            return cls(**values)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{name}: expected a configuration written by agl_ref, received one with: {error}"
+            ) from None
+
+
+def build_network(config, dataset):
+    """The network that `config` describes, for this data set's images and classes."""
+    height, width, channels = dataset.image_shape
+    if height != width:
+        raise ValueError(f"data {dataset.name}: expected square images, received {height}x{width}; crop or pad them")
+    channels = 2 if config.encoding == "events" else channels
+    sizes = {} if config.channels is None else {"channels": config.channels}
+    return getattr(models, config.network)(
+        in_channels=channels,
+        image_size=height,
+        num_classes=dataset.num_classes,
+        neuron=config.neuron,
+        decay=config.decay,
+        v_th=config.v_th,
+        conventions=config.conventions,
+        surrogate=config.surrogate,
+        dtype=np.dtype(config.dtype),
+        seed=config.seed,
+        **sizes,
+    )
+
+
+def require_fitting(config, dataset):
+    """Refuse options of `config` that mean nothing for this data set. Raises ValueError."""
+    if isinstance(dataset, data.EventDataset):
+        for name, only in (("encoding", "direct"), ("augment", "none"), ("normalise", "data")):
+            if getattr(config, name) != only:
+                raise ValueError(
+                    f"{name}: expected {only!r} with event recordings, received {getattr(config, name)!r}; leave it out"
+                )
+    elif config.normalise == "cifar10" and (config.encoding != "direct" or dataset.image_shape[2] != 3):
+        raise ValueError(
+            "normalise: expected 'data' unless images of three channels are encoded direct, received 'cifar10' with "
+            f"{dataset.image_shape[2]} channels encoded {config.encoding}; leave it out"
+        )
