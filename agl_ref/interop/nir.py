@@ -1,4 +1,4 @@
-"""NIR graphs as reference networks; `agl_ref.interop.from_nir` is the way in.
+"""NIR graphs as reference networks.
 
 NIR: Pedersen et al., Nature Communications 15, 8122 (2024). Its arrays are channels-first, (C, H, W) and (C_out, C_in, kh,
 kw), without time or batch. One Euler step of tau dv/dt = v_leak - v + r I, with w = v - v_leak:
@@ -16,6 +16,7 @@ from agl_ref.engine.network import Network
 from agl_ref.engine.parts import LIF, Conv2d, Linear
 from agl_ref.engine.surrogate import code_of
 
+from .layouts import weight_from_torch
 from .torch_names import torch_order
 
 SYNAPSES = ("Affine", "Linear", "Conv2d")
@@ -24,8 +25,48 @@ KNOWN = (*SYNAPSES, *POOLS, "LIF", "Flatten", "Input", "Output")
 CLOSE = 8  # units in the last place of the graph's own numbers, within which r dt / tau is 1 or r is 1
 
 
-def network_of(graph, dt, conventions, surrogate, dtype):
-    """The Network of a graph; see `agl_ref.interop.from_nir`."""
+def from_nir(graph, *, dt, conventions, surrogate, dtype=np.float64):
+    """A reference network of a NIR graph: a chain of Conv2d, Affine, Linear, LIF, Flatten, SumPool2d, AvgPool2d.
+
+    NIR writes a neuron as tau dv/dt = v_leak - v + r I with a spike where v > v_threshold, and leaves open how time is
+    cut into steps, how a reset acts and what stands in for the spike's derivative. All of that is said here, without a
+    default. One Euler step of length dt, with the potential counted from v_leak, is our neuron with
+
+        decay = 1 - dt / tau;   V_th = v_threshold - v_leak;   input gain = r dt / tau
+
+    Parameters
+    ----------
+    graph : nir.NIRGraph, or path of a .nir file
+        Needs the package nir if it is a path.
+    dt : float
+        Length of a timestep, in the unit of the graph's tau. snnTorch 1.0 exports with 1e-4, SpikingJelly 2.0 with its
+        argument dt; Norse 1.1 exports dt / tau_mem_inv for tau, so that the square of its dt gives the same neuron.
+    conventions : Conventions
+        `spike_test` (NIR's text says ">"), `reset`, `reset_gradient`, `input_scale` and the window; without tdBN kappa is
+        1 unless `width` is "fixed". agl_ref/oracle/FRAMEWORKS.md has the presets of each exporter.
+    surrogate : str
+        Member of the surrogate family.
+    dtype : float32 or float64
+        Of the network; weights are widened where needed, never rounded.
+
+    Returns
+    -------
+    Network
+        Each synapse and the LIF behind it is one block with the synapse's name. An Affine or Linear at the end is the
+        readout; if the end is a LIF, a readout "readout" with the identity for weight makes its spikes the logits.
+        `grads_to_torch(net, grads, names="native")` has gradients in NIR's layout.
+
+    Raises
+    ------
+    ValueError
+        One message with everything that the engine cannot express: nodes of other types, branches and loops, parameters
+        that differ within a layer, an input gain that is neither 1 nor dt / tau or not the one of `input_scale`, a hard
+        reset to another potential than v_leak, a soft one with a v_leak that is not 0, pools other than 2x2, ...
+    TypeError
+        For something that is no graph.
+    ImportError
+        For a path without the package nir.
+    """
     dt = validate.number("dt", dt, low=0, low_open=True)
     validate.conventions(conventions)
     code_of(surrogate)
@@ -46,7 +87,7 @@ def network_of(graph, dt, conventions, surrogate, dtype):
 
 def _read(path):
     try:
-        import nir
+        import nir  # here: an optional package
     except ImportError:
         raise ImportError("expected the package nir to read a path, received none; pip install nir") from None
     try:
@@ -266,12 +307,12 @@ def _synapse(name, node, kind, order, dtype, last):
         c_out, c_in, size, _ = weight.shape
         stride = int(np.ravel(node.stride)[0])
         synapse = Conv2d(c_in, c_out, size, stride, _padding(node), bias is not None, dtype)
-        weight = weight.transpose(2, 3, 1, 0)
+        weight = weight_from_torch(weight)
     else:
         f_out, f_in = weight.shape
         has_bias = bias is not None
         synapse = Readout(name, f_in, f_out, has_bias, dtype) if last else Linear(f_in, f_out, has_bias, dtype)
-        weight = weight.T
+        weight = weight_from_torch(weight)
         if order is not None and len(order) == f_in:
             weight = weight[np.argsort(order)]
     synapse.params["weight"][...] = weight

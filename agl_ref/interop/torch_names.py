@@ -1,11 +1,5 @@
 """Which PyTorch entry belongs to which array of a network: names, axis order, order of features after a flatten.
 
-    entry      torch's shape          agl_ref's shape
-    conv       (C_out, C_in, kh, kw)  (kh, kw, C_in, C_out)
-    linear     (F_out, F_in)          (F_in, F_out)
-    vector     (C,)                   (C,)
-    scalar     ()                     ()
-
 PyTorch flattens (C, H, W), agl_ref (H, W, C): the linear layer behind a Flatten reads its inputs in another order.
 Official names: https://github.com/jqjiang1999/MPD-AGL, models/VGGSNN.py, models/ResNet19.py and models/layers.py.
 """
@@ -16,6 +10,8 @@ import numpy as np
 
 from agl_ref.engine.blocks import AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SpikingBlock
 from agl_ref.engine.parts import Conv2d
+
+from .layouts import weight_from_torch, weight_to_torch
 
 VGG_LAYERS = "BBPBBPBBPBBPFR"  # B conv block, P pool, F flatten, R readout
 RESNET_LAYERS = "BSSSSSSSSGLR"  # S residual of two conv blocks, G global pool, L linear block
@@ -35,8 +31,7 @@ class Entry(NamedTuple):
 
     @property
     def torch_shape(self):
-        shape = self.array.shape
-        return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+        return weight_to_torch(self.array).shape
 
     def to_torch(self, array):
         """`array`, of the shape of the network's own, in torch's layout; always a contiguous copy."""
@@ -44,12 +39,11 @@ class Entry(NamedTuple):
             array = array[self.rows]
         if self.columns is not None:
             array = array[..., self.columns]
-        array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-        return np.array(array, order="C")
+        return np.array(weight_to_torch(array), order="C")
 
     def from_torch(self, array):
         """The inverse of `to_torch`."""
-        array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+        array = weight_from_torch(array)
         if self.rows is not None:
             array = array[np.argsort(self.rows)]
         if self.columns is not None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from agl_ref.conventions import Conventions
-from agl_ref.interop.convert import conv_weight_from_torch, from_layout
+from agl_ref.interop.layouts import from_layout, weight_from_torch
 from agl_ref.oracle.judge.dump import all_in_reference_layout, as_numpy
 from agl_ref.oracle.judge.submission import check_finite, check_input, judged_dtype, known_arrays, mapping
 
@@ -38,7 +38,7 @@ def in_layout(arrays, shapes, axis_order):
     for name, value in arrays.items():
         shape = shapes[name]
         if value.ndim == len(shape) >= 2 and name.endswith("weight"):
-            theirs = conv_weight_from_torch(value) if value.ndim == 4 else value.T
+            theirs = weight_from_torch(value)
             value = theirs if axis_order != "TN..C" and theirs.shape == shape else value
         elif value.ndim == len(shape) >= 3:
             value = from_layout(value, axis_order)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-LAYOUTS = ("TN..C", "NT..C", "TNC..", "NTC..")
+from agl_ref.interop.layouts import LAYOUTS, axes_from_layout, weight_axes_from_torch
+
 BROKEN = (  # all that NumPy, zipfile, zlib and json raise on damaged files; RecursionError is a RuntimeError
     ValueError, EOFError, OSError, LookupError, AttributeError, TypeError, NotImplementedError, RuntimeError, MemoryError,
     OverflowError, zipfile.BadZipFile, zlib.error,
@@ -215,13 +216,8 @@ def _turn(name, array, shape, layout):
 
 def axes_of(name, ndim, layout):
     """[axis of an array in this layout, for each axis of the reference's], by which the one is transposed to the other."""
-    axes = list(range(ndim))
     if name.rpartition(".")[2].removeprefix("grad_") == "weight":
-        return axes if layout.endswith("C") else [2, 3, 1, 0] if ndim == 4 else axes[::-1]
+        return list(range(ndim)) if layout.endswith("C") else weight_axes_from_torch(ndim)
     if ndim < 2 or (name.startswith("grad_") and "." in name):  # a parameter's
-        return axes
-    if not layout.endswith("C") and ndim > 3:
-        axes.append(axes.pop(2))
-    if layout.startswith("NT"):
-        axes[0], axes[1] = axes[1], axes[0]
-    return axes
+        return list(range(ndim))
+    return axes_from_layout(ndim, layout)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agl_ref.conventions import MPD_AGL, Conventions
-from agl_ref.interop.convert import to_layout
+from agl_ref.interop.layouts import to_layout
 from agl_ref.oracle.problems import problem_of
 
 from . import bugs_layers  # noqa: F401  (enters its bugs into BUGS)

@@ -1,74 +1,19 @@
-"""The border to other frameworks: array layouts, PyTorch state dicts and gradients, NIR. The engine itself is always "TN..C".
-
-"TN..C"  (T, N, H, W, C) or (T, N, F)   agl_ref
-"NTC.."  (N, T, C, H, W) or (N, T, F)   the official implementation
-"TNC.."  (T, N, C, H, W) or (T, N, F)   most frameworks
-"""
+"""PyTorch state dicts and gradients, by the official implementation's names or by agl_ref's own."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 from agl_ref import validate
-from agl_ref.conventions import Conventions
+from agl_ref.engine.network import Network
 
-LAYOUTS = Conventions.choices()["axis_order"]
-
-
-def _check_layout(x, axis_order):
-    validate.one_of("axis_order", axis_order, LAYOUTS)
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"x: expected a NumPy array, received {type(x).__name__}; use np.asarray")
-    if x.ndim < 3:
-        raise ValueError(f"x: expected at least 3 axes (time, batch, features), received shape {x.shape}; add axes")
-
-
-def from_layout(x, axis_order):
-    """An array in another layout as (T, N, ..., C), contiguous; values and dtype are kept.
-
-    Raises ValueError for an unknown layout or fewer than 3 axes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from_layout(np.zeros((8, 4, 3, 32, 28)), "NTC..").shape  # N, T, C, H, W
-    (4, 8, 32, 28, 3)
-    """
-    _check_layout(x, axis_order)
-    if axis_order == "NTC..":
-        x = x.swapaxes(0, 1)
-    return np.ascontiguousarray(x if axis_order == "TN..C" else np.moveaxis(x, 2, -1))
-
-
-def to_layout(x, axis_order):
-    """The inverse of `from_layout`: (T, N, ..., C) in another layout, contiguous. Errors as there."""
-    _check_layout(x, axis_order)
-    if axis_order != "TN..C":
-        x = np.moveaxis(x, -1, 2)
-    return np.ascontiguousarray(x.swapaxes(0, 1) if axis_order == "NTC.." else x)
-
-
-def conv_weight_to_torch(weight):
-    """(kh, kw, C_in, C_out) to PyTorch's (C_out, C_in, kh, kw), contiguous."""
-    return np.ascontiguousarray(weight.transpose(3, 2, 0, 1))
-
-
-def conv_weight_from_torch(weight):
-    """PyTorch's (C_out, C_in, kh, kw) to (kh, kw, C_in, C_out), contiguous."""
-    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
-
-
-# --- PyTorch state dicts --------------------------------------------------------------------------------------------
+from . import torch_names
 
 NAMES = ("official", "native")
 
 
 def _entries(net, names):
     """Entries of `net` under the wanted names; None: official ones where the network has them."""
-    from agl_ref.engine.network import Network
-
-    from . import torch_names  # here, so that the layouts above need NumPy alone
-
     if not isinstance(net, Network):
         raise TypeError(
             f"net: expected an agl_ref Network, received {type(net).__name__}; build one with agl_ref.models"
@@ -172,15 +117,20 @@ def _misfits(entries, state):
     return len({e.torch_name for e in entries} - state.keys())
 
 
+def _listed(problems):
+    """Text of {what is wrong: names with it}."""
+    return "; ".join(f"{kind}: {', '.join(texts)}" for kind, texts in problems.items() if texts)
+
+
 def _misfit_text(problems, expected, received):
-    listed = "; ".join(f"{kind}: {', '.join(texts)}" for kind, texts in problems.items() if texts)
     surplus = problems["surplus"]
     if surplus and all(name.startswith("module.") for name in surplus):
         fix = "take the prefix 'module.' off its names"
     else:
         fix = "build the network with the state dict's layers, sizes, neuron and dtype"
     return (
-        f"state: expected the {expected} entries of this network, received {received} that do not fit ({listed}); {fix}"
+        f"state: expected the {expected} entries of this network, received {received} that do not fit "
+        f"({_listed(problems)}); {fix}"
     )
 
 
@@ -234,10 +184,9 @@ def grads_to_torch(net, grads, names=None):
         ],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{kind}: {', '.join(texts)}" for kind, texts in problems.items() if texts)
         raise ValueError(
-            f"grads: expected one gradient for each of {len(parameters)} parameters, received {len(grads)} ({listed}); "
-            "pass what net.backward returned"
+            f"grads: expected one gradient for each of {len(parameters)} parameters, received {len(grads)} "
+            f"({_listed(problems)}); pass what net.backward returned"
         )
     return {e.torch_name: e.to_torch(np.asarray(grads[e.name])) for e in entries if e.name in parameters}
 
@@ -280,95 +229,8 @@ def grads_from_torch(net, grads, names=None):
         else:
             found[entry.name] = entry.from_torch(found[entry.name])
     if any(problems.values()) or not found:
-        listed = "; ".join(f"{kind}: {', '.join(texts)}" for kind, texts in problems.items() if texts)
         raise ValueError(
-            f"grads: expected gradients among {', '.join(known)}, received {len(grads)} ({listed or 'none'}); pass those of "
-            "the PyTorch module"
+            f"grads: expected gradients among {', '.join(known)}, received {len(grads)} "
+            f"({_listed(problems) or 'none'}); pass those of the PyTorch module"
         )
     return found
-
-
-# --- safetensors files ----------------------------------------------------------------------------------------------
-
-
-def _safetensors():
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError(
-            "expected the package safetensors, received none; pip install safetensors, or pass a dict to "
-            "load_torch_state_dict"
-        ) from None
-    return safetensors
-
-
-def load_safetensors(net, path):
-    """`load_torch_state_dict` of a .safetensors file. Needs the package safetensors.
-
-    Raises ValueError naming the file where it is missing, damaged or does not fit; ImportError without the package.
-    """
-    safetensors = _safetensors()
-    try:
-        state = safetensors.numpy.load_file(path)
-    except (OSError, TypeError, safetensors.SafetensorError) as error:  # TypeError: bfloat16, which NumPy lacks
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: expected a safetensors file of floats, received: {reason}; save it again") from None
-    try:
-        load_torch_state_dict(net, state)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def save_safetensors(net, path, names=None):
-    """`state_dict_to_torch` as a .safetensors file. Needs the package safetensors; ImportError without it."""
-    _safetensors().numpy.save_file(state_dict_to_torch(net, names), path)
-
-
-# --- NIR graphs -----------------------------------------------------------------------------------------------------
-
-
-def from_nir(graph, *, dt, conventions, surrogate, dtype=np.float64):
-    """A reference network of a NIR graph: a chain of Conv2d, Affine, Linear, LIF, Flatten, SumPool2d, AvgPool2d.
-
-    NIR writes a neuron as tau dv/dt = v_leak - v + r I with a spike where v > v_threshold, and leaves open how time is
-    cut into steps, how a reset acts and what stands in for the spike's derivative. All of that is said here, without a
-    default. One Euler step of length dt, with the potential counted from v_leak, is our neuron with
-
-        decay = 1 - dt / tau;   V_th = v_threshold - v_leak;   input gain = r dt / tau
-
-    Parameters
-    ----------
-    graph : nir.NIRGraph, or path of a .nir file
-        Needs the package nir if it is a path.
-    dt : float
-        Length of a timestep, in the unit of the graph's tau. snnTorch 1.0 exports with 1e-4, SpikingJelly 2.0 with its
-        argument dt; Norse 1.1 exports dt / tau_mem_inv for tau, so that the square of its dt gives the same neuron.
-    conventions : Conventions
-        `spike_test` (NIR's text says ">"), `reset`, `reset_gradient`, `input_scale` and the window; without tdBN kappa is
-        1 unless `width` is "fixed". agl_ref/oracle/FRAMEWORKS.md has the presets of each exporter.
-    surrogate : str
-        Member of the surrogate family.
-    dtype : float32 or float64
-        Of the network; weights are widened where needed, never rounded.
-
-    Returns
-    -------
-    Network
-        Each synapse and the LIF behind it is one block with the synapse's name. An Affine or Linear at the end is the
-        readout; if the end is a LIF, a readout "readout" with the identity for weight makes its spikes the logits.
-        `grads_to_torch(net, grads, names="native")` has gradients in NIR's layout.
-
-    Raises
-    ------
-    ValueError
-        One message with everything that the engine cannot express: nodes of other types, branches and loops, parameters
-        that differ within a layer, an input gain that is neither 1 nor dt / tau or not the one of `input_scale`, a hard
-        reset to another potential than v_leak, a soft one with a v_leak that is not 0, pools other than 2x2, ...
-    TypeError
-        For something that is no graph.
-    ImportError
-        For a path without the package nir.
-    """
-    from . import nir  # here, so that the layouts above need NumPy alone
-
-    return nir.network_of(graph, dt, conventions, surrogate, dtype)

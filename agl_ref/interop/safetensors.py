@@ -1,0 +1,36 @@
+"""Networks as .safetensors files, read and written by the package safetensors."""
+
+from .state_dict import load_torch_state_dict, state_dict_to_torch
+
+
+def _safetensors():
+    try:
+        import safetensors.numpy  # here: an optional package
+    except ImportError:
+        raise ImportError(
+            "expected the package safetensors, received none; pip install safetensors, or pass a dict to "
+            "load_torch_state_dict"
+        ) from None
+    return safetensors
+
+
+def load_safetensors(net, path):
+    """`load_torch_state_dict` of a .safetensors file. Needs the package safetensors.
+
+    Raises ValueError naming the file where it is missing, damaged or does not fit; ImportError without the package.
+    """
+    safetensors = _safetensors()
+    try:
+        state = safetensors.numpy.load_file(path)
+    except (OSError, TypeError, safetensors.SafetensorError) as error:  # TypeError: bfloat16, which NumPy lacks
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected a safetensors file of floats, received: {reason}; save it again") from None
+    try:
+        load_torch_state_dict(net, state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def save_safetensors(net, path, names=None):
+    """`state_dict_to_torch` as a .safetensors file. Needs the package safetensors; ImportError without it."""
+    _safetensors().numpy.save_file(state_dict_to_torch(net, names), path)
