@@ -4,19 +4,23 @@ import dataclasses
 import json
 import sys
 
+from agl_ref import validate
+from agl_ref.train.ablation.plan import BASELINE, EXPERIMENTS, command_of, pending
+from agl_ref.train.ablation.report import summary_rows, text_table, write
+from agl_ref.train.ablation.runner import WorkerDied, read_results
+from agl_ref.train.ablation.runner import run as run_experiments
 
-def add_parsers(commands):
-    """Add `ablation` to the subparsers of `agl-ref`."""
-    from .train import width_option
+from .shared import FAILED, add_json_option, folder_option, width_option
 
-    parser = commands.add_parser(
-        "ablation",
-        help="put the paper's claim to the test: all width rules, several seeds, paired tests (hours)",
-        description="Train the runs that the experiments need, spread over processes or a Dask cluster, and write "
-        "results.jsonl, CSV tables and figures. Runs that are there already are not trained again, and a run that was "
-        "stopped goes on: after Ctrl-C or a crash give the same command once more.",
-        epilog="Example: agl-ref ablation --experiments depth,neuron --seeds 3",
+
+def add_options(parser):
+    """Add the options of `ablation`."""
+    parser.description = (
+        "Train the runs that the experiments need, spread over processes or a Dask cluster, and write results.jsonl, CSV "
+        "tables and figures. Runs that are there already are not trained again, and a run that was stopped goes on: after "
+        "Ctrl-C or a crash give the same command once more."
     )
+    parser.epilog = "Example: agl-ref ablation --experiments depth,neuron --seeds 3"
     parser.add_argument("--out", default="runs/ablation", metavar="FOLDER", help="of the results (%(default)s)")
     parser.add_argument("--experiments", type=_names, metavar="A,B,...", help="headline, depth, neuron, timesteps, "
                         "surrogate (default: all)")  # fmt: skip
@@ -35,8 +39,8 @@ def add_parsers(commands):
     parser.add_argument("--list", action="store_true", help="only print what would be trained, one command a line")
     parser.add_argument("--report", action="store_true", help="train nothing; write the tables and figures of the results "
                         "that are there")  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    parser.set_defaults(run=_ablation, width_of=width_option)
+    add_json_option(parser, "the summary as JSON")
+    parser.set_defaults(run=run)
 
 
 def _names(text):
@@ -45,9 +49,6 @@ def _names(text):
 
 def _chosen(args):
     """The experiments that the options ask for. Raises ValueError for unknown names."""
-    from agl_ref import validate
-    from agl_ref.train.ablation import BASELINE, EXPERIMENTS
-
     names = tuple(EXPERIMENTS) if args.experiments is None else args.experiments
     unknown = sorted(set(names) - set(EXPERIMENTS))
     if unknown or not names:
@@ -64,31 +65,18 @@ def _chosen(args):
         if args.seeds is not None:
             new = dataclasses.replace(new, seeds=validate.integer("--seeds", args.seeds))
         if args.widths is not None:
-            widths = dict.fromkeys([_width_value(args, text) for text in args.widths] + [BASELINE])
+            widths = dict.fromkeys([_width_value(text) for text in args.widths] + [BASELINE])
             new = dataclasses.replace(new, widths=tuple(widths))
         chosen[name] = new
     return chosen
 
 
-def _width_value(args, text):
-    settings = args.width_of(text)
+def _width_value(text):
+    settings = width_option(text)
     return settings["fixed_width"] if "fixed_width" in settings else settings["width"]
 
 
-def _worker_deaths():
-    """What joblib raises for a process that was killed, and Dask for a run of which several workers died."""
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    distributed = sys.modules.get("distributed")
-    return (TerminatedWorkerError, distributed.KilledWorker) if distributed else TerminatedWorkerError
-
-
-def _ablation(args):
-    from agl_ref.train import ablation_report as report
-    from agl_ref.train.ablation import command_of, pending, read_results, run
-
-    from .main import FAILED, folder_option
-
+def run(args):
     experiments, folder = _chosen(args), folder_option("--out", args.out)
     if args.jobs == 0 or args.jobs < -1:
         raise ValueError(f"--jobs: expected a number of processes or -1 for one per core, received {args.jobs}")
@@ -100,18 +88,18 @@ def _ablation(args):
         records = (
             read_results(folder / "results.jsonl")
             if args.report
-            else run(experiments, folder, args.jobs, args.dask, progress=not args.json)
+            else run_experiments(experiments, folder, args.jobs, args.dask, progress=not args.json)
         )
-    except _worker_deaths() as error:
-        print(f"agl-ref: a worker process was killed ({str(error).splitlines()[0]}); what was finished is kept, give the "
+    except WorkerDied as error:
+        print(f"agl-ref: a worker process was killed ({error}); what was finished is kept, give the "
               "same command again", file=sys.stderr)  # fmt: skip
         return FAILED
     if not records:
         raise ValueError(f"--out: expected a folder with results.jsonl, received {str(folder)!r} without; train first")
-    paths = report.write(experiments, records, folder)
+    paths = write(experiments, records, folder)
     if args.json:
-        print(json.dumps({"folder": str(folder), "summary": list(report.summary_rows(experiments, records))}))
+        print(json.dumps({"folder": str(folder), "summary": list(summary_rows(experiments, records))}))
     else:
-        print(report.text_table(experiments, records))
+        print(text_table(experiments, records))
         print("\n".join(map(str, paths)))
     return 0

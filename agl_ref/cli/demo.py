@@ -6,26 +6,28 @@ import shutil
 import sys
 import time
 
-from .evaluate import table
-from .main import FAILED, folder_option
+from agl_ref import data
+from agl_ref.train import plots
+from agl_ref.train.config import TrainConfig
+from agl_ref.train.trainer import Trainer
+
+from .shared import FAILED, add_json_option, folder_option, table
 
 DEMO = {"channels": (16, 32, 128), "T": 4, "encoding": "direct", "epochs": 7, "batch": 50, "lr": 0.1}
 DEMO_GOAL = 0.82  # test accuracy that the adaptive width must reach
 
 
-def add_parsers(commands):
-    """Add `demo` to the subparsers of `agl-ref`."""
-    demo = commands.add_parser(
-        "demo",
-        help="train a small conv SNN with a fixed and with the adaptive width, and compare (under a minute)",
-        description="Train the same small conv SNN twice on the bundled images, with a fixed width (kappa = 1) and with "
-        "the adaptive width, print a table and save a figure.",
+def add_options(parser):
+    """Add the options of `demo`."""
+    parser.description = (
+        "Train the same small conv SNN twice on the bundled images, with a fixed width (kappa = 1) and with the adaptive "
+        "width, print a table and save a figure."
     )
-    demo.add_argument("--out", default="runs/demo", help="folder for both runs and the figure (%(default)s); a demo that "
-                      "is there already is replaced")  # fmt: skip
-    demo.add_argument("--seed", type=int, default=0, help="of both runs (%(default)s)")
-    demo.add_argument("--json", action="store_true", help="print the results as JSON instead of the table")
-    demo.set_defaults(run=_demo)
+    parser.add_argument("--out", default="runs/demo", help="folder for both runs and the figure (%(default)s); a demo that "
+                        "is there already is replaced")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of both runs (%(default)s)")
+    add_json_option(parser, "the results as JSON instead of the table")
+    parser.set_defaults(run=run)
 
 
 def _remove_demo(folder, config):
@@ -33,8 +35,6 @@ def _remove_demo(folder, config):
     path = folder / "config.json"
     if not path.exists():
         return
-    from agl_ref.train.trainer import TrainConfig
-
     try:
         earlier = TrainConfig.from_json(path.read_text(encoding="utf-8"), str(path))
     except ValueError:
@@ -44,11 +44,7 @@ def _remove_demo(folder, config):
     shutil.rmtree(folder)
 
 
-def _demo(args):
-    from agl_ref import data
-    from agl_ref.train import plots
-    from agl_ref.train.trainer import TrainConfig, Trainer
-
+def run(args):
     started = time.monotonic()
     out, dataset = folder_option("--out", args.out), data.load("bundled")
     runs, rows, seconds = {}, {}, {}

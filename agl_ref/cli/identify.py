@@ -2,33 +2,30 @@
 
 import json
 
-from agl_ref.oracle.judge.dump import LAYOUTS
+from agl_ref.interop.layouts import LAYOUTS
+from agl_ref.oracle.cases.vectors import load_case
+from agl_ref.oracle.identify import identify_case
+from agl_ref.oracle.judge.dump import load_dump
+
+from .shared import add_dump_options, add_json_option
 
 
-def add_parsers(commands):
-    """Add `identify` to the subparsers of `agl-ref`."""
-    identify = commands.add_parser(
-        "identify",
-        help="name the convention, or the known bug, that an implementation's arrays show",
-        description="Run the reference under every combination of conventions and say which reproduce DUMP and which cases "
-        "would tell those apart. Exit code 0 if the case's own conventions do, 1 if others, a known bug or nothing does.",
-        epilog="Example: agl-ref identify dump.npz --case lif-realistic",
+def add_options(parser):
+    """Add the options of `identify`."""
+    parser.description = (
+        "Run the reference under every combination of conventions and say which reproduce DUMP and which cases would tell "
+        "those apart. Exit code 0 if the case's own conventions do, 1 if others, a known bug or nothing does."
     )
-    identify.add_argument("dump", metavar="DUMP", help="a folder of NAME.npy, an .npz or a .safetensors file")
-    identify.add_argument("--case", required=True, metavar="ID", help="the case that was run")
-    identify.add_argument("--dtype", help="what the implementation computes in (default: the dtype of the arrays)")
-    identify.add_argument("--layout", choices=LAYOUTS, help="of the dump (default: the axis order is one of the conventions "
-                          "that are looked for)")  # fmt: skip
-    identify.add_argument("--seconds", type=float, default=60.0, help="for the search (%(default)s)")
-    identify.add_argument("--json", action="store_true", help="print the result as JSON")
-    identify.set_defaults(run=_identify)
+    parser.epilog = "Example: agl-ref identify dump.npz --case lif-realistic"
+    add_dump_options(parser)
+    parser.add_argument("--layout", choices=LAYOUTS, help="of the dump (default: the axis order is one of the conventions "
+                        "that are looked for)")  # fmt: skip
+    parser.add_argument("--seconds", type=float, default=60.0, help="for the search (%(default)s)")
+    add_json_option(parser)
+    parser.set_defaults(run=run)
 
 
-def _identify(args):
-    from agl_ref.oracle.cases.vectors import load_case
-    from agl_ref.oracle.identify import identify_case
-    from agl_ref.oracle.judge.dump import load_dump
-
+def run(args):
     load_case(args.case)  # refuses a file that is not the published one
     found = identify_case(args.case, load_dump(args.dump), args.dtype, args.seconds, args.layout)
     print(json.dumps(found.to_json()) if args.json else found)

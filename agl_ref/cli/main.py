@@ -8,11 +8,24 @@ import argparse
 import os
 import sys
 import warnings
-from pathlib import Path
+from importlib import import_module
 
 from agl_ref import __version__
 
-FAILED, BAD_INPUT, STOPPED = 1, 3, 130
+from .shared import BAD_INPUT, FAILED, STOPPED
+
+COMMANDS = {  # name, which is also that of the file: what it does
+    "demo": "train a small conv SNN with a fixed and with the adaptive width, and compare (under a minute)",
+    "train": "train a network on a data set",
+    "eval": "test accuracy and layer statistics of a trained run",
+    "ablation": "put the paper's claim to the test: all width rules, several seeds, paired tests (hours)",
+    "check": "judge a dump of an implementation's arrays against a golden case",
+    "identify": "name the convention, or the known bug, that an implementation's arrays show",
+    "selftest": "check that correct implementations pass the golden cases, and that wrong ones do not",
+    "vectors": "the golden cases: list, show, export, verify, certify",
+    "course": "for teachers: the points of submitted notebooks",
+    "figures": "write the tutorials' figures as PNG and SVG, for slides",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,15 +36,11 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(BAD_INPUT)
 
 
-def folder_option(option, name):
-    """The Path that an option names; ValueError for an empty name."""
-    if not name:
-        raise ValueError(f"{option}: expected the name of a folder, received an empty one; give a name")
-    return Path(name)
+def parser_of(command):
+    """The parser of all commands, with the options of `command`.
 
-
-def _parser(command="train"):
-    """The parser; train's options, whose defaults need SciPy, are left out where `command` is another."""
+    Only the file of that command is imported: others need Numba, SciPy or matplotlib, which take seconds.
+    """
     parser = _Parser(
         prog="agl-ref",
         description="Surrogate-gradient training of spiking neural networks with MPD-AGL's adaptive width.",
@@ -39,20 +48,17 @@ def _parser(command="train"):
     )
     parser.add_argument("--version", action="version", version=f"agl-ref {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    from . import ablation, check, course, demo, evaluate, identify, selftest, train, vectors
-
-    demo.add_parsers(commands)
-    train.add_parsers(commands, with_options=command == "train")
-    for module in (evaluate, ablation, check, identify, selftest, vectors, course):
-        module.add_parsers(commands)
+    for name, text in COMMANDS.items():
+        own = commands.add_parser(name, help=text)
+        if name == command:
+            import_module(f".{name}", __package__).add_options(own)
     return parser
 
 
 def main(argv=None):
     """Run the command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    args = _parser(argv[0] if argv else None).parse_args(argv)
+    args = parser_of(next((word for word in argv if not word.startswith("-")), None)).parse_args(argv)
     warnings.showwarning = lambda message, *rest, **kw: print(f"agl-ref: warning: {message}", file=sys.stderr)
     try:
         code = args.run(args)

@@ -3,8 +3,11 @@
 import argparse
 import dataclasses
 
-from .evaluate import report
-from .main import folder_option
+from agl_ref.train import plots
+from agl_ref.train.config import TrainConfig
+from agl_ref.train.trainer import Trainer, open_run
+
+from .shared import add_json_option, folder_option, print_evaluation, width_option
 
 
 def _channels(text):
@@ -12,14 +15,6 @@ def _channels(text):
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected numbers with commas such as 16,32,64, received {text!r}") from None
-
-
-def width_option(text):
-    """ "adaptive" or another rule, or a number for a fixed kappa."""
-    try:
-        return {"width": "fixed", "fixed_width": float(text)}
-    except ValueError:
-        return {"width": text}
 
 
 TRAIN_OPTIONS = (
@@ -54,40 +49,28 @@ TRAIN_OPTIONS = (
 )  # fmt: skip
 
 
-def add_parsers(commands, with_options=True):
-    """Add `train` to the subparsers of `agl-ref`; its options, whose defaults need SciPy, only if they are wanted."""
-    train = commands.add_parser(
-        "train",
-        help="train a network on a data set",
-        description="Train a network; everything is kept in a run folder: config.json, metrics.jsonl (one row per "
-        "epoch), checkpoints/last.npz, figures/. Ctrl-C saves and stops. A crash loses the work since the last "
-        "checkpoint, one each epoch and every 30 s. Either way --resume ends with the same bits as a run that was never "
-        "stopped.",
-        epilog="Example: agl-ref train --data fashion-mnist --neuron plif --T 2 --epochs 10 --out runs/fashion",
+def add_options(parser):
+    """Add the options of `train`."""
+    parser.description = (
+        "Train a network; everything is kept in a run folder: config.json, metrics.jsonl (one row per epoch), "
+        "checkpoints/last.npz, figures/. Ctrl-C saves and stops. A crash loses the work since the last checkpoint, one each "
+        "epoch and every 30 s. Either way --resume ends with the same bits as a run that was never stopped."
     )
-    defaults = _defaults() if with_options else {}
-    for name, kind, text in TRAIN_OPTIONS if defaults else ():
-        flag = f"--{name.replace('_', '-')}"
+    parser.epilog = "Example: agl-ref train --data fashion-mnist --neuron plif --T 2 --epochs 10 --out runs/fashion"
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    for name, kind, text in TRAIN_OPTIONS:
         shown = "the network's own" if defaults[name] is None else defaults[name]
-        metavar = "RULE|KAPPA" if name == "width" else ("A,B,..." if name == "channels" else name.upper())
-        text = f"{text} (default: {shown})"
-        train.add_argument(flag, dest=name, type=kind, metavar=metavar, help=text)
-    train.add_argument("--out", metavar="FOLDER", help="run folder (default: runs/NETWORK-WIDTH-seedSEED)")
-    train.add_argument("--resume", metavar="RUN", help="go on with the run in this folder; takes its options from there, "
-                       "--data alone may be given again if the data moved")  # fmt: skip
-    train.add_argument("--json", action="store_true", help="print the final metrics as JSON")
-    train.set_defaults(run=_train)
+        metavar = {"width": "RULE|KAPPA", "channels": "A,B,..."}.get(name, name.upper())
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, dest=name, type=kind, metavar=metavar, help=f"{text} (default: {shown})")
+    parser.add_argument("--out", metavar="FOLDER", help="run folder (default: runs/NETWORK-WIDTH-seedSEED)")
+    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder; takes its options from there, "
+                        "--data alone may be given again if the data moved")  # fmt: skip
+    add_json_option(parser, "the final metrics as JSON")
+    parser.set_defaults(run=run)
 
 
-def _defaults():
-    from agl_ref.train.trainer import TrainConfig
-
-    return {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-
-
-def _train(args):
-    from agl_ref.train.trainer import TrainConfig, Trainer, open_run
-
+def run(args):
     given = {name: getattr(args, name) for name, _, _ in TRAIN_OPTIONS if getattr(args, name) is not None}
     if args.resume is not None:
         surplus = sorted(set(given) - {"data"}) + (["out"] if args.out is not None else [])
@@ -106,13 +89,11 @@ def _train(args):
     trainer.fit(progress=not args.json)
     evaluation = trainer.evaluate()
     _save_figure(trainer, evaluation)
-    report(trainer, evaluation, args.json)
+    print_evaluation(trainer, evaluation, args.json)
     return 0
 
 
 def _save_figure(trainer, evaluation):
-    from agl_ref.train import plots
-
     label = trainer.config.width
     windows = {label: {name: s["width"] for name, s in evaluation["layers"].items()}}
     figure = plots.run_figure(trainer.trace(), windows, {label: trainer.metrics()}, str(trainer.folder))

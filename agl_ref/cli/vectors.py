@@ -3,23 +3,22 @@
 import json
 import textwrap
 
+from agl_ref.oracle.cases.export import DTYPES, FORMATS, export
 from agl_ref.oracle.cases.registry import notes
 from agl_ref.oracle.cases.vectors import cases, entry_of, load_case, manifest, written_out
 from agl_ref.oracle.types import unit_roundoff
+
+from .shared import add_json_option
 
 _SCALARS = ("T", "v_th", "decay", "alpha", "eps", "training", "stride", "padding", "loss", "target", "lam",
             "surrogate")  # fmt: skip
 
 
-def add_parsers(commands):
-    """Add `vectors` to the subparsers of `agl-ref`."""
-    vectors = commands.add_parser(
-        "vectors",
-        help="the golden cases: list, show, export, verify, certify",
-        description="The golden cases that an implementation is judged by.",
-        epilog="Example: agl-ref vectors export lif-hard-attached --format raw --out cases",
-    )
-    actions = vectors.add_subparsers(dest="action", required=True, metavar="ACTION")
+def add_options(parser):
+    """Add the actions of `vectors` and their options."""
+    parser.description = "The golden cases that an implementation is judged by."
+    parser.epilog = "Example: agl-ref vectors export lif-hard-attached --format raw --out cases"
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_list(actions)
     _add_export(actions)
     for name, run, text in (
@@ -29,7 +28,7 @@ def add_parsers(commands):
     ):
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument("ids", metavar="ID", nargs=1 if name == "show" else "*")
-        action.add_argument("--json", action="store_true", help="print JSON")
+        add_json_option(action, "JSON")
         action.set_defaults(run=run)
 
 
@@ -42,13 +41,11 @@ def _add_list(actions):
     listing.add_argument("--tier", type=int, choices=(1, 2, 3), help="1 exact, 2 exact forward, 3 realistic")
     listing.add_argument("--convention", action="append", default=[], metavar="FIELD=VALUE",
                          help="only cases with this convention, e.g. spike_test='>='; may be repeated")  # fmt: skip
-    listing.add_argument("--json", action="store_true", help="print JSON")
+    add_json_option(listing, "JSON")
     listing.set_defaults(run=_list)
 
 
 def _add_export(actions):
-    from agl_ref.oracle.cases.export import DTYPES, FORMATS
-
     text = "write cases in another format, layout or dtype"
     export = actions.add_parser("export", help=text, description=text)
     export.add_argument("ids", metavar="ID", nargs="+")
@@ -133,8 +130,6 @@ def _figure(name, value):
 
 
 def _export(args):
-    from agl_ref.oracle.cases.export import export
-
     for id in args.ids:
         print(export(id, args.out, args.format, args.dtype, args.time, args.channels))
     return 0

@@ -1,5 +1,6 @@
 """The command: help, exit codes, train, eval, resume, the demo on a small scale."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -11,10 +12,11 @@ import sys
 import numpy as np
 import pytest
 
-from agl_ref import cli, data, train
+from agl_ref import cli, data, oracle, train
 from agl_ref.cli import demo
 from agl_ref.cli import train as train_command
-from agl_ref.cli.main import BAD_INPUT, FAILED, STOPPED
+from agl_ref.cli.main import COMMANDS
+from agl_ref.cli.shared import BAD_INPUT, FAILED, STOPPED
 
 
 @pytest.fixture
@@ -64,7 +66,11 @@ def test_every_option_reaches_the_config(images, tmp_path):
     config = train.TrainConfig.from_json((tmp_path / "run" / "config.json").read_text())
     assert config == train.TrainConfig(data=images, width="fixed", fixed_width=2.5, **given)
     options = {name for name, _, _ in train_command.TRAIN_OPTIONS} | {"fixed_width"}
-    assert options == {"data", "width", "fixed_width", *given} == set(train_command._defaults())
+    assert (
+        options
+        == {"data", "width", "fixed_width", *given}
+        == {field.name for field in dataclasses.fields(train.TrainConfig)}
+    )
 
 
 @pytest.mark.slow
@@ -190,6 +196,38 @@ def test_help_names_every_choice(command, capsys):
     for word in {"train": ["adaptive", "geometric", "sew_resnet19", "plif", "arctan", "fashion-mnist", "--resume",
                            "cosine", "float64", "tet"]}.get(command[0] if command else "", ["--help"]):  # fmt: skip
         assert word in text, word
+
+
+LOADED = """
+import sys
+from agl_ref import cli
+try:
+    code = cli.main(sys.argv[1:])
+except SystemExit as stop:
+    code = stop.code
+assert code == 0, code
+print(sorted({'numba', 'scipy', 'matplotlib'} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["vectors", "list"], ["check", "dump.npz", "--case", "lif-grid"]])
+def test_help_vectors_and_check_load_neither_numba_nor_scipy_nor_matplotlib(argv, tmp_path):
+    u = oracle.load_case("lif-grid").arrays["u"]
+    np.savez(tmp_path / "dump.npz", u=u)
+    done = subprocess.run([sys.executable, "-c", LOADED, *argv], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_file_and_a_help_page(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and text.startswith(f"usage: agl-ref {command} ") and len(text.splitlines()) > 6
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert COMMANDS[command].split()[0] in capsys.readouterr().out
 
 
 @pytest.fixture

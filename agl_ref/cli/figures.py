@@ -1,0 +1,36 @@
+"""The command `agl-ref figures`: the tutorials' figures as files."""
+
+import json
+from pathlib import Path
+
+from agl_ref.course import figures
+from agl_ref.course.figures.registry import style
+
+from .shared import add_json_option
+
+
+def add_options(parser):
+    """Add the options of `figures`."""
+    parser.description = "Write the tutorials' figures as PNG and SVG, for slides."
+    parser.add_argument("folder", metavar="DIR", help="where to; made if it is not there")
+    parser.add_argument("--only", metavar="NAME", action="append", help="this figure; may be given several times")
+    add_json_option(parser, "the files as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args):
+    names = figures.names()
+    if unknown := [name for name in args.only or () if name not in names]:
+        raise ValueError(f"--only: expected one of {', '.join(names)}, received {unknown[0]!r}; choose one")
+    folder = Path(args.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name in args.only or names:
+        drawn = getattr(figures, name)()
+        with style():
+            for suffix, options in (("png", {}), ("svg", {"metadata": {"Date": None}})):
+                path = folder / f"{name}.{suffix}"
+                drawn.savefig(path, **options)
+                files.append(str(path))
+    print(json.dumps(files) if args.json else "\n".join(files))
+    return 0

@@ -1,0 +1,60 @@
+"""What several commands share: exit codes, options, and how the evaluation of a run is printed."""
+
+import json
+from pathlib import Path
+
+FAILED, BAD_INPUT, STOPPED = 1, 3, 130
+
+
+def folder_option(option, name):
+    """The Path that an option names; ValueError for an empty name."""
+    if not name:
+        raise ValueError(f"{option}: expected the name of a folder, received an empty one; give a name")
+    return Path(name)
+
+
+def width_option(text):
+    """ "adaptive" or another rule, or a number for a fixed kappa."""
+    try:
+        return {"width": "fixed", "fixed_width": float(text)}
+    except ValueError:
+        return {"width": text}
+
+
+def add_json_option(parser, what="the result as JSON"):
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help=f"print {what}")
+
+
+def add_dump_options(parser):
+    """Add a dump, the case that was run for it, and the dtype it was computed in."""
+    parser.add_argument("dump", metavar="DUMP", help="a folder of NAME.npy, an .npz or a .safetensors file")
+    parser.add_argument(
+        "--case", required=True, metavar="ID", help="the case that was run; agl-ref vectors list names them"
+    )
+    parser.add_argument("--dtype", help="what the implementation computes in: float32, float64, bfloat16, tf32 or float16 "
+                        "(default: the dtype of the arrays)")  # fmt: skip
+
+
+def table(runs):
+    """Text table of runs {label: evaluation}: accuracy, then coverage and firing rate per layer and timestep."""
+    label_width = max(8, *(len(label) for label in runs))
+    lines = [f"{'width':<{label_width}}  test accuracy"]
+    lines += [f"{label:<{label_width}}  {100 * run['test_accuracy']:.1f} %" for label, run in runs.items()]
+    layers = next(iter(runs.values()))["layers"]
+    for key, title in (("coverage", "window coverage (%)"), ("firing_rate", "firing rate (%)")):
+        T = len(next(iter(layers.values()))[key])
+        lines += ["", f"{title:<24}" + "".join(f"{f't = {t + 1}':>8}" for t in range(T))]
+        for layer in layers:
+            for label, run in runs.items():
+                values = "".join(f"{100 * value:8.1f}" for value in run["layers"][layer][key])
+                lines.append(f"{f'{layer}  {label}':<24}{values}")
+    return "\n".join(lines)
+
+
+def print_evaluation(trainer, evaluation, as_json):
+    """Print the evaluation of a run, as JSON or as a table."""
+    if as_json:
+        print(json.dumps({"run": str(trainer.folder), "epoch": trainer.epoch, **evaluation}))
+    else:
+        print(f"{table({trainer.config.width: evaluation})}\n\nRun: {trainer.folder}, {trainer.epoch} epochs")
