@@ -11,15 +11,12 @@ PACKAGE = Path(agl_ref.__file__).parent
 
 # Circles that are left, each by one of its modules: an import inside a function closes it.
 CIRCLES_LEFT = {
-    "agl_ref.cli.main",  # the table of commands, which use its exit codes and its option for a folder
     "agl_ref.oracle.judge.compare",  # a failed comparison asks the mutants for a guess, and they are judged by it
 }
 
 # Private names that another module of the same folder still imports.
 PRIVATE_LEFT = {
     "agl_ref.course.grading.diagnose._quietly",
-    "agl_ref.data.formats._one_line_errors",
-    "agl_ref.data.formats._require_file",
 }
 
 

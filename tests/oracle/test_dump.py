@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import agl_ref as agl
-import agl_ref.cli.vectors  # bound to the real load_case before `case` replaces it
 from agl_ref import cli
+from agl_ref.cli import check as check_command
 from agl_ref.oracle import compare, load_dump
 from agl_ref.oracle.bounds.reference import reference, reference_of_case
 from agl_ref.oracle.cases import vectors
@@ -41,6 +41,7 @@ def case(monkeypatch, lif):
         return stored[id]
 
     monkeypatch.setattr(vectors, "load_case", load)
+    monkeypatch.setattr(check_command, "load_case", load)
 
 
 def write_safetensors(path, arrays, metadata=None, kinds=None):
@@ -276,7 +277,7 @@ def test_ambiguous_is_exit_code_2(tmp_path, capsys, monkeypatch, lif, got):
     index = tuple(np.argwhere(lif.arrays["s"] == 1)[0])
     margin[index] = 2.0**-26  # as if it were that close
     close = replace(lif, margins={**lif.margins, "s": margin})
-    monkeypatch.setattr(vectors, "load_case", lambda id: close)
+    monkeypatch.setattr(check_command, "load_case", lambda id: close)
     s = got["s"].copy()
     s[index] = 0
     without_u = {name: array for name, array in got.items() if name != "u"}  # from which s would not follow

@@ -1,14 +1,12 @@
 """The zoo: each mutant is killed by named golden cases, no correct run is, and the commands say so."""
 
-import argparse
 import json
 
 import numpy as np
 import pytest
 
 from agl_ref import MPD_AGL, Conventions
-from agl_ref.cli import identify as identify_command
-from agl_ref.cli import selftest as selftest_command
+from agl_ref.cli.main import parser_of
 from agl_ref.oracle import cases, load_case
 from agl_ref.oracle.mutants.bugs import BUGS, THREADS
 from agl_ref.oracle.mutants.candidate import Candidate
@@ -180,11 +178,7 @@ class TestSelftest:
 
 
 def command(*argv):
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers()
-    identify_command.add_parsers(commands)
-    selftest_command.add_parsers(commands)
-    args = parser.parse_args([str(arg) for arg in argv])
+    args = parser_of(argv[0]).parse_args([str(arg) for arg in argv])
     return args.run(args)
 
 

@@ -96,12 +96,13 @@ def test_the_readme_says_how_many_wrong_implementations_there_are():
 
 
 def test_selftest_prints_both_tables(monkeypatch, capsys):
+    from agl_ref.cli import selftest as command
     from agl_ref.oracle.mutants import selftest as module
 
     chosen = [load_case("lif-grid"), load_case("lif-on-threshold-strict")]
     few = {"convention:spike_test=>", "convention:spike_test=>=", "no-carry", "reset-term-sign"}
     result = module.selftest(True, chosen, only=few)
-    monkeypatch.setattr(module, "selftest", lambda *args, **kwargs: result)
+    monkeypatch.setattr(command, "selftest", lambda *args, **kwargs: result)
     assert cli.main(["selftest", "--mutants", "--markdown", "brief"]) == 0
     brief = capsys.readouterr().out
     assert "| `reset-term-sign`, `no-carry` | `lif-grid`, `lif-on-threshold-strict` |  |" in brief

@@ -170,7 +170,7 @@ def _on_cluster(configs, address):
     except ImportError:
         raise ValueError("--dask: expected the package distributed, received none; pip install distributed") from None
     try:
-        client = Client(address, timeout="10s", set_as_default=False)
+        client = Client(address, timeout="10s")
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(
             f"--dask: expected the address of a running scheduler such as tcp://host:8786, received {address!r}: {error}"
