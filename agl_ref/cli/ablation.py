@@ -31,7 +31,7 @@ def add_options(parser):
         ("epochs", "of each run (default: each experiment's own)"),
     ):
         parser.add_argument(f"--{name}", type=int, metavar=name.upper(), help=text)
-    parser.add_argument("--data", metavar="DATA", help="as for agl-ref train, in place of each experiment's own")
+    parser.add_argument("--data", metavar="DATA", help="as for agl-ref train, instead of each experiment's own")
     parser.add_argument("--jobs", type=int, default=-1, metavar="N", help="processes of one thread each (default: one "
                         "per core)")  # fmt: skip
     parser.add_argument("--dask", metavar="ADDRESS", help="spread the runs over this Dask cluster instead, e.g. "

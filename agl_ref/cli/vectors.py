@@ -97,8 +97,8 @@ def _show(args):
     for flag, note in flags.items():
         print(textwrap.fill(f"  {flag} ({note['bug']}): {note['effect']}", 100, subsequent_indent="    "))
     print("conventions: " + ", ".join(f"{key} {value}" for key, value in entry["conventions"].items()))
-    told = written_out(meta, entry["arrays"]["inputs"])
-    scalars = {key: told[key] for key in _SCALARS if key in told}
+    facts = written_out(meta, entry["arrays"]["inputs"])
+    scalars = {key: facts[key] for key in _SCALARS if key in facts}
     print("scalars:     " + ", ".join(f"{key} {value}" for key, value in scalars.items()))
     for layer in meta.get("layers", ()):
         print("layer:       " + _layer(layer))
@@ -112,17 +112,17 @@ def _show(args):
 
 def _layer(layer):
     """A line on a layer: its kind, name and settings; the blocks of a residual one in brackets."""
-    told = [layer["kind"], layer.get("name", "")]
+    parts = [layer["kind"], layer.get("name", "")]
     for key, value in layer.items():
         if isinstance(value, list):
-            told.append(f"{key} [{'; '.join(_layer(inner) for inner in value)}]")
+            parts.append(f"{key} [{'; '.join(_layer(inner) for inner in value)}]")
         elif isinstance(value, dict):
-            told.append(
+            parts.append(
                 f"{key} ({_layer(value) if 'kind' in value else ', '.join(f'{k} {v}' for k, v in value.items())})"
             )
         elif key not in ("kind", "name") and value is not None:
-            told.append(f"{key} {value}")
-    return ", ".join(part for part in told if part)
+            parts.append(f"{key} {value}")
+    return ", ".join(part for part in parts if part)
 
 
 def _figure(name, value):
@@ -162,9 +162,9 @@ def _certify(args):
     return 0
 
 
-def _margin(place):
+def _margin(margin):
     """The unit roundoff at which a spike or a window could flip, the distance from the boundary, and where."""
-    if place["margin"] is None:
+    if margin["margin"] is None:
         return f"{'nothing can flip':52}"
-    where = f"{place['name']}[{','.join(map(str, place['index']))}]"
-    return f"flips at u = {place['margin']:.1e}, {place['distance']:.1e} off, {where:22}"
+    where = f"{margin['name']}[{','.join(map(str, margin['index']))}]"
+    return f"flips at u = {margin['margin']:.1e}, {margin['distance']:.1e} off, {where:22}"

@@ -6,10 +6,11 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "augmentation": ("AUGMENTATIONS", "crop_flip"),
+        "dataset": ("Dataset", "first_of_each_class"),
         "datasets": (
             "ACCEPTED", "BUNDLED_FILE", "BUNDLED_FINGERPRINT", "CIFAR10_CLASSES", "CIFAR10_MEAN", "CIFAR10_STD",
-            "FASHION_MNIST_CLASSES", "FASHION_MNIST_FOLDER", "Dataset", "batches", "channel_statistics",
-            "find_fashion_mnist", "first_of_each_class", "load", "load_bundled", "load_cifar10", "load_idx", "load_npz",
+            "FASHION_MNIST_CLASSES", "FASHION_MNIST_FOLDER", "batches", "channel_statistics",
+            "find_fashion_mnist", "load", "load_bundled", "load_cifar10", "load_idx", "load_npz",
             "standardise", "to_float",
         ),
         "encoders": ("ENCODINGS", "encode", "simulated_events"),

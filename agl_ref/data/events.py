@@ -6,13 +6,13 @@ hold counts, channel 0 those of falling and channel 1 those of rising brightness
 """
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from agl_ref import validate
 
+from .dataset import Dataset
 from .formats import one_line_errors, require_file
 
 BINNINGS = ("time", "count")
@@ -94,18 +94,18 @@ class Recordings:
     def __init__(self, events, sensor, names=None):
         self.sensor = _check_sensor(sensor)
         size = 2 * self.sensor[0] * self.sensor[1]
-        places, times = [], []
+        cells, times = [], []
         for i, each in enumerate(events):
             _check_events(f"recording {i}" if names is None else names[i], each, self.sensor)
-            place = (each["y"].astype(np.int64) * self.sensor[1] + each["x"]) * 2 + each["p"]
-            places.append(place.astype(np.min_scalar_type(size - 1)))
+            cell = (each["y"].astype(np.int64) * self.sensor[1] + each["x"]) * 2 + each["p"]
+            cells.append(cell.astype(np.min_scalar_type(size - 1)))
             times.append((each["t"] - each["t"][0]).astype(np.uint32))
-        if not places:
+        if not cells:
             raise ValueError("recordings: expected at least one recording, received none; pass some")
-        self._places, self._times = places, times
+        self._cells, self._times = cells, times
 
     def __len__(self):
-        return len(self._places)
+        return len(self._cells)
 
     def __getitem__(self, index):
         """Those recordings, by a slice or an integer array."""
@@ -114,7 +114,7 @@ class Recordings:
             raise TypeError(f"index: expected a slice or an array of indices, received {index!r}; use [i : i + 1]")
         part = object.__new__(Recordings)
         part.sensor = self.sensor
-        part._places, part._times = ([kept[i] for i in chosen] for kept in (self._places, self._times))
+        part._cells, part._times = ([kept[i] for i in chosen] for kept in (self._cells, self._times))
         return part
 
     def frames(self, T, by="time", dtype=np.float64):
@@ -141,21 +141,21 @@ class Recordings:
         validate.one_of("by", by, BINNINGS)
         size = 2 * self.sensor[0] * self.sensor[1]
         out = np.empty((T, len(self), *self.sensor, 2), dtype)
-        for n, (place, time) in enumerate(zip(self._places, self._times, strict=True)):
+        for n, (cell, time) in enumerate(zip(self._cells, self._times, strict=True)):
             if by == "time":
                 frame = time.astype(np.int64) * T // (int(time[-1]) + 1)
             else:
-                frame = np.arange(len(place)) * T // len(place)
-            counts = np.bincount(frame * size + place, minlength=T * size)
+                frame = np.arange(len(cell)) * T // len(cell)
+            counts = np.bincount(frame * size + cell, minlength=T * size)
             out[:, n] = counts.reshape(T, *self.sensor, 2)
         return out
 
     def update(self, digest):
         """Feed all recordings to a hashlib object, little-endian."""
         digest.update(f"{self.sensor} {len(self)}\n".encode())
-        for place, time in zip(self._places, self._times, strict=True):
-            digest.update(f"{len(place)}\n".encode())
-            digest.update(place.astype("<u4").tobytes() + time.astype("<u4").tobytes())
+        for cell, time in zip(self._cells, self._times, strict=True):
+            digest.update(f"{len(cell)}\n".encode())
+            digest.update(cell.astype("<u4").tobytes() + time.astype("<u4").tobytes())
 
 
 def event_frames(events, T, sensor, by="time", dtype=np.float64):
@@ -192,40 +192,16 @@ def event_frames(events, T, sensor, by="time", dtype=np.float64):
     return Recordings([events], sensor, ["events"]).frames(T, by, dtype)[:, 0]
 
 
-@dataclass(frozen=True, eq=False)
-class EventDataset:
-    """Training and test recordings of one classification task; stands where a `Dataset` does.
+class EventDataset(Dataset):
+    """Training and test recordings of one classification task: a `Dataset` whose x_train and x_test are `Recordings`."""
 
-    Attributes
-    ----------
-    name : str
-    x_train, x_test : Recordings
-        Of one sensor.
-    y_train, y_test : ndarray, (N,), int64
-        Class numbers 0..num_classes-1.
-    num_classes : int
-    class_names : tuple of str, or None
-    """
+    @staticmethod
+    def _checked(name, x):
+        if not isinstance(x, Recordings):
+            raise TypeError(f"{name}: expected Recordings, received {type(x).__name__}; use Recordings(events, sensor)")
+        return x
 
-    name: str
-    x_train: Recordings
-    y_train: np.ndarray
-    x_test: Recordings
-    y_test: np.ndarray
-    num_classes: int
-    class_names: tuple | None = None
-
-    def __post_init__(self):
-        validate.integer("num_classes", self.num_classes, low=2)
-        for part in ("train", "test"):
-            x = getattr(self, "x_" + part)
-            if not isinstance(x, Recordings):
-                raise TypeError(
-                    f"x_{part}: expected Recordings, received {type(x).__name__}; use Recordings(events, sensor)"
-                )
-            y = validate.labels(getattr(self, "y_" + part), len(x), self.num_classes)
-            y.flags.writeable = False
-            object.__setattr__(self, "y_" + part, y)
+    def _require_alike(self):
         if self.x_train.sensor != self.x_test.sensor:
             raise ValueError(
                 f"x_test: expected recordings of a sensor {self.x_train.sensor} like x_train, received "

@@ -67,7 +67,7 @@ def require_file(path):
 
 
 def read_idx(path, num_axes):
-    """One IDX file, plain or gzip (told apart by content), as a uint8 array of `num_axes` axes (1 or 3).
+    """One IDX file, plain or gzip (its content says which), as a uint8 array of `num_axes` axes (1 or 3).
 
     Format: http://yann.lecun.com/exdb/mnist: big-endian uint32 magic number and sizes, then the bytes.
     """
@@ -138,10 +138,10 @@ def read_idx_folder(folder, num_classes):
 
 def find_cifar10(folder):
     """(folder, suffix ".bin" or "") where `folder` or its usual subfolder holds batches; else None."""
-    for place in (folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"):
+    for each in (folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"):
         for suffix in (".bin", ""):
-            if any((place / (name + suffix)).is_file() for name in CIFAR_FILES):
-                return place, suffix
+            if any((each / (name + suffix)).is_file() for name in CIFAR_FILES):
+                return each, suffix
     return None
 
 
@@ -200,13 +200,13 @@ def read_cifar10_folder(folder):
         raise ValueError(
             f"{folder}: expected CIFAR-10's data_batch_1..5 and test_batch, received none; unpack them here"
         )
-    place, suffix = found
+    folder, suffix = found
     read = read_cifar10_binary if suffix else read_cifar10_python
-    batches = [read(place / (name + suffix)) for name in CIFAR_FILES]
+    batches = [read(folder / (name + suffix)) for name in CIFAR_FILES]
     for name, (x, _) in zip(CIFAR_FILES, batches, strict=True):
         if len(x) != len(batches[0][0]):  # the only sign of a file cut between two records
             raise ValueError(
-                f"{place / (name + suffix)}: expected {len(batches[0][0])} images like data_batch_1, "
+                f"{folder / (name + suffix)}: expected {len(batches[0][0])} images like data_batch_1, "
                 f"received {len(x)}; fetch it again"
             )
     x, y = (np.concatenate(arrays) for arrays in zip(*batches[:-1], strict=True))

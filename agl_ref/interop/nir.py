@@ -114,7 +114,7 @@ def _chain(graph):
     for kind in ("Input", "Output"):
         count = sum(_kind(node) == kind for node in nodes.values())
         if count != 1:
-            problems.append(f"{count} {kind} nodes in place of one")
+            problems.append(f"{count} {kind} nodes instead of one")
     after, before = ({name: [] for name in nodes} for _ in range(2))
     for a, b in edges:
         after.get(a, []).append(b)
@@ -148,7 +148,7 @@ def _in_loops(after):
 
 
 def _problems(nodes, dt, conventions, dtype):
-    """Text for each node that the engine cannot express, or not in its place."""
+    """Text for each node that the engine cannot express, or not where it stands."""
     kinds = [_kind(node) for _, node in nodes]
     for i, (name, node) in enumerate(nodes):
         kind, following = kinds[i], kinds[i + 1] if i + 1 < len(kinds) else None

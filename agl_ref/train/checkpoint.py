@@ -1,5 +1,6 @@
 """Checkpoint files: written so that a crash leaves the old or the new one whole, and read with suspicion."""
 
+import io
 import json
 import os
 import zipfile
@@ -42,12 +43,10 @@ def read_checkpoint(path):
 
 
 def write_checkpoint(path, meta, arrays):
-    """Write a checkpoint: to a temporary file, flushed to the disk, then renamed over the old one."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        np.savez(file, meta=np.array(json.dumps({"format": FORMAT, **meta})), **arrays)
-        _flush(file)
-    _rename(temporary, path)
+    """Write a checkpoint; a crash leaves the old one or the new one, whole."""
+    content = io.BytesIO()
+    np.savez(content, meta=np.array(json.dumps({"format": FORMAT, **meta})), **arrays)
+    write_atomically(path, content.getbuffer())
 
 
 def difference(what, mine, theirs):
@@ -58,23 +57,15 @@ def difference(what, mine, theirs):
     return f"expected a checkpoint of this {what} ({mine}), received one of another ({theirs}); use its own run folder"
 
 
-def _flush(file):
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _rename(temporary, path):
-    os.replace(temporary, path)
-    if os.name == "posix":  # the rename itself must reach the disk too
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-
-
 def write_atomically(path, content):
     """Write bytes so that a reader, or a crash, sees either the old file or the whole new one."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:
         file.write(content)
-        _flush(file)
-    _rename(temporary, path)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    if os.name == "posix":  # the rename itself must reach the disk too
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)

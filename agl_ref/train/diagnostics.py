@@ -121,7 +121,7 @@ class Observer:
 
 
 def as_json(layers):
-    """{name: {statistic: (T,)}} with lists in place of arrays, and None in place of NaN, which JSON does not have."""
+    """{name: {statistic: (T,)}} with lists for arrays, and None for NaN, which JSON does not have."""
     return {
         name: {key: [None if np.isnan(v) else float(v) for v in values] for key, values in statistics.items()}
         for name, statistics in layers.items()
@@ -206,7 +206,7 @@ def locate_backward(trace, dlogits):
 
 
 def _forward_is_finite(result):
-    """Cheap test of a forward pass. Logits alone do not tell: a NaN potential does not fire, so spikes hide it."""
+    """Cheap test of a forward pass. Logits alone are not enough: a NaN potential does not fire, so spikes hide it."""
     arrays = [result.logits, *result.trace.net.parameters().values()]
     for _, cache in result.trace.items():
         # A NaN or an infinity anywhere in a norm's input is one in its variance.

@@ -1,6 +1,6 @@
 """Figures: membrane potential histograms with the surrogate's windows, training curves, statistics of the layers.
 
-Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; ordered series (timesteps, layers) run
+Colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish; ordered series (timesteps, layers) run
 through matplotlib's cividis, and carry different markers.
 """
 

@@ -447,11 +447,11 @@ def test_bad_submissions_are_one_line(handed_in, capsys):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_command_prints_csv_or_json(handed_in, monkeypatch, capsys):
-    from agl_ref.course.grading import report as module
+    from agl_ref.cli import course as command
 
-    whole = module.report
+    whole = command.report
     monkeypatch.setattr(
-        module, "report", lambda paths, timeout, progress: whole(paths, timeout, in_this_process, progress)
+        command, "report", lambda paths, timeout, progress: whole(paths, timeout, in_this_process, progress)
     )
     arguments = ["course", "report", str(handed_in / "bob.ipynb")]
     assert cli.main(arguments) == 0

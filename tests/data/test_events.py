@@ -374,4 +374,4 @@ def test_options_for_images_are_refused_with_events(change, tmp_path):
 
 def test_small_places_are_kept_small():
     kept = data.Recordings([random_events(0, 50, (34, 34))], NMNIST_SENSOR)
-    assert kept._places[0].dtype == np.uint16 and kept._times[0].dtype == np.uint32
+    assert kept._cells[0].dtype == np.uint16 and kept._times[0].dtype == np.uint32

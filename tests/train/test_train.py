@@ -93,12 +93,12 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from test_train import CONFIG, tiny_dataset
 from agl_ref.train import trainer
-import numpy as np
+import os
 trainer.CHECKPOINT_SECONDS = 0.0  # save after every batch
-savez = np.savez
-def slow(file, **arrays):  # the kill may come in the middle of a write
-    savez(file, **arrays); file.flush(); print("writing", flush=True); time.sleep(0.02)
-np.savez = slow
+fsync = os.fsync
+def slow(file):  # the kill may come when a file is written and not yet renamed
+    fsync(file); print("writing", flush=True); time.sleep(0.02)
+os.fsync = slow
 trainer.Trainer(CONFIG, {folder!r}, tiny_dataset(), start={start!r}).fit(progress=False)
 print("done", flush=True)
 """
