@@ -63,3 +63,9 @@ def test_no_public_function_is_without_a_docstring():
         assert path.read_text().lstrip().startswith('"""'), path.name
     for name in agl.__all__[1:]:
         assert getattr(agl, name).__doc__ or isinstance(getattr(agl, name), dict), name
+
+
+def test_a_submodule_does_not_hide_the_function_of_its_name():
+    code = "import agl_ref as a, agl_ref.oracle.identify.search, agl_ref.oracle.cases.vectors, agl_ref.oracle.judge.compare\n"
+    code += "print(*map(callable, (a.oracle.identify, a.oracle.cases, a.oracle.compare)), a.conv is a.ops)"
+    assert run_python(code) == ["True"] * 4

@@ -321,3 +321,13 @@ def test_every_encoding_and_optimiser_trains(tmp_path, encoding, optimiser):
     run.fit(progress=False)
     changed = {name for name, p in run.net.parameters().items() if not np.array_equal(p, before[name])}
     assert changed == set(before)
+
+
+def test_a_configuration_of_the_first_release_is_read():
+    """A renamed or dropped field would leave every run folder of today behind."""
+    text = """{"data": "images.npz", "network": "conv_snn", "channels": [4, 4], "neuron": "lif", "decay": 0.2, "v_th": 0.5,
+    "width": "adaptive", "fixed_width": 1.0, "surrogate": "rectangular", "T": 2, "encoding": "direct", "augment": "none",
+    "normalise": "data", "binning": "time", "epochs": 2, "batch": 8, "optimiser": "sgd", "lr": 0.1, "momentum": 0.9,
+    "weight_decay": 0.0005, "schedule": "cosine", "loss": "ce", "seed": 0, "dtype": "float32"}"""
+    expected = train.TrainConfig(data="images.npz", channels=(4, 4), T=2, epochs=2, batch=8)
+    assert train.TrainConfig.from_json(text) == expected
