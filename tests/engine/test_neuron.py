@@ -374,7 +374,9 @@ def test_lif_has_the_bits_of_exact_rationals(lib, c, surrogate, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("reset", ["hard", "soft", "none", "soft late"])
+@pytest.mark.parametrize(
+    "reset", ["hard", *(pytest.param(reset, marks=pytest.mark.slow) for reset in ("soft", "none", "soft late"))]
+)
 def test_lif_over_several_chunks_has_the_bits_of_exact_rationals(reset, dtype):
     c = agl.Conventions(reset=reset)
     case = dyadic_case(2, CHUNK + 3, 2, seed=7, dtype=dtype)
@@ -555,6 +557,7 @@ def test_memory_layout_changes_no_bit(dtype):
         helpers.assert_same_bits(grads2.ddecay, grads.ddecay, "ddecay")
 
 
+@pytest.mark.slow  # Numba compiles every kernel again for arrays that are read-only
 def test_read_only_inputs_change_no_bit():
     case = helpers.lif_case(4, (3, 5), seed=15, c=agl.MPD_AGL)
     _, _, expected = run(ENGINE, case, agl.MPD_AGL)
