@@ -1,4 +1,4 @@
-"""What the tests of the oracle's candidate, zoo and search share: one network with every kind of layer, and its input."""
+"""What the tests of the oracle's problems, mutants and search share: one network with every kind of layer, and its input."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from agl_ref import (
     SpikingBlock,
     TdBN,
 )
-from agl_ref.oracle.problems import NetworkProblem
+from agl_ref.oracle.problems import Problem
 
 LABELS = np.array([0, 2, 3])
 
@@ -74,7 +74,7 @@ def drive(dtype=np.float64, T=4):
 
 
 def problem(**options):
-    return NetworkProblem.of_network(every_layer(**options), drive(), LABELS)
+    return Problem.of_network(every_layer(**options), drive(), LABELS)
 
 
 def assert_telling(arrays):

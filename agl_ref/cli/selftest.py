@@ -11,12 +11,13 @@ from .shared import add_json_option
 def add_options(parser):
     """Add the options of `selftest`."""
     parser.description = (
-        "Run a second implementation, in several orders of summation, on every golden case: all must pass. With --mutants "
-        "also plausible bugs and other conventions: each must be killed by a case, and identify must name the convention."
+        "Run agl_ref/reference.py on every golden case, then again with other orders of summation: all must pass. Where it "
+        "fails, the first wrong array and its equations in METHOD.md are named. With --mutants also wrong rules and other "
+        "conventions: each must be killed by a case, and identify must name the convention."
     )
-    parser.add_argument("--mutants", action="store_true", help="also try the wrong implementations")
-    parser.add_argument("--markdown", nargs="?", const="full", choices=("full", "brief"), help="print the table of wrong "
-                        "implementations as Markdown: a row each, or a row for each set of cases")  # fmt: skip
+    parser.add_argument("--mutants", action="store_true", help="also try the mutants, which are wrong")
+    parser.add_argument("--markdown", nargs="?", const="full", choices=("full", "brief"), help="print the table of "
+                        "mutants as Markdown: a row each, or a row for each set of cases")  # fmt: skip
     add_json_option(parser)
     parser.set_defaults(run=run)
 

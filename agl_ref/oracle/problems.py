@@ -1,7 +1,9 @@
-"""What a Candidate can be run on: a network with its input and labels, or the inputs of one op.
+"""What an implementation can be run on: a network with its input and labels, or the inputs of one op.
 
-A problem has a forward half that reads the conventions in FORWARD, and a half that finishes it (loss and backward) from
-what the forward half left, so that a search over conventions shares forward passes.
+An implementation is a module with the functions of `agl_ref.reference` (or that one itself), with the conventions, the
+surrogate and the dtype that it is run in. What it computes goes into a dict, by the oracle's names and in the order of
+computation. A problem has a forward half that reads the conventions in FORWARD, and a half that finishes it (loss and
+backward) from what the forward half left, so that a search over conventions shares forward passes.
 
     op                    inputs                                    arrays
     lif, plif             x, ds, [w], [gamma], [width]              u s v width du grad_x grad_decay|grad_w [grad_gamma]
@@ -14,125 +16,76 @@ what the forward half left, so that a search over conventions shares forward pas
     global_avg_pool       x, dy                                     y grad_x
     add                   x, side, dy                               y grad_x grad_side
     cross_entropy, tet    logits, labels                            loss dlogits
+    network               x, labels, parameters, [statistics]       each block's, logits loss dlogits grad_NAME
 """
 
-import hashlib
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
+from agl_ref import reference
+from agl_ref.conventions import MPD_AGL, Conventions
 from agl_ref.oracle.descriptions import blocks, describe
-from agl_ref.oracle.mutants.candidate_network import CandidateNetwork
 
 FORWARD = ("spike_test", "reset", "input_scale", "plif", "norm_variance", "norm_scale")
 
-_NEURON = ("spike_test", "reset", "reset_gradient", "window_edge", "surrogate_scale", "width", "width_gradient")
+_NEURON = (
+    "spike_test",
+    "reset",
+    "reset_gradient",
+    "window_edge",
+    "surrogate_scale",
+    "width",
+    "width_gradient",
+    "input_scale",
+)
 
 
-def _reasons(neurons, plif, norm, training, readout, T, rectangular):
-    """{field: why it cannot matter} from what a problem has."""
-    reasons = {}
-    if not neurons:
-        reasons.update(dict.fromkeys((*_NEURON, "input_scale"), "there is no neuron"))
-    elif T == 1:
-        reasons.update(dict.fromkeys(("reset_gradient",), "T = 1: nothing passes through the reset"))
-    if neurons and not rectangular:
-        reasons["window_edge"] = "the surrogate has no edge"
-    if not plif:
-        reasons["plif"] = "there is no PLIF neuron"
-    if not norm:
-        reasons["norm_variance"] = reasons["norm_scale"] = "there is no tdBN"
-    elif not training:
-        reasons["norm_variance"] = "tdBN is in evaluation mode"
-    if not readout:
-        reasons["readout"] = "no logits are reduced over time"
-    return reasons
+class Implementation(NamedTuple):
+    """What is run on a problem; the module has the functions of `agl_ref.reference`."""
+
+    module: ModuleType = reference
+    conventions: Conventions = MPD_AGL
+    surrogate: str = "rectangular"
+    dtype: type = np.float64
+
+    def cast(self, inputs):
+        """{name: array} in this dtype; labels stay integers."""
+        arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        return {name: a if a.dtype.kind in "iu" else np.asarray(a, self.dtype) for name, a in arrays.items()}
 
 
-class _Tape:
-    """Hands arrays on to an observer and remembers them for a digest."""
+class CheckedValues(dict):
+    """A dict for what is computed that looks at each array as it comes in: `check` may raise, and so stop the computation."""
 
-    def __init__(self, observe):
-        self.observe, self.seen = observe, []
+    def check(self, name, array):
+        """Called with each array before it is kept."""
 
-    def __call__(self, name, array, magnitude=0.0):
-        array = np.asarray(array)
-        self.seen.append(array)
-        self.observe(name, array, max(float(magnitude), float(np.max(np.abs(array), initial=0.0))))
+    def __setitem__(self, name, array):
+        self.check(name, array)
+        super().__setitem__(name, array)
 
-    def digest(self, more=()):
-        mixed = hashlib.blake2b(digest_size=16)
-        for array in (*more, *self.seen):
-            mixed.update(np.ascontiguousarray(array).tobytes())
-        return mixed.digest()
+    def __ior__(self, other):
+        for name, array in other.items():
+            self[name] = array
+        return self
 
 
 class Problem:
-    """What both kinds share."""
+    """One op, or a whole network, with its inputs.
 
-    def run(self, ops):
-        """{name: array} of everything a Candidate computes."""
-        arrays = {}
-
-        def observe(name, array, magnitude):
-            arrays[name] = array
-
-        self.finish(ops, self.forward(ops, observe), observe)
-        return arrays
-
-
-class NetworkProblem(Problem):
-    """A network as layer descriptions with parameters, its input and labels."""
-
-    def __init__(self, layers, params, x, labels, loss="ce", statistics=None, id="own", surrogate="rectangular"):
-        self.layers, self.params, self.x, self.labels = layers, params, x, labels
-        self.loss, self.statistics, self.id, self.surrogate = loss, statistics, id, surrogate
-        self.inputs = {"x": x, "labels": labels}  # a parameter's bare name means its gradient
-
-    @classmethod
-    def of_network(cls, net, x, labels, loss="ce", training=True, id="own"):
-        """The problem of an `agl_ref.Network`."""
-        statistics = None if training else net.running_statistics()
-        return cls(describe(net), net.parameters(), np.asarray(x), labels, loss, statistics, id, net.surrogate)
-
-    def irrelevant(self, surrogate=None):
-        """{field: why it cannot matter here} under this surrogate, the problem's own by default."""
-        units = list(blocks(self.layers))
-        return _reasons(
-            neurons=bool(units),
-            plif=any(block["neuron"] == "plif" for block in units),
-            norm=any(block["norm"] for block in units),
-            training=self.statistics is None,
-            readout=self.loss == "ce" and len(self.x) > 1,
-            T=len(self.x),
-            rectangular=(surrogate or self.surrogate) == "rectangular",
-        )
-
-    def of_loss(self):
-        """Names of the arrays that hang on the forward conventions and the readout alone."""
-        name = self.layers[-1]["name"]
-        return ("loss", "dlogits", f"grad_{name}.weight", f"grad_{name}.bias")
-
-    def _network(self, ops, tape):
-        return CandidateNetwork(ops, self.layers, self.params, self.statistics, tape)
-
-    def forward(self, ops, observe):
-        """What `finish` needs."""
-        tape = _Tape(observe)
-        logits, walked = self._network(ops, tape).forward(self.x)
-        return logits, walked, tape.digest()
-
-    def finish(self, ops, state, observe):
-        """Loss and backward; returns a digest of all arrays, both halves'."""
-        logits, walked, before = state
-        tape = _Tape(observe)
-        network = self._network(ops, tape)
-        network.backward(network.loss(logits, self.labels, self.loss), walked)
-        return tape.digest([np.frombuffer(before, np.uint8)])
-
-
-class OpProblem(Problem):
-    """One op with its inputs; `meta` has its scalars: v_th, decay, alpha, eps, stride, padding, T, lam, target."""
+    Parameters
+    ----------
+    op : str
+        One of those above, or "network".
+    inputs : {name: ndarray}
+        Of a network x, labels, every parameter by its name and, for evaluation, the running statistics.
+    meta : dict
+        An op's scalars: v_th, decay, alpha, eps, stride, padding, T, lam, target; of a network its layers (see
+        `agl_ref.oracle.descriptions`), loss and training; the surrogate.
+    id : str
+    """
 
     def __init__(self, op, inputs, meta, id="own"):
         if op not in _OPS:
@@ -140,195 +93,256 @@ class OpProblem(Problem):
         self.op, self.inputs, self.meta, self.id = op, inputs, meta, id
         self.surrogate = meta.get("surrogate", "rectangular")
 
-    def irrelevant(self, surrogate=None):
-        """{field: why it cannot matter here} under this surrogate, the problem's own by default."""
-        neuron = self.op in ("lif", "plif")
-        T = self.meta.get("T") or len(next(iter(self.inputs.values())))
-        reasons = _reasons(
-            neurons=neuron or self.op in ("surrogate", "width"),
-            plif=self.op == "plif",
-            norm=self.op == "tdbn" or (self.op == "width" or "gamma" in self.inputs),
-            training="running_mean" not in self.inputs,
-            readout=self.op == "cross_entropy" and T > 1,
-            T=T,
-            rectangular=(surrogate or self.surrogate) == "rectangular",
-        )
-        if self.op in ("surrogate", "width"):
-            kept = {"surrogate": ("window_edge", "surrogate_scale"), "width": ("width",)}[self.op]
-            reasons.update({name: f"the op is {self.op}" for name in (*_NEURON, "input_scale") if name not in kept})
-        if self.op != "tdbn":
-            reasons["norm_variance"] = "there is no tdBN"
-        if neuron and "gamma" not in self.inputs and "width" in self.inputs:
-            reasons["width"] = reasons["width_gradient"] = "the width is given"
-        return reasons
+    @classmethod
+    def of_network(cls, net, x, labels, loss="ce", training=True):
+        """The problem of an `agl_ref.Network`."""
+        inputs = {"x": np.asarray(x), "labels": np.asarray(labels), **net.parameters()}
+        if not training:
+            inputs |= net.running_statistics()
+        meta = {"layers": describe(net), "loss": loss, "training": training, "surrogate": net.surrogate}
+        return cls("network", inputs, meta)
+
+    def run(self, module=reference, conventions=MPD_AGL, dtype=np.float64, surrogate=None):
+        """{name: array} of everything that a module computes; the surrogate is the problem's own by default."""
+        values = {}
+        implementation = Implementation(module, conventions, surrogate or self.surrogate, np.dtype(dtype).type)
+        self.finish(implementation, self.forward(implementation, values), values)
+        return {name: np.asarray(value) for name, value in values.items()}
+
+    def forward(self, implementation, values):
+        """What `finish` needs: the inputs in the dtype, and what the forward half leaves for its backward."""
+        arrays = implementation.cast(self.inputs)
+        return arrays, _OPS[self.op][0](implementation, arrays, self.meta, values)
+
+    def finish(self, implementation, state, values):
+        """Loss and backward."""
+        arrays, made = state
+        _OPS[self.op][1](implementation, arrays, self.meta, made, values)
+
+    def magnitude(self, name, values, state):
+        """The size of the terms that an array is summed from, where they may cancel: the array alone does not show it."""
+        if self.op == "network" and name.endswith(".bias"):
+            return _bias_magnitude(
+                name.removeprefix("grad_").removesuffix(".bias"), self.meta["layers"], values, state[1]
+            )
+        if name in ("grad_bias", "grad_beta"):
+            return float(np.abs(self.inputs["dy"]).sum())
+        if name in ("grad_decay", "grad_w"):
+            slope = 0.25 if name == "grad_w" else 1.0  # the largest of a sigmoid
+            return float(np.abs(values["du"]).sum() * np.max(np.abs(values["v"]), initial=0.0)) * slope
+        return 0.0
 
     def of_loss(self):
         """Names of the arrays that hang on the forward conventions and the readout alone."""
-        return ("loss", "dlogits")
+        names = ("loss", "dlogits")
+        if self.op == "network":
+            names += tuple(f"grad_{self.meta['layers'][-1]['name']}.{kind}" for kind in ("weight", "bias"))
+        return names
 
-    def forward(self, ops, observe):
-        """What `finish` needs."""
-        tape = _Tape(observe)
-        arrays = {
-            name: value if np.asarray(value).dtype.kind in "iu" else np.asarray(value, ops.dtype)
-            for name, value in self.inputs.items()
-        }
-        return _OPS[self.op][0](ops, arrays, self.meta, tape), arrays, tape.digest()
+    def irrelevant(self, surrogate=None):
+        """{field: why it cannot matter here} under this surrogate, the problem's own by default."""
+        op, inputs, reasons = self.op, self.inputs, {}
+        units = list(blocks(self.meta["layers"])) if op == "network" else []
+        T = self.meta.get("T") or len(inputs.get("x", next(iter(inputs.values()))))
+        if not units and op not in ("lif", "plif"):
+            kept = {"surrogate": ("window_edge", "surrogate_scale"), "width": ("width",)}.get(op, ())
+            reason = f"the op is {op}" if kept else "there is no neuron"
+            reasons = {name: reason for name in _NEURON if name not in kept}
+        elif T == 1:
+            reasons["reset_gradient"] = "T = 1: nothing passes through the reset"
+        if (surrogate or self.surrogate) != "rectangular":
+            reasons.setdefault("window_edge", "the surrogate has no edge")
+        if op != "plif" and not any(block["neuron"] == "plif" for block in units):
+            reasons["plif"] = "there is no PLIF neuron"
+        norm = op == "tdbn" or any(block["norm"] for block in units)
+        if not (norm or op == "width" or "gamma" in inputs):
+            reasons["norm_scale"] = "there is no tdBN"
+        if not norm:
+            reasons["norm_variance"] = "there is no tdBN"
+        elif "running_mean" in inputs or not self.meta.get("training", True):
+            reasons["norm_variance"] = "tdBN is in evaluation mode"
+        if T == 1 or op not in ("cross_entropy", "network") or self.meta.get("loss", "ce") != "ce":
+            reasons["readout"] = "no logits are reduced over time"
+        if op in ("lif", "plif") and "gamma" not in inputs and "width" in inputs:
+            reasons["width"] = reasons["width_gradient"] = "the width is given"
+        return reasons
 
-    def finish(self, ops, state, observe):
-        """Backward; returns a digest of all arrays, both halves'."""
-        made, arrays, before = state
-        tape = _Tape(observe)
-        _OPS[self.op][1](ops, arrays, self.meta, made, tape)
-        return tape.digest([np.frombuffer(before, np.uint8)])
 
-
-class Inputs(NamedTuple):
-    """What `problem_of` reads of a Reference, of a case that is not computed."""
-
-    id: str
-    meta: dict
-    inputs: dict
-
-
-def case_inputs(case):
-    """The Inputs of a golden case's definition."""
-    return Inputs(case.id, {**case.meta, "op": case.op}, case.inputs())
+def problem_of_case(case):
+    """The problem of a golden case's definition."""
+    return Problem(case.op, case.inputs(), case.meta, case.id)
 
 
 def problem_of(reference):
-    """The problem of a stored case, or of any Reference: its inputs, and in `meta` the op or the network's layers."""
-    meta, inputs = reference.meta, dict(reference.inputs)
-    if meta["op"] != "network":
-        return OpProblem(meta["op"], inputs, meta, reference.id)
-    x, labels = inputs.pop("x"), inputs.pop("labels")
-    statistics = {name: a for name, a in inputs.items() if name.endswith((".running_mean", ".running_var"))}
-    params = {name: a for name, a in inputs.items() if name not in statistics}
-    kept = None if meta.get("training", True) else statistics
-    loss, surrogate = meta.get("loss", "ce"), meta.get("surrogate", "rectangular")
-    return NetworkProblem(meta["layers"], params, x, labels, loss, kept, reference.id, surrogate)
+    """The problem of a stored case, or of any Reference: its inputs, and in `meta` the op and its scalars."""
+    return Problem(reference.meta["op"], dict(reference.inputs), reference.meta, reference.id)
 
 
-# --- ops: (forward, finish), each telling its arrays ------------------------------------------------------------------
+# --- ops: (forward, finish), each putting its arrays into `values`; a has the inputs ------------------------------------
 
 
-def _neuron_forward(ops, a, meta, tell):
-    decay = ops.decay_of(a["w"]) if "w" in a else meta["decay"]
-    made = ops.neuron_forward(a["x"], decay, meta["v_th"])
-    for name in ("u", "s", "v"):
-        tell(name, getattr(made, name))
+def _neuron_forward(run, a, meta, values):
+    decay = run.module.decay_from_w(a["w"], run.conventions) if "w" in a else meta["decay"]
+    _, cache = run.module.lif_forward(a["x"], decay, meta["v_th"], run.conventions, run.surrogate)
+    values |= {"u": cache.u, "s": cache.s, "v": cache.v}
     if "x_second" in a:  # another forward pass before the backward; a kernel that keeps hidden state mixes the two up
-        ops.neuron_forward(a["x_second"], decay, meta["v_th"])
-    return made
+        run.module.lif_forward(a["x_second"], decay, meta["v_th"], run.conventions, run.surrogate)
+    return cache
 
 
-def _neuron_finish(ops, a, meta, made, tell):
-    T, gamma, alpha = len(a["x"]), a.get("gamma"), meta.get("alpha", 1.0)
-    width = a["width"] if "width" in a else ops.width(gamma, meta["v_th"], made.decay, T, alpha)
-    tell("width", width)
-    grads = ops.neuron_backward(a["ds"], made, width)
-    tell("du", grads.du)
-    tell("grad_x", grads.dx)
-    ddecay, dgamma = float(grads.ddecay), None
-    if gamma is not None and "width" not in a:
-        dgamma, more = ops.through_width(grads.dwidth, gamma, meta["v_th"], made.decay, alpha)
-        ddecay += more
-    terms = float(np.abs(grads.du).sum() * np.max(np.abs(made.v), initial=0.0))
+def _neuron_finish(run, a, meta, cache, values):
+    module, c, gamma, alpha = run.module, run.conventions, a.get("gamma"), meta.get("alpha", 1.0)
+    T, v_th, decay = len(a["x"]), meta["v_th"], cache.decay
+    width = a["width"] if "width" in a else module.width_of_layer(gamma, v_th, decay, T, run.dtype, c, alpha)
+    values["width"] = width
+    grads = module.lif_backward(a["ds"], cache, width, c, run.surrogate)
+    values |= {"du": grads.du, "grad_x": grads.dx}
+    flows = gamma is not None and "width" not in a and c.width_gradient == "flows"
+    dgamma, more = module.width_gradient(grads.dwidth, gamma, v_th, decay, c, alpha) if flows else (None, 0.0)
+    ddecay = grads.ddecay + more
     if "w" in a:
-        tell("grad_w", ops.dw(ddecay, made.decay), terms * made.decay * (1 - made.decay))
+        values["grad_w"] = run.dtype(module.dw_from_ddecay(ddecay, decay, c))
     else:
-        tell("grad_decay", ops.dtype.type(ddecay), terms)
-    if dgamma is not None and ops.conventions.width_gradient == "flows":
-        tell("grad_gamma", dgamma)
+        values["grad_decay"] = run.dtype(ddecay)
+    if flows:
+        values["grad_gamma"] = dgamma
 
 
-def _surrogate_finish(ops, a, meta, made, tell):
-    v_th = ops.dtype.type(meta["v_th"])
-    tell("y", np.stack([ops.derivative(u, v_th, kappa) for u, kappa in zip(a["u"], a["width"], strict=True)]))
+def _surrogate_finish(run, a, meta, made, values):
+    z, derivative = a["u"] - run.dtype(meta["v_th"]), run.module.derivative
+    slopes = [derivative(z[t], width, run.surrogate, run.conventions) for t, width in enumerate(a["width"])]
+    values["y"] = np.stack(slopes)
 
 
-def _width_finish(ops, a, meta, made, tell):
-    tell("width", ops.width(a["gamma"], meta["v_th"], meta["decay"], meta["T"], meta.get("alpha", 1.0)))
+def _width_finish(run, a, meta, made, values):
+    scalars = meta["v_th"], meta["decay"], meta["T"], run.dtype, run.conventions, meta.get("alpha", 1.0)
+    values["width"] = run.module.width_of_layer(a["gamma"], *scalars)
 
 
-def _norm_forward(ops, a, meta, tell):
+def _norm_forward(run, a, meta, values):
     running = (a["running_mean"], a["running_var"]) if "running_mean" in a else None
-    scales = (meta["v_th"], meta.get("alpha", 1.0), meta.get("eps", 1e-5))
-    y, made = ops.norm_forward(a["x"], a["gamma"], a["beta"], *scales, running)
-    tell("y", y)
-    return made
+    scalars = meta["v_th"], meta.get("alpha", 1.0), meta.get("eps", 1e-5), run.conventions
+    values["y"], cache = run.module.tdbn_forward(a["x"], a["gamma"], a["beta"], *scalars, running)
+    return cache
 
 
-def _norm_finish(ops, a, meta, made, tell):
-    dx, dgamma, dbeta = ops.norm_backward(a["dy"], made)
-    tell("grad_x", dx)
-    tell("grad_gamma", dgamma)
-    tell("grad_beta", dbeta, np.abs(a["dy"]).sum())
+def _norm_finish(run, a, meta, cache, values):
+    values["grad_x"], values["grad_gamma"], values["grad_beta"] = run.module.tdbn_backward(a["dy"], cache)
 
 
-def _conv_forward(ops, a, meta, tell):
-    tell("y", ops.conv_forward(a["x"], a["weight"], a.get("bias"), meta.get("stride", 1), meta.get("padding", 0)))
+def _synapse_forward(run, a, meta, values):
+    geometry = meta.get("stride", 1), meta.get("padding", 0)
+    values["y"], cache = run.module.conv2d_forward(a["x"], a["weight"], a.get("bias"), *geometry)
+    return cache
 
 
-def _conv_finish(ops, a, meta, made, tell):
-    _tell_synapse(
-        a, ops.conv_backward(a["dy"], a["x"], a["weight"], meta.get("stride", 1), meta.get("padding", 0)), tell
-    )
+def _synapse_finish(run, a, meta, cache, values):
+    values["grad_x"], values["grad_weight"], dbias = run.module.conv2d_backward(a["dy"], cache)
+    if dbias is not None:
+        values["grad_bias"] = dbias
 
 
-def _linear_forward(ops, a, meta, tell):
-    tell("y", ops.linear_forward(a["x"], a["weight"], a.get("bias")))
+def _pool_forward(run, a, meta, values):
+    values["y"], cache = run.module.avg_pool_forward(a["x"])
+    return cache
 
 
-def _linear_finish(ops, a, meta, made, tell):
-    _tell_synapse(a, ops.linear_backward(a["dy"], a["x"], a["weight"]), tell)
+def _pool_finish(run, a, meta, cache, values):
+    values["grad_x"] = run.module.avg_pool_backward(a["dy"], cache)
 
 
-def _tell_synapse(a, grads, tell):
-    tell("grad_x", grads[0])
-    tell("grad_weight", grads[1])
-    if "bias" in a:
-        tell("grad_bias", grads[2], np.abs(a["dy"]).sum())
+def _global_pool_forward(run, a, meta, values):
+    y, cache = run.module.avg_pool_forward(a["x"], a["x"].shape[-3:-1])
+    values["y"] = y[..., 0, 0, :]
+    return cache
 
 
-def _pool_forward(ops, a, meta, tell):
-    tell("y", ops.pool_forward(a["x"]))
+def _global_pool_finish(run, a, meta, cache, values):
+    values["grad_x"] = run.module.avg_pool_backward(a["dy"][..., None, None, :], cache)
 
 
-def _pool_finish(ops, a, meta, made, tell):
-    tell("grad_x", ops.pool_backward(a["dy"], a["x"].shape))
+def _add_forward(run, a, meta, values):
+    """A residual block of two linear maps: one takes x and the other takes side out of the two side by side."""
+    C = a["x"].shape[-1]
+    first, second = np.split(np.eye(2 * C, dtype=run.dtype), 2, axis=1)
+    body, side = {"kind": "readout", "name": "body"}, {"kind": "readout", "name": "side"}
+    layers = [{"kind": "residual", "body": [body], "shortcut": side}]
+    net = reference.Network(layers, {"body.weight": first, "side.weight": second})
+    values["y"], caches = run.module.forward(net, layers, np.concatenate([a["x"], a["side"]], axis=-1), {})
+    return layers, caches
 
 
-def _global_pool_forward(ops, a, meta, tell):
-    tell("y", ops.global_pool_forward(a["x"]))
+def _add_finish(run, a, meta, made, values):
+    both = run.module.backward(made[0], a["dy"], made[1], {})
+    values["grad_x"], values["grad_side"] = np.split(both, 2, axis=-1)
 
 
-def _global_pool_finish(ops, a, meta, made, tell):
-    tell("grad_x", ops.global_pool_backward(a["dy"], a["x"].shape))
+def _cross_entropy_finish(run, a, meta, made, values):
+    values["loss"], values["dlogits"] = run.module.cross_entropy(a["logits"], a["labels"], run.conventions)
 
 
-def _add_forward(ops, a, meta, tell):
-    tell("y", ops.add(a["x"], a["side"]))
+def _tet_finish(run, a, meta, made, values):
+    lam, target = meta.get("lam", 1e-3), meta.get("target", 1.0)
+    values["loss"], values["dlogits"] = run.module.tet(a["logits"], a["labels"], lam, target)
 
 
-def _add_finish(ops, a, meta, made, tell):
-    tell("grad_x", a["dy"])
-    tell("grad_side", ops.side_gradient(a["dy"]))
+def _network_forward(run, a, meta, values):
+    params = {name: value for name, value in a.items() if name not in ("x", "labels") and ".running_" not in name}
+    running = None
+    if not meta.get("training", True):
+        names = [name.removesuffix(".running_mean") for name in a if name.endswith(".running_mean")]
+        running = {name: (a[f"{name}.running_mean"], a[f"{name}.running_var"]) for name in names}
+    net = reference.Network(meta["layers"], params, run.conventions, run.surrogate, running)
+    values["logits"], caches = run.module.forward(net, net.layers, a["x"], values)
+    return net, values["logits"], caches
 
 
-def _cross_entropy_finish(ops, a, meta, made, tell):
-    loss, dlogits = ops.cross_entropy(a["logits"], a["labels"])
-    tell("loss", loss)
-    tell("dlogits", dlogits)
+def _network_finish(run, a, meta, made, values):
+    net, logits, caches = made
+    caches = _map_blocks(net.layers, caches, lambda *block: _behind(run, net, *block, values))
+    if meta.get("loss", "ce") == "ce":
+        values["loss"], values["dlogits"] = run.module.cross_entropy(logits, a["labels"], run.conventions)
+    else:
+        values["loss"], values["dlogits"] = run.module.tet(logits, a["labels"])
+    values["grad_x"] = run.module.backward(net.layers, values["dlogits"], caches, values)
 
 
-def _tet_finish(ops, a, meta, made, tell):
-    loss, dlogits = ops.tet(a["logits"], a["labels"], meta.get("lam", 1e-3), meta.get("target", 1.0))
-    tell("loss", loss)
-    tell("dlogits", dlogits)
+def _map_blocks(layers, caches, change):
+    """The caches of a network's layers with change(block, cache) for those of its spiking blocks."""
+    changed = []
+    for layer, cache in zip(layers, caches, strict=True):
+        if layer["kind"] == "block":
+            cache = change(layer, cache)
+        elif layer["kind"] == "residual":
+            inner, outer = cache
+            inner = _map_blocks(layer["body"], inner, change)
+            cache = inner, _map_blocks([layer["shortcut"]], outer, change) if layer["shortcut"] else None
+        changed.append(cache)
+    return changed
 
 
-def _nothing(ops, a, meta, tell):
+def _behind(run, net, block, cache, values):
+    """A block's cache as other conventions with the same forward pass leave it; its width goes into `values`."""
+    synapse, norm, neuron, _ = cache
+    gamma, alpha = net.params.get(f"{block['name']}.gamma"), block["norm"]["alpha"] if block["norm"] else 1.0
+    T, dtype, c = len(neuron.x), neuron.x.dtype, run.conventions
+    width = run.module.width_of_layer(gamma, block["v_th"], neuron.decay, T, dtype, c, alpha)
+    values[f"{block['name']}.width"] = width
+    return synapse, norm, neuron._replace(conventions=c), width
+
+
+def _bias_magnitude(name, layers, values, made):
+    """Sum of the magnitudes that a bias's gradient adds up: before tdBN they cancel."""
+    if f"{name}.dx" not in values:
+        return float(np.abs(values["dlogits"]).sum())
+    norms = {}
+    _map_blocks(layers, made[2], lambda block, cache: norms.update({block["name"]: cache[1]}))
+    norm = norms[name]
+    slope = 1.0 if norm is None else np.max(np.abs(norm.gamma * norm.scale * norm.inv_std))
+    return float(np.abs(values[f"{name}.dx"]).sum() * slope)
+
+
+def _nothing(run, a, meta, values):
     return None
 
 
@@ -338,11 +352,12 @@ _OPS = {
     "surrogate": (_nothing, _surrogate_finish),
     "width": (_nothing, _width_finish),
     "tdbn": (_norm_forward, _norm_finish),
-    "conv2d": (_conv_forward, _conv_finish),
-    "linear": (_linear_forward, _linear_finish),
+    "conv2d": (_synapse_forward, _synapse_finish),
+    "linear": (_synapse_forward, _synapse_finish),
     "avg_pool": (_pool_forward, _pool_finish),
     "global_avg_pool": (_global_pool_forward, _global_pool_finish),
     "add": (_add_forward, _add_finish),
     "cross_entropy": (_nothing, _cross_entropy_finish),
     "tet": (_nothing, _tet_finish),
+    "network": (_network_forward, _network_finish),
 }

@@ -15,7 +15,7 @@ from agl_ref.oracle import Oracle, assert_matches, compare, force, reference
 from agl_ref.oracle.bounds.reference import op_reference, reference_of_case
 from agl_ref.oracle.cases.registry import definition
 from agl_ref.oracle.judge.downstream import Order
-from agl_ref.oracle.mutants.candidate import Candidate
+from agl_ref.oracle.mutants.variants import variant
 from agl_ref.oracle.problems import problem_of
 
 U32 = 2.0**-24
@@ -42,7 +42,7 @@ def net():
 def float32(ref, **changes):
     """An independent implementation's arrays in float32, under other conventions if asked."""
     conventions = replace(agl.Conventions(**ref.conventions), **changes)
-    return problem_of(ref).run(Candidate(np.float32, conventions, ref.meta.get("surrogate", "rectangular"), "forward"))
+    return problem_of(ref).run(variant(order="forward"), conventions, np.float32)
 
 
 # --- verdicts
@@ -334,17 +334,19 @@ def test_forcing_a_network_replays_norm_and_loss_from_the_forced_spikes(net):
     flipped = net.arrays[f"{block}.s"].copy()
     flipped[0, 0, 0, 0] = 1 - flipped[0, 0, 0, 0]
 
-    class Stubborn(Candidate):
-        def fire(self, u, v_th):
-            s = super().fire(u, v_th)
-            if u.shape == flipped.shape[1:] and not self.seen:
-                s = flipped[0].astype(u.dtype)
-            self.seen = True
-            return s
+    seen = []
 
-    ops = Stubborn(np.float32)
-    ops.seen = False
-    got = problem_of(net).run(ops)
+    def stubborn(module):
+        def fire(u, threshold):
+            seen.append(u)
+            return flipped[0] if len(seen) == 1 and u.shape == flipped.shape[1:] else u >= threshold
+
+        module.fire = fire
+
+    other = variant(
+        [('u[t] >= threshold if conventions.spike_test == ">="', "fire(u[t], threshold) if True")], stubborn
+    )
+    got = problem_of(net).run(other, dtype=np.float32)
     assert (got["conv1.s"] != net.arrays["conv1.s"]).any()
     assert compare(net, got).verdict == "FAIL"
     report = compare(net, got, force=("s", "u", "width"))

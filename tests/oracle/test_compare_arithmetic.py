@@ -314,18 +314,27 @@ def test_welfords_mean_and_variance_pass_where_the_values_are_exact(dtype):
     """Dyadic values give every sum exactly, but Welford's running mean divides at each step."""
 
     from agl_ref.oracle import load_case
-    from agl_ref.oracle.mutants.candidate import Candidate
+    from agl_ref.oracle.mutants.variants import variant
     from agl_ref.oracle.problems import problem_of
 
-    class Welford(Candidate):
-        def mean(self, a):
-            flat, mean = a.reshape(-1, a.shape[-1]), np.zeros(a.shape[-1], self.dtype)
-            for n, row in enumerate(flat, 1):
-                mean = mean + (row - mean) / self.dtype.type(n)
-            return mean.reshape(*[1] * (a.ndim - 1), -1)
+    def welford(module):
+        def mean(a):
+            mean = np.zeros(a.shape[-1], a.dtype)
+            for n, row in enumerate(a.reshape(-1, a.shape[-1]), 1):
+                mean = mean + (row - mean) / a.dtype.type(n)
+            return mean
+
+        module.mean_of = mean
+
+    means = [
+        ("total(x, axes) / M", "mean_of(x)"),
+        ("total((x - mean) * (x - mean), axes) / M", "mean_of((x - mean) * (x - mean))"),
+        ("total(g, axes) / M", "mean_of(g)"),
+        ("total(g * x_hat, axes) / (M - cache.ddof)", "mean_of(g * x_hat)"),
+    ]
 
     case = load_case("tdbn-training-exact")
-    arrays = problem_of(case).run(Welford(np.dtype(dtype), Conventions(**case.conventions)))
+    arrays = problem_of(case).run(variant(means, welford), Conventions(**case.conventions), np.dtype(dtype))
     assert any(not np.array_equal(arrays[name], case.arrays[name]) for name in case.arrays)
     assert compare(case, arrays, dtype=dtype).verdict == "PASS"
     assert compare(case, {**arrays, "y": arrays["y"] * np.dtype(dtype).type(1.0001)}, dtype=dtype).verdict == "FAIL"

@@ -16,7 +16,6 @@ from agl_ref.oracle.bounds.reference import reference, reference_of_case
 from agl_ref.oracle.cases import vectors
 from agl_ref.oracle.cases.registry import definition
 from agl_ref.oracle.judge.dump import as_numpy, to_reference_layout
-from agl_ref.oracle.mutants.candidate import Candidate
 from agl_ref.oracle.problems import problem_of
 
 
@@ -27,7 +26,7 @@ def lif():
 
 @pytest.fixture(scope="module")
 def got(lif):
-    return problem_of(lif).run(Candidate(np.float32))
+    return problem_of(lif).run(dtype=np.float32)
 
 
 @pytest.fixture(autouse=True)

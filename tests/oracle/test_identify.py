@@ -1,4 +1,4 @@
-"""identify: the right conventions from arrays, all of them, the bugs, and what bad arrays say."""
+"""identify: the right conventions from arrays, all of them, the mutants, and what bad arrays say."""
 
 from dataclasses import replace
 
@@ -6,18 +6,16 @@ import numpy as np
 import pytest
 from helpers_oracle import LABELS, drive, every_layer, flat_network
 
-from agl_ref import MPD_AGL, Conventions
+from agl_ref import MPD_AGL, Conventions, reference
 from agl_ref.interop import conv_weight_to_torch, to_layout
 from agl_ref.oracle import identify as identify_own
 from agl_ref.oracle.identify import distinguishing_cases, search, search_surrogates
 from agl_ref.oracle.identify.distinguishing_cases import telling_cases
-from agl_ref.oracle.mutants.candidate import Candidate
-from agl_ref.oracle.mutants.registry import BUGS
-from agl_ref.oracle.mutants.slips import SLIPS, slip_effect, slip_name
-from agl_ref.oracle.problems import NetworkProblem, OpProblem
+from agl_ref.oracle.mutants.table import LISTED, NOT_LISTED, mutant_of
+from agl_ref.oracle.problems import Problem
 
 NET = every_layer()
-PROBLEM = NetworkProblem.of_network(NET, drive(), LABELS)
+PROBLEM = Problem.of_network(NET, drive(), LABELS)
 SINGLE = [
     (field, value)
     for field, values in Conventions.known_choices().items()
@@ -26,8 +24,8 @@ SINGLE = [
 ]
 
 
-def dump(conventions=MPD_AGL, surrogate="rectangular", only="", problem=PROBLEM, bug=Candidate):
-    arrays = problem.run(bug(np.float32, conventions, surrogate))
+def dump(conventions=MPD_AGL, surrogate="rectangular", only="", problem=PROBLEM, module=reference):
+    arrays = problem.run(module, conventions, np.float32, surrogate)
     return {name: array for name, array in arrays.items() if only in name}
 
 
@@ -61,16 +59,16 @@ class TestConventions:
     def test_on_the_edges_the_two_tests_are_told_apart(self):
         x = np.array([[[0.5, 0.25, 1.0]], [[1.0, 0.5, 0.5]]])  # u on the threshold, and on the window's edge
         inputs = {"x": x, "ds": np.ones_like(x), "width": np.full(2, 1.0)}
-        op = OpProblem("lif", inputs, {"v_th": 0.5, "decay": 0.5, "T": 2})
+        op = Problem("lif", inputs, {"v_th": 0.5, "decay": 0.5, "T": 2})
         for field, value in (("spike_test", ">"), ("window_edge", "<=")):
-            found = found_in(op.run(Candidate(np.float32, replace(MPD_AGL, **{field: value}))), op)
+            found = found_in(op.run(conventions=replace(MPD_AGL, **{field: value}), dtype=np.float32), op)
             assert found.wrong == {field: (getattr(MPD_AGL, field), value)}
             assert field not in found.undecided
 
     def test_another_surrogate(self):
         x = np.random.default_rng(3).normal(0.2, 0.6, (4, 2, 9))
         inputs = {"x": x, "ds": np.cos(x), "gamma": np.array([0.75, 1.25])}
-        op = OpProblem("lif", inputs, {"v_th": 0.5, "decay": 0.5, "T": 4})
+        op = Problem("lif", inputs, {"v_th": 0.5, "decay": 0.5, "T": 4})
         arrays = dump(replace(MPD_AGL, reset_gradient="detached"), "triangular", "grad_", problem=op)
         assert found_in(arrays, op).verdict == "unknown"
         found = search_surrogates(op, arrays, MPD_AGL, "float32", always)
@@ -81,7 +79,7 @@ class TestConventions:
 
     def test_fields_without_effect_are_not_tried(self):
         net = flat_network()
-        problem = NetworkProblem.of_network(net, drive(T=1), LABELS)
+        problem = Problem.of_network(net, drive(T=1), LABELS)
         found = found_in(dump(problem=problem), problem)
         assert {"readout", "reset_gradient"} <= set(found.irrelevant)
 
@@ -114,29 +112,29 @@ class TestLayouts:
             found_in(arrays)
 
 
-class TestBugs:
+class TestMutants:
     @pytest.mark.parametrize(
-        "bug", ["no-carry", "kernel-flipped-in-backward", "norm-mean-term-dropped", "reset-term-sign"]
+        "id", ["no-carry", "kernel-flipped-in-backward", "norm-mean-term-dropped", "reset-term-sign"]
     )
-    def test_a_bug_is_named_when_no_convention_fits(self, bug):
-        found = found_in(dump(bug=BUGS[bug]))
+    def test_a_mutant_is_named_when_no_convention_fits(self, id):
+        found = found_in(dump(module=mutant_of(id).module))
         assert found.verdict == "bug"
-        assert next(iter(found.bugs)) == bug
-        assert bug in str(found)
+        assert next(iter(found.bugs)) == id
+        assert id in str(found)
 
-    @pytest.mark.parametrize("slip", ["carry-without-leak", "carry-leaks-twice", "upper-half", "gradient-reversed"])
-    def test_what_a_report_would_guess_is_named_too(self, slip):
-        cls = next(cls for cls in SLIPS if slip_name(cls) == slip)
-        found = found_in(dump(bug=cls))
-        assert found.verdict == "bug" and next(iter(found.bugs)) == slip
-        assert slip_effect(cls) in str(found)
+    @pytest.mark.parametrize("id", ["carry-without-leak", "carry-leaks-twice", "upper-half", "gradient-reversed"])
+    def test_what_a_report_would_guess_is_named_too(self, id):
+        mutant = mutant_of(id)
+        found = found_in(dump(module=mutant.module))
+        assert not mutant.listed and found.verdict == "bug" and next(iter(found.bugs)) == id
+        assert mutant.effect in str(found)
 
-    def test_names_of_bugs_are_unique(self):
-        names = [*BUGS, *map(slip_name, SLIPS)]
+    def test_names_of_mutants_are_unique(self):
+        names = [mutant.id for mutant in (*LISTED, *NOT_LISTED)]
         assert len(set(names)) == len(names)
 
-    def test_a_bug_without_effect_is_not_named(self):
-        found = found_in(dump(bug=BUGS["softmax-overflows"]), confirm=lambda *_: False)
+    def test_a_mutant_without_effect_is_not_named(self):
+        found = found_in(dump(module=mutant_of("softmax-overflows").module), confirm=lambda *_: False)
         assert found.verdict == "close"
         assert found.bugs == {}
         assert "none within the bounds" in str(found)
@@ -179,18 +177,18 @@ class TestLimits:
 class TestInputsInADump:
     def lif(self):
         x = np.array([[[0.75, 0.25]], [[0.25, 0.625]]])
-        return OpProblem("lif", {"x": x, "ds": x + 1, "width": np.ones(2)}, {"v_th": 0.5, "decay": 0.5, "T": 2})
+        return Problem("lif", {"x": x, "ds": x + 1, "width": np.ones(2)}, {"v_th": 0.5, "decay": 0.5, "T": 2})
 
     def test_the_cases_own_inputs_are_left_out(self):
         op = self.lif()
-        arrays = op.run(Candidate(np.float32, replace(MPD_AGL, reset="soft"))) | op.inputs
+        arrays = op.run(conventions=replace(MPD_AGL, reset="soft"), dtype=np.float32) | op.inputs
         assert found_in(arrays, op).wrong == {"reset": ("hard", "soft")}
 
     def test_a_bare_name_with_other_values_is_the_gradient(self):
         rng = np.random.default_rng(0)
         inputs = {"x": rng.normal(0, 1, (4, 3)), "weight": rng.normal(0, 1, (3, 2)), "dy": rng.normal(0, 1, (4, 2))}
-        op = OpProblem("linear", inputs, {})
-        right = op.run(Candidate(np.float32))["grad_weight"]
+        op = Problem("linear", inputs, {})
+        right = op.run(dtype=np.float32)["grad_weight"]
         assert found_in({"weight": right}, op).matches == (MPD_AGL,)
         assert found_in({"weight": 3 * right}, op).matches == ()
         with pytest.raises(ValueError, match="received none"):
@@ -200,7 +198,7 @@ class TestInputsInADump:
 class TestTellers:
     def lif(self, id, x, width=1.0, T=2):
         x = np.array(x).reshape(T, 1, -1)
-        return OpProblem(
+        return Problem(
             "lif", {"x": x, "ds": np.ones_like(x), "width": np.full(T, width)}, {"v_th": 0.5, "decay": 0.5, "T": T}, id
         )
 

@@ -7,8 +7,8 @@ import pytest
 
 import agl_ref as agl
 from agl_ref.oracle import compare, reference
-from agl_ref.oracle.mutants.candidate import Candidate
-from agl_ref.oracle.problems import NetworkProblem
+from agl_ref.oracle.mutants.variants import variant
+from agl_ref.oracle.problems import Problem
 
 LATE = agl.Conventions(reset="soft late")
 VARIANTS = [
@@ -29,15 +29,15 @@ def problem_of(c, seed, neuron="plif"):
 
 @pytest.mark.parametrize("order", ["blas", "backward"])
 @pytest.mark.parametrize("c", VARIANTS, ids=range(len(VARIANTS)))
-def test_a_candidate_of_the_same_rule_passes_within_the_bounds(c, order):
+def test_the_reference_of_the_same_rule_passes_within_the_bounds(c, order):
     verdicts = []
     for seed in range(2):
         net, x, labels = problem_of(c, seed, "lif" if seed % 2 else "plif")
         ref = reference(net, x, labels)
         assert any(ref.arrays[f"{name}.s"][:-1].any() for name, _ in net.blocks())
-        problem = NetworkProblem.of_network(net, x, labels)
+        problem = Problem.of_network(net, x, labels)
         for dtype in (np.float64, np.float32):
-            arrays = problem.run(Candidate(dtype, c, net.surrogate, order=order))
+            arrays = problem.run(variant(order=order), c, dtype)
             verdicts.append(compare(ref, arrays, dtype=np.dtype(dtype).name).verdict)
     assert "FAIL" not in verdicts
     assert verdicts.count("PASS") >= 3
@@ -48,11 +48,11 @@ def test_a_candidate_of_the_same_rule_passes_within_the_bounds(c, order):
 )
 def test_another_rule_fails(change):
     net, x, labels = problem_of(LATE, 0)
-    arrays = NetworkProblem.of_network(net, x, labels).run(Candidate(np.float32, replace(LATE, **change)))
+    arrays = Problem.of_network(net, x, labels).run(conventions=replace(LATE, **change), dtype=np.float32)
     assert compare(reference(net, x, labels), arrays, dtype="float32").verdict == "FAIL"
 
 
 def test_the_late_rule_fails_where_another_is_asked_for():
     net, x, labels = problem_of(replace(LATE, reset="soft"), 0)
-    arrays = NetworkProblem.of_network(net, x, labels).run(Candidate(np.float32, LATE))
+    arrays = Problem.of_network(net, x, labels).run(conventions=LATE, dtype=np.float32)
     assert compare(reference(net, x, labels), arrays, dtype="float32").verdict == "FAIL"

@@ -1,18 +1,19 @@
-"""The zoo: each mutant is killed by named golden cases, no correct run is, and the commands say so."""
+"""The mutants: each is killed by named golden cases, no correct run is, and the commands say so."""
 
 import json
 
 import numpy as np
 import pytest
 
-from agl_ref import MPD_AGL, Conventions
+from agl_ref import MPD_AGL, Conventions, reference
 from agl_ref.cli.main import parser_of
 from agl_ref.oracle import cases, load_case
-from agl_ref.oracle.mutants.bugs import BUGS, THREADS
-from agl_ref.oracle.mutants.candidate import Candidate
-from agl_ref.oracle.mutants.registry import Mutant, judged, kills, names_the_rule, zoo
+from agl_ref.oracle.equations import EQUATION_NAMES, equations_of
+from agl_ref.oracle.mutants.registry import judged, kills, names_the_rule
 from agl_ref.oracle.mutants.selftest import Row, Selftest, false_alarms, selftest
-from agl_ref.oracle.problems import OpProblem, problem_of
+from agl_ref.oracle.mutants.table import LISTED, Mutant, mutant_of, mutants
+from agl_ref.oracle.mutants.variants import variant
+from agl_ref.oracle.problems import Problem, problem_of
 
 # the case that was made for it: permanent, like the ids
 KILLED_BY = {
@@ -60,13 +61,13 @@ def references():
 
 
 def test_every_mutant_is_killed(references):
-    survivors = [mutant.id for mutant in zoo() if not kills(mutant, references, enough=1)]
+    survivors = [mutant.id for mutant in mutants() if not kills(mutant, references, enough=1)]
     assert survivors == []
 
 
 @pytest.mark.parametrize("id", sorted(KILLED_BY))
 def test_each_by_the_case_that_was_made_for_it(id):
-    mutant = next(mutant for mutant in zoo() if mutant.id == id)
+    mutant = mutant_of(id)
     assert [kill.case for kill in kills(mutant, [load_case(KILLED_BY[id])])] == [KILLED_BY[id]]
 
 
@@ -78,7 +79,7 @@ def other_thresholds(reference):
 
 @pytest.mark.parametrize("id", ["threshold-one-half", "width-without-threshold", "soft-reset-gradient-one-half"])
 def test_a_built_in_threshold_shows_only_where_it_is_another(id, references):
-    mutant = next(mutant for mutant in zoo() if mutant.id == id)
+    mutant = mutant_of(id)
     killers = {kill.case for kill in kills(mutant, references, enough=None)}
     others = {reference.id for reference in references if other_thresholds(reference)}
     assert killers and killers <= others
@@ -90,37 +91,57 @@ def test_no_correct_run_is_refused(references):
 
 @pytest.mark.parametrize("field", sorted(set(Conventions.known_choices())))
 def test_identify_names_each_convention(field, references):
-    for mutant in zoo():
+    for mutant in mutants():
         if mutant.field == field:
             killers = [kill.case for kill in kills(mutant, references)]
             assert any(names_the_rule(mutant, case) for case in killers), f"{mutant.id}: not named on {killers}"
 
 
-def test_the_zoo_has_every_bug_and_every_other_value():
-    ids = [mutant.id for mutant in zoo()]
+def test_the_mutants_are_the_wrong_rules_and_every_other_value():
+    ids = [mutant.id for mutant in mutants()]
     assert len(set(ids)) == len(ids)
-    assert set(BUGS) <= set(ids)
+    assert {mutant.id for mutant in LISTED} <= set(ids)
     values = {f"convention:{f}={v}" for f, allowed in Conventions.known_choices().items() for v in allowed}
     assert values - set(ids) == {"convention:axis_order=TN..C"}
-    assert all(mutant.effect for mutant in zoo())
+    assert all(mutant.effect for mutant in mutants())
+
+
+@pytest.mark.parametrize("mutant", [m for m in LISTED if m.shows_in == "float32"], ids=lambda mutant: mutant.id)
+def test_a_report_names_the_equation_that_is_wrong(mutant, references):
+    """The equations of the first wrong array hold the one that the mutant has wrong."""
+    known, found = {reference.id: reference for reference in references}, 0
+    for kill in kills(mutant, references):
+        if kill.how == "FAIL":
+            assert mutant.equation in equations_of(known[kill.case], kill.array), (kill.case, kill.array)
+            found += 1
+    assert found or mutant.id == "closed-window-gives-nan"
+
+
+def test_every_array_of_a_golden_case_has_equations(references):
+    numbers = {
+        (reference.id, name): equations_of(reference, name) for reference in references for name in reference.arrays
+    }
+    assert [at for at, found in numbers.items() if not found] == []
+    used = {number for found in numbers.values() for number in found}
+    assert set(EQUATION_NAMES) - used == {"F5"}, "no stored case has a soft reset a step late"
 
 
 class TestByHand:
-    """Single bugs against arithmetic on paper."""
+    """Single mutants against arithmetic on paper."""
 
     def lif(self, **more):
         x = np.array([0.75, 0.25]).reshape(2, 1, 1)  # fires at t = 1, then u = 0.25 with tau = 1/2
         inputs = {"x": x, "ds": np.array([1.0, 2.0]).reshape(2, 1, 1), "width": np.ones(2), **more}
-        return OpProblem("lif", inputs, {"v_th": 0.5, "decay": 0.5, "T": 2})
+        return Problem("lif", inputs, {"v_th": 0.5, "decay": 0.5, "T": 2})
 
     def test_the_right_one(self):
-        arrays = self.lif().run(Candidate())
+        arrays = self.lif().run()
         # du_2 = 2, dv_1 = 1, du_1 = (1 - 0.75 * 1) * 1 = 0.25, and v_1 = 0 after the reset
         assert arrays["du"].ravel().tolist() == [0.25, 2.0]
         assert arrays["grad_decay"] == 0.0
 
     @pytest.mark.parametrize(
-        ("bug", "du", "ddecay"),
+        ("id", "du", "ddecay"),
         [
             ("reset-term-sign", [1.75, 2.0], 0.0),
             ("reset-term-after-reset", [1.0, 2.0], 0.0),
@@ -133,30 +154,29 @@ class TestByHand:
             ("surrogate-twice", [-1.0, 4.0], 0.0),  # dv_1 = 2, du_1 = (1 - 0.75 * 2) * 2
         ],
     )
-    def test_a_wrong_one(self, bug, du, ddecay):
-        arrays = self.lif().run(BUGS[bug]())
+    def test_a_wrong_one(self, id, du, ddecay):
+        arrays = self.lif().run(mutant_of(id).module)
         assert arrays["du"].ravel().tolist() == du
         assert arrays["grad_decay"] == ddecay
 
     def test_one_thread_block_is_right_with_few_neurons(self):
-        for neurons, same in ((THREADS, True), (THREADS + 1, False)):
+        for neurons, same in ((1024, True), (1025, False)):
             x = np.full((2, 1, neurons), 0.25)
-            op = OpProblem("lif", {"x": x, "ds": x, "width": np.ones(2)}, {"v_th": 0.5, "decay": 0.5, "T": 2})
-            sums = [op.run(ops)["grad_decay"] for ops in (Candidate(), BUGS["one-block-decay-sum"]())]
+            op = Problem("lif", {"x": x, "ds": x, "width": np.ones(2)}, {"v_th": 0.5, "decay": 0.5, "T": 2})
+            sums = [op.run(module)["grad_decay"] for module in (reference, mutant_of("one-block-decay-sum").module)]
             assert (sums[0] == sums[1]) == same and sums[0] != 0
 
     def test_a_mutant_of_a_value_the_case_has_is_no_mutant(self):
-        mutant = Mutant("m", "", "convention", "reset", "hard")
-        assert mutant.build(conventions=MPD_AGL) is None
+        mutant = Mutant("m", "", field="reset", value="hard")
+        assert mutant.rules(MPD_AGL) is None
         assert mutant.dump(self.lif(), MPD_AGL) is None
 
 
 def test_nan_is_refused_and_never_a_pass():
-    reference = load_case("lif-gamma-zero")
-    arrays = BUGS["closed-window-gives-nan"]
-    dump = problem_of(reference).run(arrays(np.float32, Conventions(**reference.conventions)))
+    case = load_case("lif-gamma-zero")
+    dump = mutant_of("closed-window-gives-nan").dump(problem_of(case), Conventions(**case.conventions))
     assert np.isnan(dump["du"]).any()
-    assert judged(reference, dump)[0] == "refused"
+    assert judged(case, dump)[0] == "refused"
 
 
 class TestSelftest:
@@ -169,6 +189,21 @@ class TestSelftest:
         assert "2 of 3 mutants killed; identify named the rule of 1 of 1 conventions" in result.text()
         assert "| `softmax-overflows` |" in result.markdown() and "**nothing**" in result.markdown()
         assert json.loads(json.dumps(result.to_json()))["good"] is False
+
+    def test_a_broken_reference_is_named_by_its_equation(self, monkeypatch):
+        """Somebody who changes a line of reference.py runs one command and reads which rule broke."""
+        from agl_ref.oracle.mutants import selftest as module
+
+        broken = variant([("return u * (1 - s)  # (F3)", "return u * (1 - s) + 0.125 * s")])
+        monkeypatch.setattr(module, "_right", lambda order, one_pass: broken)
+        result = selftest(True, [load_case(id) for id in ("lif-hard-attached", "lif-no-reset", "net-conv")])
+        assert result.broken and not result.good and result.rows == [], "the mutants of a wrong reference say nothing"
+        assert [str(alarm) for alarm in result.alarms] == [
+            "lif-hard-attached: FAIL at v: equation F3 (reset)",
+            "net-conv: FAIL at conv1.v: equation F3 (reset)",
+        ]
+        assert result.text().startswith("reference.py is wrong on 2 of 3 golden cases")
+        assert result.text().endswith("equation F3 (reset): 2 cases")
 
     def test_a_false_alarm_or_an_unnamed_rule_is_not_good(self):
         assert not Selftest(0, 0).good
@@ -183,11 +218,10 @@ def command(*argv):
 
 
 class TestCommands:
-    def dump(self, folder, case, bug=Candidate, **changes):
-        reference = load_case(case)
-        problem = problem_of(reference)
-        conventions = Conventions(**{**reference.conventions, **changes})
-        np.savez(folder / "dump.npz", **problem.run(bug(np.float32, conventions, problem.surrogate)))
+    def dump(self, folder, case, module=reference, **changes):
+        given = load_case(case)
+        conventions = Conventions(**{**given.conventions, **changes})
+        np.savez(folder / "dump.npz", **problem_of(given).run(module, conventions, np.float32))
         return folder / "dump.npz"
 
     def test_identify_names_the_rule_in_words_and_in_json(self, tmp_path, capsys):
@@ -198,8 +232,8 @@ class TestCommands:
         record = json.loads(capsys.readouterr().out)
         assert record["wrong"] == {"reset_gradient": {"case": "attached", "received": "detached"}}
 
-    def test_identify_names_a_bug(self, tmp_path, capsys):
-        path = self.dump(tmp_path, "lif-grid", BUGS["carry-gated-a-step-late"])
+    def test_identify_names_a_mutant(self, tmp_path, capsys):
+        path = self.dump(tmp_path, "lif-grid", mutant_of("carry-gated-a-step-late").module)
         assert command("identify", path, "--case", "lif-grid") == 1
         assert "carry-gated-a-step-late: The carry is cut by s_{t+1}" in capsys.readouterr().out
 

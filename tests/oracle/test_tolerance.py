@@ -21,8 +21,8 @@ from agl_ref.oracle.bounds.tolerance import (
 )
 from agl_ref.oracle.cases.registry import definition
 from agl_ref.oracle.descriptions import network_of_reference
-from agl_ref.oracle.mutants.candidate import Candidate
 from agl_ref.oracle.mutants.summation import ORDERS
+from agl_ref.oracle.mutants.variants import ONE_PASS, variant
 from agl_ref.oracle.problems import problem_of
 from agl_ref.oracle.types import Step, decode_bounds, encode_bounds, gradient_name, split_name, walk
 
@@ -154,10 +154,9 @@ def test_sums_in_any_order_lie_inside(kind):
 
 def implementations(ref):
     """Results in float32 with different orders of summation, and those of the engine in float32."""
-    surrogate = ref.meta.get("surrogate", "rectangular")
     for i, order in enumerate(ORDERS):
-        ops = Candidate(np.float32, agl.Conventions(**ref.conventions), surrogate, order, one_pass=bool(i % 2))
-        yield order, problem_of(ref).run(ops)
+        module = variant(ONE_PASS if i % 2 else (), order=order)
+        yield order, problem_of(ref).run(module, agl.Conventions(**ref.conventions), np.float32)
     if ref.meta["op"] == "network":
         net, x, labels = network_of_reference(ref)
         for layer in net.layers:

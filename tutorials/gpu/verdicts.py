@@ -23,8 +23,8 @@ from agl_ref import __version__
 from agl_ref.conventions import Conventions
 from agl_ref.oracle import cases, compare, load_case
 from agl_ref.oracle.judge.dump import as_numpy
-from agl_ref.oracle.mutants.candidate import Candidate
-from agl_ref.oracle.mutants.candidate_network import CandidateNetwork, Walked
+from agl_ref.oracle.mutants.variants import variant
+from agl_ref.oracle.problems import problem_of
 
 OPS = ("lif", "plif", "surrogate", "width", "tdbn", "network")
 OFFERED = {"reset": ("hard", "soft"), "reset_gradient": ("attached", "detached"), "width": ("adaptive", "fixed")}
@@ -98,51 +98,55 @@ def run_tdbn(adapter, case, a, meta, conventions):
 # --- networks -------------------------------------------------------------------------------------------------------
 
 
-class KernelNetwork(CandidateNetwork):
-    """A network whose blocks run norm and neurons on the kernels; synapses, pools and loss are the oracle's own NumPy."""
+def on_kernels(adapter):
+    """A change of the reference: its blocks run norm and neurons on the kernels; synapses, pools and loss are its own."""
 
-    adapter = None
+    def change(module):
+        right_forward, right_backward = module.block_forward, module.block_backward
 
-    def _block_forward(self, block, x):
-        name, ops, a = block["name"], self.ops, self.params
-        if block["synapse"] == "conv":
-            z = ops.conv_forward(x, *self._weights(name), block["stride"], block["padding"])
-        else:
-            z = ops.linear_forward(x, *self._weights(name))
-        options = {"v_th": block["v_th"], "learned": block["neuron"] == "plif", **options_of(ops.conventions)}
-        leak = a[f"{name}.w"] if options["learned"] else np.array(block["decay"])
-        if block["norm"]:
-            options |= {"gamma": a[f"{name}.gamma"], "beta": a[f"{name}.beta"], **block["norm"]}
-            if self.statistics is not None:
-                options["running"] = tuple(self.statistics[f"{name}.running_{key}"] for key in ("mean", "var"))
-        else:
-            options["width"] = np.ones(len(z))
-        values, backward = self.adapter.block(z, leak, **options)
-        for key in ("width", "u", "s")[0 if block["norm"] else 1 :]:
-            self._tell(f"{name}.{key}", as_numpy(key, values[key])[0])
-        return as_numpy("s", values["s"])[0], Walked(x, neuron=backward)
+        def block_forward(net, block, x, values):
+            if block["kind"] == "readout":
+                return right_forward(net, block, x, values)
+            name, a = block["name"], net.params
+            geometry = block["stride"], block["padding"]
+            z, synapse = module.conv2d_forward(x, a[f"{name}.weight"], a.get(f"{name}.bias"), *geometry)
+            options = {"v_th": block["v_th"], "learned": block["neuron"] == "plif", **options_of(net.conventions)}
+            leak = a[f"{name}.w"] if options["learned"] else np.array(block["decay"])
+            if block["norm"]:
+                options |= {"gamma": a[f"{name}.gamma"], "beta": a[f"{name}.beta"], **block["norm"]}
+                if net.running is not None:
+                    options["running"] = net.running[name]
+            else:
+                options["width"] = np.ones(len(z))
+            computed, backward = adapter.block(z, leak, **options)
+            for key in ("width", "u", "s")[0 if block["norm"] else 1 :]:
+                values[f"{name}.{key}"] = as_numpy(key, computed[key])[0]
+            return as_numpy("s", computed["s"])[0], (synapse, backward)
 
-    def _block_backward(self, block, ds, own):
-        name = block["name"]
-        self._tell(f"{name}.ds", ds)
-        grads = {key: as_numpy(key, value)[0] for key, value in own.neuron(ds).items()}
-        if "du" in grads:
-            self._tell(f"{name}.du", grads["du"])
-        for key in ("leak", "gamma", "beta"):
-            parameter = f"{name}.{'w' if key == 'leak' else key}"
-            if key in grads and parameter in self.params:
-                self._tell(f"grad_{parameter}", grads[key])
-        return self._synapse_backward(name, grads["z"], own.x, block if block["synapse"] == "conv" else None)
+        def block_backward(block, ds, cache, values):
+            if block["kind"] == "readout":
+                return right_backward(block, ds, cache, values)
+            name, (synapse, backward) = block["name"], cache
+            values[f"{name}.ds"] = ds
+            grads = {key: as_numpy(key, value)[0] for key, value in backward(ds).items()}
+            if "du" in grads:
+                values[f"{name}.du"] = grads["du"]
+            keys = ["leak"] * (block["neuron"] == "plif") + ["gamma", "beta"] * bool(block["norm"])
+            for key in keys:
+                if key in grads:
+                    values[f"grad_{name}.{'w' if key == 'leak' else key}"] = grads[key]
+            d, values[f"grad_{name}.weight"], dbias = module.conv2d_backward(grads["z"], synapse)
+            if dbias is not None:
+                values[f"grad_{name}.bias"] = dbias
+            return d
+
+        module.block_forward, module.block_backward = block_forward, block_backward
+
+    return change
 
 
 def run_network(adapter, case, a, meta, conventions, dtype):
-    ops = Candidate(dtype, conventions)
-    named = {name: value for name, value in a.items() if name not in ("x", "labels")}
-    statistics = None if meta["training"] else {name: v for name, v in named.items() if ".running_" in name}
-    parameters = {name: value for name, value in named.items() if ".running_" not in name}
-    network = KernelNetwork(ops, meta["layers"], parameters, statistics)
-    network.adapter = adapter
-    return network.run(a["x"], a["labels"], meta["loss"])
+    return problem_of(case).run(variant(functions=on_kernels(adapter)), conventions, dtype)
 
 
 # --- verdicts -------------------------------------------------------------------------------------------------------

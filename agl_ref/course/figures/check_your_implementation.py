@@ -57,16 +57,16 @@ def implementations_judged(cases=CASES):
     """
     from agl_ref.conventions import Conventions
     from agl_ref.oracle import compare, load_case
-    from agl_ref.oracle.mutants.candidate import Candidate
-    from agl_ref.oracle.mutants.registry import zoo
     from agl_ref.oracle.mutants.summation import ORDERS
+    from agl_ref.oracle.mutants.table import mutants
+    from agl_ref.oracle.mutants.variants import variant
     from agl_ref.oracle.problems import problem_of
 
     rows = []
     for case in map(load_case, cases):
         problem, conventions = problem_of(case), Conventions(**case.conventions)
-        runs = [(True, problem.run(Candidate(np.float32, conventions, problem.surrogate, order))) for order in ORDERS]
-        runs += [(False, mutant.dump(problem, conventions)) for mutant in zoo() if mutant.field != "axis_order"]
+        runs = [(True, problem.run(variant(order=order), conventions, np.float32)) for order in ORDERS]
+        runs += [(False, mutant.dump(problem, conventions)) for mutant in mutants() if mutant.field != "axis_order"]
         for right, arrays in runs:
             if arrays is None or any(not np.isfinite(a).all() for a in arrays.values()):
                 continue
@@ -122,11 +122,10 @@ def wrong_elements(case=None, theirs=None, names=("u", "s", "du")):
 
     if case is None:
         from agl_ref.conventions import Conventions
-        from agl_ref.oracle.mutants.candidate import Candidate
         from agl_ref.oracle.problems import problem_of
 
         case = load_case("lif-grid")
-        theirs = problem_of(case).run(Candidate(np.float32, Conventions(spike_test=">")))
+        theirs = problem_of(case).run(conventions=Conventions(spike_test=">"), dtype=np.float32)
     report = compare(case, {name: theirs[name] for name in names}, dtype="float32")
     first = report.first_divergence
     T = case.meta["T"]

@@ -1,4 +1,4 @@
-"""Which golden cases tell two values of a convention apart: those where a Candidate's arrays differ between them."""
+"""Which golden cases tell two values of a convention apart: those where the reference's arrays differ between them."""
 
 from dataclasses import replace
 from functools import cache
@@ -6,8 +6,7 @@ from functools import cache
 import numpy as np
 
 from agl_ref.oracle.cases.registry import definitions
-from agl_ref.oracle.mutants.candidate import Candidate
-from agl_ref.oracle.problems import case_inputs, problem_of
+from agl_ref.oracle.problems import problem_of_case
 
 APART = 1e-3  # of an array's magnitude: far above any float32 rounding
 ENOUGH = 3  # cases that are named
@@ -16,7 +15,7 @@ ENOUGH = 3  # cases that are named
 def arrays_differ(problem, first, second, surrogate):
     """Whether the two conventions give different arrays on a problem (also where only one of them is NaN)."""
     with np.errstate(all="ignore"):
-        one, other = (problem.run(Candidate(np.float64, conventions, surrogate)) for conventions in (first, second))
+        one, other = (problem.run(conventions=conventions, surrogate=surrogate) for conventions in (first, second))
     if set(one) != set(other):
         return True
     for name, array in one.items():
@@ -29,9 +28,9 @@ def arrays_differ(problem, first, second, surrogate):
 @cache
 def _golden():
     """(problem, Conventions) of the golden cases, small ones first."""
-    found = [(case_inputs(case), case.conventions) for case in definitions().values() if "withdrawn" not in case.flags]
-    found.sort(key=lambda pair: (sum(np.size(a) for a in pair[0].inputs.values()), pair[0].id))
-    return [(problem_of(inputs), conventions) for inputs, conventions in found]
+    known = [case for case in definitions().values() if "withdrawn" not in case.flags]
+    found = [(problem_of_case(case), case.conventions) for case in known]
+    return sorted(found, key=lambda pair: (sum(np.size(a) for a in pair[0].inputs.values()), pair[0].id))
 
 
 def telling_cases(field, values, wrong, golden=None):

@@ -3,22 +3,7 @@
 from dataclasses import asdict, dataclass, field
 
 from agl_ref.conventions import Conventions
-
-WHAT = {
-    "spike_test": "spike test",
-    "reset": "reset",
-    "reset_gradient": "gradient through the reset",
-    "window_edge": "edge of the window",
-    "surrogate_scale": "scale of the surrogate",
-    "width": "width of the window",
-    "width_gradient": "gradient through the width",
-    "input_scale": "scale of the input",
-    "plif": "meaning of PLIF's w",
-    "norm_variance": "tdBN's variance",
-    "norm_scale": "tdBN's scale",
-    "readout": "logits over time",
-    "axis_order": "axis order",
-}
+from agl_ref.oracle.equations import CONVENTION_NAMES
 
 
 @dataclass(frozen=True)
@@ -44,7 +29,7 @@ class Identification:
     close : tuple of Conventions
         If no combination matches: those that come close to every array, but not within the reference's bounds.
     bugs : {bug id: effect}
-        If no combination matches: the known bugs, the zoo's and the slips, that come close, the closest first.
+        If no combination matches: the mutants that come close, the closest first.
     nearest : Conventions or None
         If nothing matches: the combination that agrees longest in the order of computation.
     stopped_at : str or None
@@ -111,7 +96,7 @@ def _text(found):
     if found.surrogate != found.own_surrogate:
         lines.append(f"  surrogate: the case has {found.own_surrogate}, yours is {found.surrogate}")
     for name, (case, theirs) in found.wrong.items():
-        lines.append(f"  {WHAT[name]}: the case has {case!r}, yours has {theirs!r}   ({name}={theirs!r})")
+        lines.append(f"  {CONVENTION_NAMES[name]}: the case has {case!r}, yours has {theirs!r}   ({name}={theirs!r})")
     for name, effect in found.bugs.items():
         lines.append(f"  {name}: {effect}")
     if found.nearest is not None:
@@ -123,7 +108,7 @@ def _text(found):
     for name, values in found.undecided.items():
         tellers = found.tellers.get(name, ())
         where = f"run {', '.join(tellers)}" if tellers else "no stored case tells them apart"
-        lines.append(f"    {WHAT[name]}: {' or '.join(map(repr, values))}; {where}")
+        lines.append(f"    {CONVENTION_NAMES[name]}: {' or '.join(map(repr, values))}; {where}")
     by_reason = {}
     for name, reason in found.irrelevant.items():
         by_reason.setdefault(reason, []).append(name)

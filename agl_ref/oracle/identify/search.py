@@ -1,28 +1,31 @@
 """Which conventions reproduce an implementation's numbers: the search behind `agl-ref identify`.
 
-    screen    every combination of the conventions that can matter is run by the NumPy candidate in float64, sharing
+    screen    every combination of the conventions that can matter is run by `agl_ref.reference` in float64, sharing
               forward passes, and dropped at the first array that is not close to the implementation's
-    confirm   the combinations that are left are judged by the reference itself, within its bounds
-    explain   if there is none, the known bugs are tried; if there are several, the golden cases that tell them
+    confirm   the combinations that are left are judged by the engine's reference, within its bounds
+    explain   if there is none, the mutants are tried; if there are several, the golden cases that tell them
               apart are looked up
 
 Nothing is guessed: what is reported was computed under those conventions and compared.
 """
 
+import hashlib
 import itertools
 import math
 import time
-from collections import OrderedDict
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
+from agl_ref import reference
 from agl_ref.conventions import Conventions
-from agl_ref.oracle.mutants.candidate import Candidate
-from agl_ref.oracle.mutants.registry import zoo
-from agl_ref.oracle.mutants.slips import SLIPS, slip_effect, slip_name
-from agl_ref.oracle.problems import FORWARD, NetworkProblem, case_inputs, problem_of
+from agl_ref.oracle.cases.registry import definition
+from agl_ref.oracle.judge.compare import compare
+from agl_ref.oracle.mutants.table import LISTED, NOT_LISTED
+from agl_ref.oracle.problems import FORWARD, CheckedValues, Implementation, Problem, problem_of_case
 
+from .distinguishing_cases import telling_cases
 from .identification import Identification
 from .layouts import dtype_of, layouts, named_arrays
 
@@ -32,23 +35,41 @@ KEPT = 16  # forward passes that are remembered
 
 
 class _Differs(Exception):
-    """The candidate's array is not the implementation's; holds the array's name."""
+    """An array is not the implementation's."""
+
+    def __init__(self, name, agreed):
+        super().__init__(name)
+        self.name, self.agreed = name, agreed  # of the array, and how many arrays before it agreed
 
 
-class _Screen:
-    """Stops a candidate at the first array that is not close to the implementation's."""
+class _Screen(CheckedValues):
+    """Stops a computation at the first array that is not close to the implementation's.
 
-    def __init__(self, theirs, dtype):
-        self.theirs, self.tolerance = theirs, SCREEN[dtype]
-        self.agreed, self.worst = 0, 0.0
+    `before` has the arrays of the forward half, for the half that finishes it.
+    """
 
-    def __call__(self, name, array, magnitude):
+    def __init__(self, theirs, tolerance, before=()):
+        super().__init__(before)
+        self.theirs, self.tolerance = theirs, tolerance
+        self.agreed, self.worst, self.magnitude = 0, 0.0, lambda name: 0.0
+
+    def check(self, name, array):
         if name not in self.theirs:
             return
-        error = np.max(np.abs(array - self.theirs[name])) / max(magnitude, 1e-300)
+        error, magnitude = np.max(np.abs(array - self.theirs[name])), np.max(np.abs(array), initial=0.0)
+        if not error <= self.tolerance * magnitude:  # it may be 0 but for rounding
+            magnitude = max(magnitude, self.magnitude(name))
+        error /= max(magnitude, 1e-300)
         if not error <= self.tolerance:
-            raise _Differs(name)
+            raise _Differs(name, self.agreed)
         self.agreed, self.worst = self.agreed + 1, max(self.worst, float(error))
+
+    def digest(self):
+        """A number that two computations share if all their arrays do."""
+        mixed = hashlib.blake2b(digest_size=16)
+        for array in self.values():
+            mixed.update(np.ascontiguousarray(array).tobytes())
+        return mixed.digest()
 
 
 def relevant_values(problem, base, surrogate):
@@ -74,57 +95,69 @@ def combinations(values, base):
 
 
 class _Search:
-    """Runs candidates on one problem against one set of arrays."""
+    """Runs the reference and its mutants on one problem against one set of arrays."""
 
     def __init__(self, problem, theirs, dtype, surrogate):
-        self.problem, self.theirs, self.dtype, self.surrogate = problem, theirs, dtype, surrogate
-        self.forwards = OrderedDict()  # {forward conventions: (arrays that agreed, state)}, the last few
+        self.problem, self.theirs, self.tolerance, self.surrogate = problem, theirs, SCREEN[dtype], surrogate
         self.refused = set()  # (forward conventions, readout) whose loss is not theirs
         self.best = (-1, None, None)  # arrays that agreed, the conventions, the first array that did not
+        self.shared_forward = lru_cache(KEPT)(self._forward)
 
-    def matches(self, conventions, ops=None):
-        """(digest of the candidate's arrays, largest error) if all of theirs are close, else None."""
-        own = ops is None
-        ops = Candidate(np.float64, conventions, self.surrogate) if own else ops
-        key = tuple(getattr(conventions, name) for name in FORWARD)
-        if own and (key, conventions.readout) in self.refused:
+    def matches(self, conventions):
+        """The screen of a run of the reference if all of theirs are close, else None."""
+        head = _forward_rules(conventions)
+        if (head, conventions.readout) in self.refused:
             return None
-        screen = _Screen(self.theirs, self.dtype)
         try:
-            with np.errstate(all="ignore"):
-                state = self._forward(key if own else None, ops, screen)
-                digest = self.problem.finish(ops, state, screen)
+            screen = self._finish(reference, conventions, *self.shared_forward(reference, head))
         except _Differs as stop:
-            if own and screen.agreed > self.best[0]:
-                self.best = (screen.agreed, conventions, str(stop))
-            if own and str(stop) in self.problem.of_loss():
-                self.refused.add((key, conventions.readout))
+            self._remember(stop, conventions)
+            if stop.name in self.problem.of_loss():
+                self.refused.add((head, conventions.readout))
             return None
-        return (digest, screen.worst) if screen.agreed == len(self.theirs) else None
-
-    def _forward(self, key, ops, screen):
-        if key in self.forwards:
-            screen.agreed, state = self.forwards[key]
-            return state
-        state = self.problem.forward(ops, screen)
-        if key is not None:
-            self.forwards[key] = screen.agreed, state
-            if len(self.forwards) > KEPT:
-                self.forwards.popitem(last=False)
-        return state
+        return screen if screen.agreed == len(self.theirs) else None
 
     def forward_is_close(self, conventions):
         """Whether the forward half gives arrays close to theirs."""
-        screen = _Screen(self.theirs, self.dtype)
-        ops = Candidate(np.float64, conventions, self.surrogate)
         try:
-            with np.errstate(all="ignore"):
-                self._forward(tuple(getattr(conventions, name) for name in FORWARD), ops, screen)
+            self.shared_forward(reference, _forward_rules(conventions))
         except _Differs as stop:
-            if screen.agreed > self.best[0]:
-                self.best = (screen.agreed, conventions, str(stop))
+            self._remember(stop, conventions)
             return False
         return True
+
+    def mutant_matches(self, module, conventions):
+        """The same as `matches` for a mutant."""
+        try:
+            screen = self._finish(module, conventions, *self._forward(module, conventions))
+        except _Differs:
+            return None
+        return screen if screen.agreed == len(self.theirs) else None
+
+    def _forward(self, module, conventions):
+        """(screen, what is left for the other half). The width belongs to that one."""
+        early = {name: array for name, array in self.theirs.items() if not name.endswith("width")}
+        screen = _Screen(early, self.tolerance)
+        with np.errstate(all="ignore"):
+            return screen, self.problem.forward(Implementation(module, conventions, self.surrogate), screen)
+
+    def _finish(self, module, conventions, before, state):
+        """The screen of a whole run, from that of its forward half."""
+        screen = _Screen(self.theirs, self.tolerance, before)
+        screen.agreed, screen.worst = before.agreed, before.worst
+        screen.magnitude = lambda name: self.problem.magnitude(name, screen, state)
+        with np.errstate(all="ignore"):
+            self.problem.finish(Implementation(module, conventions, self.surrogate), state, screen)
+        return screen
+
+    def _remember(self, stop, conventions):
+        if stop.agreed > self.best[0]:
+            self.best = (stop.agreed, conventions, stop.name)
+
+
+def _forward_rules(conventions):
+    """The conventions with those of the other half as they are by default."""
+    return Conventions(**{name: getattr(conventions, name) for name in FORWARD})
 
 
 def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0, layout=None):
@@ -157,7 +190,7 @@ def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0, layou
         found = _try(run, values, replace(base, axis_order=order), confirm, end)
         matches, close, tried = matches + found[0], close + found[1], tried + every - found[2]
     best = max((run.best for run in runs), key=lambda best: best[0])
-    bugs = {} if matches else _bugs(runs, base, surrogate)
+    bugs = {} if matches else _bugs(runs, base)
     unknown = not matches and not bugs and not close
     return Identification(
         problem.id,
@@ -181,7 +214,7 @@ def _shapes(problem, base, surrogate):
     shapes = {}
     for conventions in (base, replace(base, width_gradient="flows")):
         with np.errstate(all="ignore"):
-            arrays = problem.run(Candidate(np.float64, conventions, surrogate))
+            arrays = problem.run(conventions=conventions, surrogate=surrogate)
         shapes.update({name: np.shape(array) for name, array in arrays.items()})
     return shapes
 
@@ -200,9 +233,10 @@ def _try(run, values, base, confirm, end):
         screened = run.matches(conventions)
         if screened is None:
             continue
-        if screened[0] not in confirmed:  # the same arrays need no second look
-            confirmed[screened[0]] = confirm(conventions, run.surrogate, run.theirs)
-        (matches if confirmed[screened[0]] else close).append(conventions)
+        digest = screened.digest()
+        if digest not in confirmed:  # the same arrays need no second look
+            confirmed[digest] = confirm(conventions, run.surrogate, run.theirs)
+        (matches if confirmed[digest] else close).append(conventions)
     return matches, close, 0
 
 
@@ -226,18 +260,16 @@ def _undecided(matches):
     return {name: values for name, values in by_field.items() if len(values) > 1}
 
 
-def _bugs(runs, base, surrogate):
-    """{bug: effect} of the known bugs that change something and come close to the arrays, the closest first."""
-    known = {mutant.id: (mutant.effect, mutant.build) for mutant in zoo() if mutant.kind == "bug"}
-    known.update({slip_name(cls): (slip_effect(cls), cls) for cls in SLIPS})
+def _bugs(runs, base):
+    """{id: effect} of the mutants that change something and come close to the arrays, the closest first."""
     found = {}
     for run in runs:
         right = run.matches(base)
-        for name, (effect, build) in known.items():
-            screened = run.matches(base, build(np.float64, base, surrogate))
-            if screened is not None and (right is None or 10 * screened[1] < right[1]):
-                found[name] = (screened[1], effect)
-    return {name: effect for name, (_, effect) in sorted(found.items(), key=lambda item: item[1][0])}
+        for mutant in (*LISTED, *NOT_LISTED):
+            screened = run.mutant_matches(mutant.module, base)
+            if screened is not None and (right is None or 10 * screened.worst < right.worst):
+                found[mutant.id] = (screened.worst, mutant.effect)
+    return {id: effect for id, (_, effect) in sorted(found.items(), key=lambda item: item[1][0])}
 
 
 def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, seconds=60.0, layout=None):
@@ -269,16 +301,17 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
     ValueError, TypeError
         For unknown names, wrong shapes, values that are not finite.
     """
-    from agl_ref.engine.network import Network
-    from agl_ref.oracle.bounds.reference import reference
-    from agl_ref.oracle.judge.compare import compare
+    from agl_ref.engine.network import Network  # here for a quick start: the mutants and the figures need no engine
+    from agl_ref.oracle.bounds.reference import reference as reference_of
 
-    problem = NetworkProblem.of_network(net, x, labels, loss, training)
+    problem = Problem.of_network(net, x, labels, loss, training)
     dtype = dtype_of(theirs, dtype)
 
     def confirm(conventions, surrogate, arrays):
         other = Network(net.layers, net.input_shape, conventions, surrogate)
-        return compare(reference(other, x, labels, loss, training), arrays, dtype=dtype, guess=False).verdict == "PASS"
+        return (
+            compare(reference_of(other, x, labels, loss, training), arrays, dtype=dtype, guess=False).verdict == "PASS"
+        )
 
     return with_tellers(search_surrogates(problem, theirs, net.conventions, dtype, confirm, seconds, layout))
 
@@ -298,12 +331,10 @@ def identify_case(case, theirs, dtype=None, seconds=60.0, layout=None):
     -------
     Identification
     """
-    from agl_ref.oracle.bounds.reference import reference_of_case
-    from agl_ref.oracle.cases.registry import definition
-    from agl_ref.oracle.judge.compare import compare
+    from agl_ref.oracle.bounds.reference import reference_of_case  # for a quick start, as above
 
     case = definition(case)
-    problem = problem_of(case_inputs(case))
+    problem = problem_of_case(case)
     dtype = dtype_of(theirs, dtype)
 
     def confirm(conventions, surrogate, arrays):
@@ -318,8 +349,6 @@ def identify_case(case, theirs, dtype=None, seconds=60.0, layout=None):
 
 def with_tellers(found):
     """The same with the golden cases that tell the matches apart."""
-    from .distinguishing_cases import telling_cases
-
     wrong = {name: pair[1] for name, pair in found.wrong.items()}
     tellers = {name: telling_cases(name, values, wrong) for name, values in found.undecided.items()}
     return replace(found, tellers=tellers)

@@ -9,6 +9,7 @@ FAIL       anything else; also a spike that does not follow from the potential d
 import numpy as np
 
 from agl_ref.oracle.cases.vectors import load_case
+from agl_ref.oracle.equations import rule_of
 from agl_ref.oracle.types import BITS, Reference, array_name, in_window, unit_roundoff, walk
 
 from .contradictions import contradictions, first_contradiction
@@ -236,6 +237,7 @@ class _Judge:
         return {
             "name": name,
             "index": list(index),
+            "rule": rule_of(ref, name),
             "expected": expected,
             "received": received,
             "expected_hex": expected.hex(),

@@ -5,6 +5,8 @@
 
 import numpy as np
 
+from .hypotheses import explain
+
 ENOUGH = 3  # elements that must show a pattern, and meanings of a factor that are still worth naming
 
 
@@ -34,8 +36,6 @@ def guess_cause(reference, arrays, off, first, tolerance=None, unit=2.0**-24, la
         return None
     name = first["name"]
     if tolerance is not None:
-        from .hypotheses import explain
-
         found = explain(reference, arrays, tolerance, unit, name, layout)
         if found:
             return found

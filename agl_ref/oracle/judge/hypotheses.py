@@ -1,4 +1,4 @@
-"""Which single wrong rule gives the arrays that failed: every mutant of the zoo is run on the case and compared. NumPy alone.
+"""Which single wrong rule gives the arrays that failed: every mutant is run on the case and compared. NumPy alone.
 
 A rule is named only if it gives the first array that failed, all elements of it, within rounding. If it gives the later
 arrays too, it is the whole story; if not, there is more than one fault, and it is the first.
@@ -9,10 +9,9 @@ import time
 import numpy as np
 
 from agl_ref.conventions import Conventions
-from agl_ref.oracle.identify.identification import WHAT
-from agl_ref.oracle.mutants.registry import zoo
-from agl_ref.oracle.mutants.slips import BLOCKS, SLIPS, one_block, slip_effect
-from agl_ref.oracle.problems import problem_of
+from agl_ref.oracle.equations import CONVENTION_NAMES
+from agl_ref.oracle.mutants.table import BLOCKS, CONVENTIONS, LISTED, NOT_LISTED, one_block
+from agl_ref.oracle.problems import CheckedValues, Implementation, problem_of
 
 from .dump import LAYOUTS
 
@@ -25,11 +24,11 @@ _ULPS = 256  # of an array's magnitude, where the reference is exact and the wro
 
 
 class _Stop(Exception):
-    """The candidate's array is not the implementation's."""
+    """A mutant's array is not the implementation's."""
 
 
 class _Given:
-    """The implementation's arrays, and how near a candidate's must be to count as the same."""
+    """The implementation's arrays, and how near a mutant's must be to count as the same."""
 
     def __init__(self, reference, arrays, tolerance, unit, first):
         self.reference, self.arrays, self.first = reference, arrays, first
@@ -38,7 +37,7 @@ class _Given:
         self.early = self.names[: self.names.index(first) + 1]
 
     def agrees(self, name, array):
-        """Whether a candidate's array is the implementation's, and clearly nearer to it than the reference's is."""
+        """Whether a mutant's array is the implementation's, and clearly nearer to it than the reference's is."""
         theirs, ours = self.arrays[name], self.reference.arrays[name]
         array = np.asarray(array, np.float64)
         if array.shape != theirs.shape:
@@ -50,24 +49,31 @@ class _Given:
         off = np.abs(ours - theirs) > self.tolerance[name]
         return bool((10 * error[off] <= np.abs(ours - theirs)[off]).all())
 
-    def score(self, problem, ops):
+    def score(self, problem, module, conventions):
         """How many arrays agree, or None if one up to the first failure does not."""
-        made = {}
-
-        def observe(name, array, magnitude):
-            if name in self.early and not self.agrees(name, array):
-                raise _Stop
-            made[name] = array
-
+        values = _Checked(self)
+        implementation = Implementation(module, conventions, problem.surrogate)
         try:
             with np.errstate(all="ignore"):
-                problem.finish(ops, problem.forward(ops, observe), observe)
+                problem.finish(implementation, problem.forward(implementation, values), values)
         except _Stop:
             return None
-        if self.first not in made:
+        if self.first not in values:
             return None
-        agreeing = [name for name in self.names if name in made and self.agrees(name, made[name])]
+        agreeing = [name for name in self.names if name in values and self.agrees(name, values[name])]
         return len(agreeing), next((name for name in self.names if name not in agreeing), None)
+
+
+class _Checked(CheckedValues):
+    """Stops a wrong rule at the first array, up to the first failure, that is not the implementation's."""
+
+    def __init__(self, given):
+        super().__init__()
+        self.given = given
+
+    def check(self, name, array):
+        if name in self.given.early and not self.given.agrees(name, array):
+            raise _Stop
 
 
 def explain(reference, arrays, tolerance, unit, first, layout="TN..C"):
@@ -96,11 +102,11 @@ def explain(reference, arrays, tolerance, unit, first, layout="TN..C"):
     given, problem = _Given(reference, arrays, tolerance, unit, first), problem_of(reference)
     conventions, end = Conventions(**reference.conventions), time.thread_time() + SECONDS
     found = []
-    for text, build in _hypotheses(problem, conventions, first):
+    for text, mutant in _hypotheses(problem, conventions, first):
         if time.thread_time() > end:
             return None  # what was not tried might explain more
-        ops = build()
-        score = None if ops is None else given.score(problem, ops)
+        rules = mutant.rules(conventions)
+        score = None if rules is None else given.score(problem, mutant.module, rules)
         if score is not None:
             found.append((*score, text))
     if not found:
@@ -117,23 +123,15 @@ def explain(reference, arrays, tolerance, unit, first, layout="TN..C"):
 
 
 def _hypotheses(problem, conventions, first):
-    """(sentence, function that builds the Candidate or gives None); conventions before the bugs that equal them."""
-    surrogate, irrelevant = problem.surrogate, problem.irrelevant()
-    for mutant in sorted(zoo(), key=lambda mutant: mutant.kind == "bug"):
-        if mutant.field == "axis_order" or mutant.field in irrelevant:
-            continue
-        text = _lowered(mutant.effect.rstrip("."))
-        if mutant.kind == "convention":
-            own = getattr(conventions, mutant.field)
-            text = f"conventions.{mutant.field} is {mutant.value!r} where the case has {own!r} ({WHAT[mutant.field]})"
-        yield text, lambda mutant=mutant: mutant.build(np.float64, conventions, surrogate)
-    for cls in SLIPS:
-        text = _lowered(slip_effect(cls).rstrip("."))
-        yield text, lambda cls=cls: cls(np.float64, conventions, surrogate)
-    if first.startswith("grad_"):
-        for size in BLOCKS:
-            text = f"the sum reaches over the first {size} terms only: one thread block"
-            yield text, lambda size=size: one_block(size)(np.float64, conventions, surrogate)
+    """(sentence, Mutant); conventions before the wrong rules that equal them."""
+    irrelevant = problem.irrelevant()
+    for mutant in CONVENTIONS:
+        if mutant.field != "axis_order" and mutant.field not in irrelevant:
+            own, what = getattr(conventions, mutant.field), CONVENTION_NAMES[mutant.field]
+            yield f"conventions.{mutant.field} is {mutant.value!r} where the case has {own!r} ({what})", mutant
+    sums = [one_block(size) for size in BLOCKS] if first.startswith("grad_") else []
+    for mutant in (*LISTED, *NOT_LISTED, *sums):
+        yield lowered(mutant.effect.rstrip(".")), mutant
 
 
 def _other_layout(reference, arrays, tolerance, layout):
@@ -147,7 +145,7 @@ def _other_layout(reference, arrays, tolerance, layout):
     return None
 
 
-def _lowered(text):
+def lowered(text):
     """A sentence's beginning inside another; names keep their capitals."""
     first = text.split()[0]
     return text if any(letter.isupper() for letter in first[1:]) else text[0].lower() + text[1:]

@@ -29,8 +29,8 @@ class Report:
         In the order of computation.
     checked, not_checked : list of array names
     first_divergence : dict or None
-        name, index, expected, received, both in hex, error, allowed, ulps, margin, explains (how many of all wrong
-        elements lie downstream), ambiguous.
+        name, index, rule (the equations behind the array), expected, received, both in hex, error, allowed, ulps, margin,
+        explains (how many of all wrong elements lie downstream), ambiguous.
     details : dict
         off, sizes: wrong and all elements per array; worst: the largest error over what is allowed; flips; hidden;
         forced; first_failure and cause where there is a failure; contradiction: the first spike that does not follow from
@@ -133,6 +133,7 @@ def _place(title, at):
         f"  {title}: {at['name']}[{index}]",
         f"    expected {at['expected']!r}  {at['expected_hex']}",
         f"    received {at['received']!r}  {at['received_hex']}",
+        *([f"    it comes from {at['rule']} of METHOD.md"] if at["rule"] else []),
         f"    error {at['error']:.4g}{ulps}; allowed {at['allowed']:.4g}",
     ]
     names = {"s": "the threshold", "window": "the window's edge"}

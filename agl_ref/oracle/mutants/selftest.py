@@ -1,15 +1,21 @@
 """Do the golden cases pass what is right and kill what is wrong: `agl-ref selftest`."""
 
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
 from agl_ref.conventions import Conventions
+from agl_ref.oracle.cases.vectors import cases, load_case
+from agl_ref.oracle.equations import rule_of
 from agl_ref.oracle.problems import problem_of
 
-from .candidate import Candidate
-from .registry import judged, kills, names_the_rule, zoo
+from .registry import judged, kills, names_the_rule
 from .summation import ORDERS
+from .table import mutants as every_mutant
+from .variants import ONE_PASS, variant
 
 CORRECT = [
     (dtype, order, one_pass)
@@ -17,6 +23,20 @@ CORRECT = [
     for order in ORDERS
     for one_pass in ((False, True) if order in ("blas", "blocks") else (False,))
 ]
+
+
+class Alarm(NamedTuple):
+    """A correct implementation that does not pass: the array where it shows first, and the equations behind that."""
+
+    case: str
+    verdict: str
+    array: str
+    rule: str
+    how: str  # its dtype and order of summation; nothing where it is reference.py as it stands
+
+    def __str__(self):
+        rule, how = f": {self.rule}" if self.rule else "", f" ({self.how})" if self.how else ""
+        return f"{self.case}: {self.verdict} at {self.array}{rule}{how}"
 
 
 @dataclass(frozen=True)
@@ -34,6 +54,16 @@ class Row:
         """Killed, and named if it is a convention."""
         return bool(self.kills) and self.named is not False
 
+    @property
+    def killers(self):
+        """The cases in Markdown."""
+        return ", ".join(f"`{kill.case}`" for kill in self.kills) or "**nothing**"
+
+    @property
+    def whether_named(self):
+        """The same of `named`: nothing where it is no convention."""
+        return {None: "", True: "yes", False: "**no**"}[self.named]
+
 
 @dataclass
 class Selftest:
@@ -43,16 +73,19 @@ class Selftest:
     ----------
     cases, runs : int
         Golden cases, and correct implementations' runs on them.
-    alarms : list of str
+    alarms : list of Alarm
         Correct runs that were not passed: there should be none.
     rows : list of Row
         One for each mutant, if they were asked for.
+    broken : bool
+        Whether the alarms are those of reference.py as it stands; then nothing else was tried.
     """
 
     cases: int
     runs: int
     alarms: list = field(default_factory=list)
     rows: list = field(default_factory=list)
+    broken: bool = False
 
     @property
     def good(self):
@@ -65,12 +98,19 @@ class Selftest:
             {"id": r.id, "kind": r.kind, "effect": r.effect, "named": r.named, "kills": [k._asdict() for k in r.kills]}
             for r in self.rows
         ]
-        return {"good": self.good, "cases": self.cases, "runs": self.runs, "false_alarms": self.alarms, "mutants": rows}
+        alarms = [str(alarm) for alarm in self.alarms]
+        return {"good": self.good, "cases": self.cases, "runs": self.runs, "false_alarms": alarms, "mutants": rows}
 
     def text(self):
         """For a terminal."""
         lines = [f"{self.runs} correct runs on {self.cases} cases: {len(self.alarms)} false alarms"]
+        if self.broken:
+            lines = [f"reference.py is wrong on {len(self.alarms)} of {self.cases} golden cases"]
         lines += [f"  {alarm}" for alarm in self.alarms]
+        if self.broken:
+            rules = Counter(alarm.rule for alarm in self.alarms)
+            lines.append("where it goes wrong first:")
+            lines += [f"  {rule or 'another array'}: {count} cases" for rule, count in rules.most_common()]
         if self.rows:
             survived = [row.id for row in self.rows if not row.kills]
             unnamed = [row.id for row in self.rows if row.named is False]
@@ -88,42 +128,26 @@ class Selftest:
 
     def markdown(self, brief=False):
         """The table of mutants for the oracle's page; the brief one has a row for each set of golden cases that kill."""
-        if brief:
-            return brief_table(self.rows)
-        lines = [
-            "| mutant | what is wrong | killed by, among others | named by `identify` |",
-            "| --- | --- | --- | --- |",
-        ]
+        if not brief:
+            head = [
+                "| mutant | what is wrong | killed by, among others | named by `identify` |",
+                "| --- | --- | --- | --- |",
+            ]
+            rows = [
+                f"| `{row.id}` | {row.effect.rstrip('.')} | {row.killers} | {row.whether_named} |" for row in self.rows
+            ]
+            return "\n".join(head + rows)
+        groups = {}
         for row in self.rows:
-            cases = ", ".join(f"`{kill.case}`" for kill in row.kills) or "**nothing**"
-            named = {None: "", True: "yes", False: "**no**"}[row.named]
-            lines.append(f"| `{row.id}` | {row.effect.rstrip('.')} | {cases} | {named} |")
-        return "\n".join(lines)
-
-
-def brief_table(rows):
-    """Markdown: wrong implementations that the same golden cases kill share a row; conventions stand apart.
-
-    Parameters
-    ----------
-    rows : iterable of Row
-
-    Returns
-    -------
-    str
-    """
-    groups = {}
-    for row in rows:
-        cases = ", ".join(f"`{kill.case}`" for kill in row.kills) or "**nothing**"
-        groups.setdefault((row.named, cases), []).append(f"`{row.id.removeprefix('convention:')}`")
-    named = {None: "", True: "yes", False: "**no**"}
-    lines = ["| wrong implementation | killed by, among others | rule named |", "| --- | --- | --- |"]
-    lines += [f"| {', '.join(ids)} | {cases} | {named[known]} |" for (known, cases), ids in groups.items()]
-    return "\n".join(lines)
+            groups.setdefault((row.killers, row.whether_named), []).append(f"`{row.id.removeprefix('convention:')}`")
+        head = ["| wrong implementation | killed by, among others | rule named |", "| --- | --- | --- |"]
+        return "\n".join(head + [f"| {', '.join(ids)} | {' | '.join(cells)} |" for cells, ids in groups.items()])
 
 
 def selftest(mutants=False, references=None, progress=None, only=None):
     """Run correct implementations, and with `mutants` wrong ones, on the golden cases.
+
+    The reference as it stands comes first. If it is wrong, nothing that is made of it says more, and that is all.
 
     Parameters
     ----------
@@ -140,11 +164,13 @@ def selftest(mutants=False, references=None, progress=None, only=None):
     say = progress or (lambda text: None)
     references = stored() if references is None else references
     result = Selftest(len(references), 0)
-    for reference in references:
-        say(reference.id)
-        result.runs += len(CORRECT)
-        result.alarms += false_alarms(reference)
-    for mutant in zoo() if mutants else ():
+    for correct in (CORRECT[:1], CORRECT[1:]):
+        for reference in references if not result.broken else ():
+            say(reference.id)
+            result.runs += len(correct)
+            result.alarms += false_alarms(reference, correct)
+        result.broken = result.broken or (correct == CORRECT[:1] and bool(result.alarms))
+    for mutant in every_mutant() if mutants and not result.broken else ():
         if only is None or mutant.id in only:
             say(mutant.id)
             found = kills(mutant, references)
@@ -156,19 +182,25 @@ def selftest(mutants=False, references=None, progress=None, only=None):
 
 def stored():
     """Every stored golden case."""
-    from agl_ref.oracle.cases.vectors import cases, load_case
-
     return [load_case(id) for id in cases()]
 
 
-def false_alarms(reference):
+def false_alarms(reference, correct=CORRECT):
     """Correct implementations that do not pass this case: in two dtypes, all orders of summation, both variances."""
     problem, conventions = problem_of(reference), Conventions(**reference.conventions)
     alarms = []
-    for dtype, order, one_pass in CORRECT:
-        ops = Candidate(np.dtype(dtype), conventions, problem.surrogate, order, one_pass)
+    for dtype, order, one_pass in correct:
         with np.errstate(all="ignore"):
-            verdict, array = judged(reference, problem.run(ops), dtype)
+            arrays = problem.run(_right(order, one_pass), conventions, np.dtype(dtype))
+        verdict, array = judged(reference, arrays, dtype)
         if verdict != "PASS":
-            alarms.append(f"{reference.id}: {verdict} at {array} ({dtype}, {order}{', one pass' if one_pass else ''})")
+            other = (dtype, order, one_pass) != CORRECT[0]
+            how = f"{dtype}, {order}{', one pass' if one_pass else ''}" if other else ""
+            alarms.append(Alarm(reference.id, verdict, array, rule_of(reference, array), how))
     return alarms
+
+
+@cache
+def _right(order, one_pass):
+    """The reference with another order of its sums, or another way to the variance."""
+    return variant(ONE_PASS if one_pass else (), order=order)

@@ -1,4 +1,4 @@
-"""The NumPy candidate against the engine: all arrays, every convention, surrogate and order of summation."""
+"""The reference, run on problems, against the engine: all arrays, every convention, surrogate and order of summation."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 from helpers_oracle import LABELS, assert_telling, drive, every_layer, flat_network
 
-from agl_ref import MPD_AGL, Conventions
+from agl_ref import MPD_AGL, Conventions, reference
 from agl_ref.engine.surrogate import NAMES
-from agl_ref.oracle.descriptions import describe
-from agl_ref.oracle.mutants.candidate import Candidate
-from agl_ref.oracle.mutants.candidate_network import CandidateNetwork
 from agl_ref.oracle.mutants.summation import ORDERS, product, total
-from agl_ref.oracle.problems import NetworkProblem
+from agl_ref.oracle.mutants.variants import ONE_PASS, variant
+from agl_ref.oracle.problems import CheckedValues, Implementation, Problem
 
 CHOICES = {name: values for name, values in Conventions.known_choices().items() if name != "axis_order"}
 SINGLE = [(MPD_AGL, name) for name in NAMES] + [
@@ -59,12 +57,12 @@ def assert_same(received, expected, tolerance):
 @pytest.mark.parametrize(("conventions", "surrogate"), SINGLE + mixed(12))
 def test_every_convention_and_surrogate_gives_the_engines_arrays(conventions, surrogate):
     net = every_layer(conventions, surrogate)
-    problem = NetworkProblem.of_network(net, drive(), LABELS)
-    assert_same(problem.run(Candidate(np.float64, conventions, surrogate)), by_engine(net, drive()), 1e-11)
+    problem = Problem.of_network(net, drive(), LABELS)
+    assert_same(problem.run(conventions=conventions), by_engine(net, drive()), 1e-11)
 
 
 def test_the_default_case_is_telling():
-    assert_telling(NetworkProblem.of_network(every_layer(), drive(), LABELS).run(Candidate()))
+    assert_telling(Problem.of_network(every_layer(), drive(), LABELS).run())
 
 
 @pytest.mark.parametrize("loss", ["ce", "tet"])
@@ -72,31 +70,76 @@ def test_the_default_case_is_telling():
 def test_flatten_losses_and_evaluation(loss, training):
     net = flat_network()
     net.update_running_statistics(net.forward(drive()))
-    problem = NetworkProblem.of_network(net, drive(), LABELS, loss, training)
-    assert_same(problem.run(Candidate()), by_engine(net, drive(), loss, training), 1e-11)
+    problem = Problem.of_network(net, drive(), LABELS, loss, training)
+    assert_same(problem.run(), by_engine(net, drive(), loss, training), 1e-11)
 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("one_pass", [False, True])
 def test_float32_in_every_order_stays_float32_and_close(order, one_pass):
     net = every_layer()
-    exact = NetworkProblem.of_network(net, drive(), LABELS).run(Candidate())
-    ops = Candidate(np.float32, order=order, one_pass=one_pass)
-    received = CandidateNetwork(ops, describe(net), net.parameters()).run(drive(), LABELS)
+    exact = Problem.of_network(net, drive(), LABELS).run()
+    module = variant(ONE_PASS if one_pass else (), order=order)
+    received = Problem.of_network(net, drive(), LABELS).run(module, dtype=np.float32)
     assert {array.dtype for array in received.values()} == {np.dtype(np.float32)}
     assert_same(received, exact, 1e-4)
     assert any((received[name] != exact[name]).any() for name in exact), "float32 gave float64's values"
 
 
 def test_a_bias_before_tdbn_has_no_gradient_and_its_magnitude_says_so():
-    net = every_layer(bias=True)
-    told = {}
-    problem = NetworkProblem.of_network(net, drive(), LABELS)
-    ops = Candidate()
-    problem.finish(ops, problem.forward(ops, lambda *_: None), lambda name, a, size: told.update({name: (a, size)}))
-    bias, magnitude = told["grad_c1.bias"]
-    assert np.max(np.abs(bias)) < 1e-12 * magnitude
+    problem, values = Problem.of_network(every_layer(bias=True), drive(), LABELS), {}
+    state = problem.forward(Implementation(), values)
+    problem.finish(Implementation(), state, values)
+    magnitude = problem.magnitude("grad_c1.bias", values, state)
+    assert np.max(np.abs(values["grad_c1.bias"])) < 1e-12 * magnitude
     assert magnitude > 1e-3
+    assert problem.magnitude("grad_c1.weight", values, state) == 0
+
+
+def test_conventions_behind_the_forward_pass_can_share_it():
+    """The backward half of one forward pass under other rules gives the bits of a whole run under them."""
+    problem = Problem.of_network(every_layer(), drive(), LABELS)
+    state = problem.forward(Implementation(), {})
+    for field in ("reset_gradient", "window_edge", "surrogate_scale", "width", "width_gradient", "readout"):
+        rules = replace(MPD_AGL, **{field: CHOICES[field][-1]})
+        shared, whole = {}, problem.run(conventions=rules)
+        problem.finish(Implementation(conventions=rules), state, shared)
+        assert len(shared) > 30 and "c1.width" in shared
+        assert all(np.array_equal(array, whole[name]) for name, array in shared.items()), field
+
+
+def test_checked_values_see_every_array_and_can_stop():
+    class UpToC1(CheckedValues):
+        def check(self, name, array):
+            if name == "r1.a.s":
+                raise StopIteration
+
+    values = UpToC1()
+    with pytest.raises(StopIteration):
+        Problem.of_network(every_layer(), drive(), LABELS).forward(Implementation(), values)
+    assert list(values) == ["c1.x", "c1.u", "c1.s", "c1.v", "c1.width", "r1.a.x", "r1.a.u"]
+
+
+class TestVariants:
+    def test_a_changed_line_is_in_effect_in_its_copy_alone(self):
+        x = np.full((2, 3), 0.25)
+        wrong = variant([("= tau * v_before", "= 2 * tau * v_before")])
+        assert wrong.lif_forward(x)[1].u[1].tolist() == [0.35] * 3
+        assert reference.lif_forward(x)[1].u[1].tolist() == [0.3] * 3
+        assert wrong.plif_forward(x, 0.0)[1].u[1].tolist() == [0.5] * 3, "a caller of the changed function has it too"
+
+    def test_a_snippet_that_is_not_there_as_often_as_it_should_be_is_an_error(self):
+        with pytest.raises(ValueError, match="expected 'no such line' 1 times, received 0"):
+            variant([("no such line", "")])
+        with pytest.raises(ValueError, match="1 times, received 2"):
+            variant([("T, N, K = logits.shape", "")])
+        variant([("T, N, K = logits.shape", "T, N, K = logits.shape", 2)])
+
+    def test_each_copy_is_a_module_of_its_own(self):
+        one, other = variant(order="forward"), variant()
+        assert one.lif_forward is not other.lif_forward is not reference.lif_forward
+        terms = np.array([1.0, 2.0**-24, 2.0**-24], np.float32)
+        assert one.total(terms) == 1 and variant(order="backward").total(terms) > 1
 
 
 class TestSummation:
