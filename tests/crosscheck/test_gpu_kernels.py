@@ -1,4 +1,4 @@
-"""The kernels of tutorials/gpu on golden cases, and bugs put into them: on the CPU, numba and Triton in their simulators.
+"""The kernels of tutorials/gpu on golden cases, and mutants of them: on the CPU, numba and Triton in their simulators.
 
 Each implementation runs in a process of its own, since the simulators' variables are read at import. Of the golden cases that
 the kernels offer, PyTorch runs all in both dtypes, Triton all in float32, numba and JAX those listed here: numba's simulator
@@ -172,44 +172,50 @@ def test_judging(folder):
     assert verdict == "INVALID" and where.startswith("u: expected finite values") and report is None
 
 
-# --- sabotage ---------------------------------------------------------------------------------------------------------
+# --- mutants ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
-def test_every_bug_is_caught_where_it_is(impl, folder):
-    """And the unbroken source passes the same cases; see sabotage.py."""
-    from bugs import BUGS
+def test_every_mutant_is_caught_where_it_is(impl, folder):
+    """And the source as it is passes the same cases; see try_mutants.py."""
+    from mutants import MUTANTS
 
     needs(impl)
-    result = ran("sabotage.py", "--impl", impl)
+    result = ran("try_mutants.py", "--impl", impl)
     assert result.returncode == 0, result.stdout + result.stderr
     names = [line.split()[0] for line in result.stdout.splitlines()]
-    assert names == [bug.name for bug in BUGS[impl]] and len(names) >= 10
+    assert names == [mutant.name for mutant in MUTANTS[impl]] and len(names) >= 10
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 def test_patches_fit(impl, folder):
     """Each changes the source, and one whose old text is not there exactly once is refused."""
     from adapters import MODULES
-    from bugs import BUGS, Bug
-    from sabotage import patched_source
+    from mutants import MUTANTS, Mutant
+    from try_mutants import patched_source
 
     source = (GPU / f"{MODULES[impl]}.py").read_text()
-    assert len({bug.name for bug in BUGS[impl]}) == len(BUGS[impl])
-    for bug in BUGS[impl]:
-        assert patched_source(impl, bug) != source
+    assert len({mutant.name for mutant in MUTANTS[impl]}) == len(MUTANTS[impl])
+    for mutant in MUTANTS[impl]:
+        assert patched_source(impl, mutant) != source
     for old, times in (("no such line", 0), ("\n", source.count("\n"))):
         with pytest.raises(RuntimeError, match=f"exactly once.*received it {times} times"):
-            patched_source(impl, Bug("bad", "", "lif-grid", "u", ((old, ""),)))
+            patched_source(impl, Mutant("bad", "", "lif-grid", "u", ((old, ""),)))
 
 
 def test_caught_means_in_the_right_array(folder):
-    from bugs import Bug
-    from sabotage import caught
+    from mutants import Mutant
+    from try_mutants import caught
 
-    bug = Bug("b", "", "lif-grid", "du", ())
-    assert caught(bug, "FAIL", "du[1, 0, 3]") and caught(bug, "INVALID", "du: expected finite values, received nan")
-    assert not caught(bug, "PASS", "") and not caught(bug, "AMBIGUOUS", "du[1]") and not caught(bug, "FAIL", "u[1]")
+    mutant = Mutant("b", "", "lif-grid", "du", ())
+    assert caught(mutant, "FAIL", "du[1, 0, 3]") and caught(
+        mutant, "INVALID", "du: expected finite values, received nan"
+    )
+    assert (
+        not caught(mutant, "PASS", "")
+        and not caught(mutant, "AMBIGUOUS", "du[1]")
+        and not caught(mutant, "FAIL", "u[1]")
+    )
 
 
 def test_triton_kernels_compile_for_a_gpu():
@@ -221,15 +227,15 @@ def test_triton_kernels_compile_for_a_gpu():
 
 
 def test_page(folder):
-    """The page has a row for each bug, in order, and its snippet of the kernel is the kernel's."""
-    from bugs import BUGS
+    """The page has a row for each mutant, in order, and its snippet of the kernel is the kernel's."""
+    from mutants import MUTANTS
 
     page = (GPU / "README.md").read_text()
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
-    bugs = [bug for impl in IMPLEMENTATIONS for bug in BUGS[impl]]
-    assert [row[0] for row in rows] == [f"| `{bug.name}`" for bug in bugs]
-    for row, bug in zip(rows, bugs, strict=True):
-        assert row[1] == bug.what and row[2].split(" in ")[0] == bug.case and row[3] in ("FAIL", "INVALID")
-        assert row[4].startswith(bug.array)
+    mutants = [mutant for impl in IMPLEMENTATIONS for mutant in MUTANTS[impl]]
+    assert [row[0] for row in rows] == [f"| `{mutant.name}`" for mutant in mutants]
+    for row, mutant in zip(rows, mutants, strict=True):
+        assert row[1] == mutant.what and row[2].split(" in ")[0] == mutant.case and row[3] in ("FAIL", "INVALID")
+        assert row[4].startswith(mutant.array)
     snippet = page.partition("```python\n")[2].partition("```")[0]
     assert snippet in (GPU / "lif_numba_cuda.py").read_text()

@@ -25,7 +25,7 @@ DTYPES = {
 def adapter_of(impl, dtype, device, module=None):
     """The adapter of "numba", "triton", "torch" or "jax". On "cpu", numba and Triton run in their simulators.
 
-    `module` replaces the implementation, e.g. by a sabotaged copy. The simulators' variables are read at import, so that
+    `module` replaces the implementation, e.g. by a mutant. The simulators' variables are read at import, so that
     a process must not have loaded numba or Triton for a GPU before.
     """
     if device == "cpu":
