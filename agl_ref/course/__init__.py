@@ -7,6 +7,10 @@ explore(figures.NAME, ...)    the same with sliders
 
 from agl_ref.lazy import attach
 
+# modules with the exercises and with the figures of each notebook
+NOTEBOOKS = ("one_neuron", "why_a_surrogate", "bptt_by_hand", "membrane_potential", "adaptive_width", "conv_snn",
+             "check_your_implementation", "debug_a_kernel")  # fmt: skip
+
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {"grading.check_answer": ("check",), "sliders": ("explore",)},

@@ -6,38 +6,28 @@ python -m agl_ref.course.release tutorials/solutions tutorials --check    # exit
 
 import argparse
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 FAILED, BAD_INPUT = 1, 3
 INSTALL = "pip install 'agl-ref[course]'"
 
 
-class ReleaseError(Exception):
+class ReleaseError(ValueError):
     """What stands in the way, in one line."""
 
 
 def student_version(notebook):
-    """The text of a student's notebook, from a solved one.
+    """The text of a student's notebook, from a solved one (nbformat.NotebookNode, changed in place).
 
     nbgrader's ClearSolutions puts a stub in place of what is between BEGIN SOLUTION and END SOLUTION, nbconvert's
-    ClearOutputPreprocessor takes away outputs and execution counts.
-
-    Parameters
-    ----------
-    notebook : nbformat.NotebookNode
-        Changed in place.
-
-    Raises
-    ------
-    ReleaseError
-        If nbgrader is missing, or a solution is not marked as nbgrader wants it.
+    ClearOutputPreprocessor takes away outputs and execution counts. ReleaseError if nbgrader is missing, or a solution
+    is not marked as nbgrader wants it.
     """
-    try:
+    with _jupyter():  # optional packages
         import nbformat
         from nbconvert.preprocessors import ClearOutputPreprocessor
         from nbgrader.preprocessors import ClearSolutions
-    except ModuleNotFoundError as error:
-        raise ReleaseError(f"expected nbgrader, found no module {error.name!r}; {INSTALL}") from None
     clear = ClearSolutions()
     clear.log.disabled = True  # it repeats the whole cell; the error says which rule it breaks
     try:
@@ -53,31 +43,33 @@ def student_version(notebook):
     return nbformat.writes(notebook) + "\n"
 
 
+@contextmanager
+def _jupyter():
+    """Missing packages are a ReleaseError that says how to install them."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ReleaseError(f"expected Jupyter and nbgrader, found no module {error.name!r}; {INSTALL}") from None
+
+
 def release(solutions, tutorials, check=False):
     """Write every student's notebook, or with `check` only say which differ.
 
-    Parameters
-    ----------
-    solutions, tutorials : path
-        Folders of NAME.ipynb, solved and for students.
-    check : bool
-
-    Returns
-    -------
-    list of str
-        Names of the notebooks that were written, or that differ, are missing, or have no solved one.
-
-    Raises
-    ------
-    ReleaseError
-        For a folder without notebooks, a file that is no notebook, or what `student_version` refuses.
+    solutions and tutorials are folders of NAME.ipynb, solved and for students. Returns the names of the notebooks that
+    were written, or that differ, are missing, or have no solved one. ReleaseError for a folder without notebooks, a file
+    that is no notebook, or what `student_version` refuses.
     """
     solutions, tutorials = Path(solutions), Path(tutorials)
     sources = sorted(solutions.glob("*.ipynb"))
     if not sources:
         raise ReleaseError(f"{solutions}: expected a folder of solved notebooks, found none; name another folder")
-    made = {path.name: _version_of(path) for path in sources}
-    changed = []
+    made, changed = {}, []
+    for path in sources:
+        notebook = read_notebook(path)
+        try:
+            made[path.name] = student_version(notebook)
+        except ReleaseError as error:
+            raise ReleaseError(f"{path}: {error}") from None
     for name, text in made.items():
         target = tutorials / name
         if target.is_file() and target.read_text(encoding="utf-8") == text:
@@ -93,27 +85,17 @@ def release(solutions, tutorials, check=False):
 
 def read_notebook(path):
     """A notebook from a file; ReleaseError if it is none."""
-    try:
+    with _jupyter():
         import nbformat
-    except ModuleNotFoundError as error:
-        raise ReleaseError(f"expected Jupyter, found no module {error.name!r}; {INSTALL}") from None
     try:
         return nbformat.read(path, as_version=4)
     except OSError as error:
         raise ReleaseError(f"{path}: expected a notebook, received: {error.strerror}; name another file") from None
     except Exception as error:  # nbformat raises several kinds
-        what = " ".join(str(error).split())[:120]
+        text = " ".join(str(error).split())[:120]
         raise ReleaseError(
-            f"{path}: expected a notebook, received something else ({what}); name another file"
+            f"{path}: expected a notebook, received something else ({text}); name another file"
         ) from None
-
-
-def _version_of(path):
-    try:
-        return student_version(read_notebook(path))
-    except ReleaseError as error:
-        text = str(error)
-        raise ReleaseError(text if str(path) in text or "no module" in text else f"{path}: {text}") from None
 
 
 def main(argv=None):

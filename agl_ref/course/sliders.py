@@ -31,10 +31,10 @@ def explore(figure, **ranges):
     if not _has_front_end():
         return figure()
     try:
-        import ipywidgets
+        import ipywidgets  # optional
+        from IPython.display import display
     except ModuleNotFoundError:
         return figure()
-    from IPython.display import display
 
     def draw(**values):
         display(figure(**values))

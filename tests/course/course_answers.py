@@ -26,7 +26,7 @@ def wrong(words):
     return register
 
 
-# --- 1, one neuron --------------------------------------------------------------------------------
+# --- one neuron -----------------------------------------------------------------------------------
 
 
 @right
@@ -155,7 +155,7 @@ def _(x, decay, v_th):
     return u, s
 
 
-# --- 2, why a surrogate ---------------------------------------------------------------------------
+# --- why a surrogate ------------------------------------------------------------------------------
 
 
 @right
@@ -205,7 +205,7 @@ wrong("true derivative")(lambda ds, u, v_th, width: np.zeros_like(ds))
 wrong("2 times the right result")(lambda ds, u, v_th, width: 2 * one_step_backward(ds, u, v_th, width))
 
 
-# --- 3, BPTT by hand ------------------------------------------------------------------------------
+# --- backpropagation through time by hand ---------------------------------------------------------
 
 
 @right
@@ -370,7 +370,7 @@ wrong("dw is not ddecay")(lambda ddecay, w: ddecay)
 wrong("1/2 times the right result")(lambda ddecay, w: plif_gradient(ddecay, w) / 2)
 
 
-# --- 4, membrane potential ------------------------------------------------------------------------
+# --- the membrane potential -----------------------------------------------------------------------
 
 
 @right
@@ -439,7 +439,7 @@ wrong("the numerator alone")(lambda sigma, decay, t: sigma * math.sqrt(1 - decay
 wrong("to the power t and not 2 t")(lambda sigma, decay, t: sigma * math.sqrt((1 - decay**t) / (1 - decay**2)))
 
 
-# --- 5, adaptive width ----------------------------------------------------------------------------
+# --- the adaptive width ---------------------------------------------------------------------------
 
 
 @right
@@ -499,7 +499,7 @@ def _(mu, std, v_th, share):
     return kappa
 
 
-# --- 6, convolutional network ---------------------------------------------------------------------
+# --- a convolutional network ----------------------------------------------------------------------
 
 
 @right

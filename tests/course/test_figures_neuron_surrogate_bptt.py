@@ -1,4 +1,4 @@
-"""Figures of notebooks 1 to 3: each is complete by itself, and what is drawn is what the library computes."""
+"""Figures of the neuron, the surrogate and the backward pass: each is complete, and draws what the library computes."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_every_figure_is_complete_with_its_defaults(module, name):
     assert min(sizes) >= 12
 
 
-# --- notebook 1 -------------------------------------------------------------------------------------------------------
+# --- one neuron -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reset", RESETS)
@@ -100,7 +100,7 @@ def test_firing_rates_follow_from_the_time_of_the_first_spike():
     np.testing.assert_allclose(one_neuron.firing_rates(inputs, 0.5, T=600), [0, 1 / 3, 1 / 2, 1])
 
 
-# --- notebook 2 -------------------------------------------------------------------------------------------------------
+# --- why a surrogate ------------------------------------------------------------------------------
 
 
 def test_the_true_derivative_moves_nothing_and_the_surrogate_solves_the_toy():
@@ -165,7 +165,7 @@ def test_only_a_gradient_of_a_function_sums_to_zero_round_a_square():
     assert s.sum() == 0
 
 
-# --- notebook 3 -------------------------------------------------------------------------------------------------------
+# --- backpropagation through time by hand ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("attached, expected", [(True, [1.2578125, 0.6875, 1]), (False, [1.5, 1, 1])])

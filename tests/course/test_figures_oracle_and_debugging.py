@@ -1,4 +1,4 @@
-"""The figures of notebooks 7 and 8: each is drawn with its defaults, and shows what the notebook says of it."""
+"""Figures of the oracle and of debugging a kernel: each is complete, and shows what the notebook says of it."""
 
 import inspect
 
@@ -86,9 +86,7 @@ def test_three_verdicts_are_named():
 
 
 def test_fingerprints_are_of_the_second_call():
-    mutant_kernels._workspaces.clear()
     assert not eight.wrong_gradients("d", "lif-hard-attached").any()
-    mutant_kernels._workspaces.clear()
     assert eight.wrong_gradients("d", "lif-hard-attached", calls=2).any()
     counts = [ax.get_title(loc="left").split()[2] for ax in figures.fingerprints().axes]
     assert counts[:2] == ["0", "0"] and all(int(count) > 0 for count in counts[2:])
@@ -101,7 +99,7 @@ def test_each_kernel_passes_and_fails_somewhere():
     assert all((column == "pass").any() and (column != "pass").any() for column in table.T)
     assert table[-2].tolist() == ["grad_decay", "grad_decay", "du", "pass", "du"]
     assert table[-1].tolist() == ["pass", "grad_decay", "du", "du", "du"]
-    assert not mutant_kernels._workspaces  # the figure leaves no trace for who debugs kernel d
+    assert not mutant_kernels.workspaces  # the figure leaves no trace for who debugs kernel d
 
 
 def test_gradients_by_size_follow_n_over_four_where_they_are_right():

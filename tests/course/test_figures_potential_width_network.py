@@ -1,4 +1,4 @@
-"""Figures of the notebooks 4 to 6: each is complete by itself, and shows what the notebooks say of it."""
+"""Figures of the potential, the width and the network: each is complete by itself, and shows what the notebooks say of it."""
 
 import os
 
@@ -40,7 +40,7 @@ def small(monkeypatch):
     return few
 
 
-# --- notebook 4 ---------------------------------------------------------------------------------------------
+# --- the membrane potential -----------------------------------------------------------------------
 
 
 @needs_jit
@@ -116,7 +116,7 @@ def test_input_current_is_what_the_neurons_integrated():
     assert np.allclose(u[0], x[0]) and np.allclose(u[2], 0.5 * v[1] + x[2])
 
 
-# --- notebook 5 ---------------------------------------------------------------------------------------------
+# --- the adaptive width ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("gamma, decay, beta", [(1.0, 0.2, 0.0), (0.2, 0.0, -1.5), (3.0, 0.95, 1.5)])
@@ -196,7 +196,7 @@ def test_learning_tau_ends_at_the_teachers_leak():
     assert np.allclose(sorted(ydata(left, i)[0] for i in range(3)), (0.2, 0.5, 0.95))
 
 
-# --- notebook 6 ---------------------------------------------------------------------------------------------
+# --- a convolutional network ----------------------------------------------------------------------
 
 
 def test_kernels_on_an_image_are_cross_correlations():

@@ -11,7 +11,7 @@ import pytest
 nbgrader = pytest.importorskip("nbgrader")
 
 import nbformat  # noqa: E402
-from helpers_course import MIXED, MIXED_POINTS, POINTS, hand_in, solved_notebook  # noqa: E402
+from notebooks_made_here import MIXED, MIXED_POINTS, POINTS, hand_in, solved_notebook  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 REAL = sorted((ROOT / "tutorials" / "solutions").glob("*.ipynb"))

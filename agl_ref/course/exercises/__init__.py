@@ -1,20 +1,19 @@
-"""The exercises, one module per notebook: references, fresh inputs, known mistakes."""
+"""The exercises, one module per notebook: references, fresh inputs, known mistakes.
+
+definition.py says what an exercise is; fresh_inputs.py draws inputs; neuron.py is the neuron that several notebooks ask for.
+"""
 
 import difflib
-import pkgutil
 from importlib import import_module
+
+from agl_ref.course import NOTEBOOKS
 
 from .definition import EXERCISES
 
 
-def modules():
-    """Names of the modules with exercises, one per notebook."""
-    return [module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("definition", "drawing")]
-
-
 def load():
     """All exercises: {name: Exercise or Choice}."""
-    for module in modules():
+    for module in NOTEBOOKS:
         import_module(f"{__name__}.{module}")
     return EXERCISES
 

@@ -3,11 +3,8 @@
 import numpy as np
 
 from .definition import Edge, exercise
-from .drawing import current, lif, lively, until, window
-
-
-def _number(rng, low, high):
-    return round(float(rng.uniform(low, high)), 3)
+from .fresh_inputs import current, lively, number, on_all_sides, until
+from .neuron import bptt, lif, previous, v_before
 
 
 def _draw_reset(rng):
@@ -20,62 +17,49 @@ def _draw_reset(rng):
     yield Edge("no neuron fired", (*rng.normal(0, 1, (2, 3)), -rng.random(3), np.zeros(3)))
 
 
+# what multiplies dv in B1, and dv in B2, where people make mistakes
+_THROUGH = {
+    "u is missing from the term through the reset": {"through": lambda u, s: 1.0},
+    "the term through the reset has s in place of u": {"through": lambda u, s: s},
+    "the term through the reset has v, the potential after the reset, in place of u": {
+        "through": lambda u, s: u * (1 - s)
+    },
+}
+_DIRECT = {"the direct path is open where the neuron fired and closed where it did not": {"keep": lambda s: s}}
+
+
 @exercise(points=2, draw=_draw_reset, outputs="ds_total du_direct", places={
     "where the neuron fires": lambda ds, dv, u, s: s == 1,
     "where the neuron does not fire": lambda ds, dv, u, s: s == 0,
 }, mistakes={
-    "the term through the reset is added; v = u (1 - s) makes it negative":
-        lambda ds, dv, u, s: (ds + u * dv, dv * (1 - s)),
-    "the term through the reset is missing from ds_total: that is the detached gradient":
-        lambda ds, dv, u, s: (ds, dv * (1 - s)),
-    "u is missing from the term through the reset": lambda ds, dv, u, s: (ds - dv, dv * (1 - s)),
-    "the term through the reset has s in place of u": lambda ds, dv, u, s: (ds - s * dv, dv * (1 - s)),
-    "the term through the reset has v, the potential after the reset, in place of u":
-        lambda ds, dv, u, s: (ds - u * (1 - s) * dv, dv * (1 - s)),
-    "the reset does not stop the direct path: 1 - s is missing from du_direct": lambda ds, dv, u, s: (ds - u * dv, dv),
-    "the direct path is open where the neuron fired and closed where it did not":
-        lambda ds, dv, u, s: (ds - u * dv, dv * s),
+    "the term through the reset is added; v = u (1 - s) makes it negative": {"through": lambda u, s: -u},
+    "the term through the reset is missing from ds_total: that is the detached gradient": {"through": lambda u, s: 0.0},
+    **_THROUGH,
+    "the reset does not stop the direct path: 1 - s is missing from du_direct": {"keep": lambda s: 1.0},
+    **_DIRECT,
     "ds is left out of ds_total": lambda ds, dv, u, s: (-u * dv, dv * (1 - s)),
     "the two results are returned in the other order": lambda ds, dv, u, s: (dv * (1 - s), ds - u * dv),
 })  # fmt: skip
-def reset_backward(ds, dv, u, s):
-    """v = u (1 - s): ds_total = ds - u dv, du_direct = dv (1 - s)."""
-    return ds - u * dv, dv * (1 - s)
-
-
-def _bptt(ds, u, s, decay, v_th, width, through=lambda u, s: u, keep=lambda s: 1 - s, leak=None, half=0.5, height=None,
-          closed=False, centre=None, forwards=False, carry="du"):  # fmt: skip
-    """BPTT of the hard reset with parts exchanged. through(u, s): what multiplies dv in ds_total, 0 if detached."""
-    T, dv = len(u), np.zeros(u.shape[1:])
-    dx = np.zeros(u.shape)
-    for t in range(T) if forwards else reversed(range(T)):
-        z = np.abs(u[t] - (v_th if centre is None else centre))
-        inside = z <= half * width[t] if closed else z < half * width[t]
-        slope = inside * (1 / width[t] if height is None else height)
-        ds_total = ds[t] - through(u[t], s[t]) * dv
-        dx[t] = dv * keep(s[t]) + ds_total * slope
-        carried = {"du": dx[t], "ds": ds_total * slope, "none": 0 * dv}[carry]
-        dv = (decay if leak is None else leak) * carried
-    return dx
-
-
-def _wrong(**options):
-    return lambda ds, u, s, decay, v_th, width: _bptt(ds, u, s, decay, v_th, width, **options)
-
-
-def _wrong_width(choose):
-    return lambda ds, u, s, decay, v_th, width: _bptt(ds, u, s, decay, v_th, choose(width))
+def reset_backward(ds, dv, u, s, *, through=lambda u, s: u, keep=lambda s: 1 - s):
+    """B1 and the first term of B2: ds_total = ds - u dv, du_direct = dv (1 - s)."""
+    return ds - through(u, s) * dv, dv * keep(s)
 
 
 def _draw_backward(rng):
     def make(T, N):
-        decay, v_th = _number(rng, 0.4, 0.8), _number(rng, 0.6, 1.4)
+        decay, v_th = number(rng, 0.4, 0.8), number(rng, 0.6, 1.4)
         u, s = lif(current(rng, T, N, v_th), decay, v_th)
         return rng.normal(0, 1, (T, N)), u, s, decay, v_th, rng.uniform(0.8, 1.8, T) * v_th
 
     def good(ds, u, s, decay, v_th, width):
         z = np.abs(u - v_th) < width[:, None] / 2
-        return lively(s) and window(u, v_th, width) and (z & (s == 0)).any() and (z & (s == 1)).any() and z[:-1].any()
+        return (
+            lively(s)
+            and on_all_sides(u, v_th, width)
+            and (z & (s == 0)).any()
+            and (z & (s == 1)).any()
+            and z[:-1].any()
+        )
 
     for T, N in ((5, 8), (4, 6)):
         yield until(good, lambda T=T, N=N: make(T, N))
@@ -102,51 +86,39 @@ _COMMON = {
     "nothing is carried from t to t - 1": {"carry": "none"},
     "only the part through the spike is carried; dv is decay times all of du": {"carry": "ds"},
     "the reset does not stop the direct path: 1 - s is missing": {"keep": lambda s: 1.0},
-    "the direct path is open where the neuron fired and closed where it did not": {"keep": lambda s: s},
+    **_DIRECT,
     "the window reaches kappa to each side and not kappa/2": {"half": 1.0},
     "1/kappa is missing from the window": {"height": 1.0},
-    "the edge belongs to the window, <= and not <": {"closed": True},
+    "the edge belongs to the window, <= and not <": {"inside": np.less_equal},
     "V_th is forgotten: the window sits around 0": {"centre": 0.0},
-}
-_WIDTHS = {
-    "the width of the first timestep is used at every t": lambda width: np.full_like(width, width[0]),
-    "the width of the last timestep is used at every t": lambda width: np.full_like(width, width[-1]),
-    "the widths run against time: t uses the width of T - t + 1": lambda width: width[::-1],
+    "the width of the first timestep is used at every t": {"widths": lambda width: np.full_like(width, width[0])},
+    "the width of the last timestep is used at every t": {"widths": lambda width: np.full_like(width, width[-1])},
+    "the widths run against time: t uses the width of T - t + 1": {"widths": lambda width: width[::-1]},
 }
 
 
 @exercise(points=5, draw=_draw_backward, outputs="dx", time="dx", places=_WHERE, backwards=True, mistakes={
-    "the reset is detached: the term - u dv is missing from ds_total": _wrong(through=lambda u, s: 0.0),
-    "the term through the reset has a plus sign": _wrong(through=lambda u, s: -u),
-    "u is missing from the term through the reset": _wrong(through=lambda u, s: 1.0),
-    "the term through the reset has s in place of u": _wrong(through=lambda u, s: s),
-    "the term through the reset has v, the potential after the reset, in place of u":
-        _wrong(through=lambda u, s: u * (1 - s)),
-    "the direct path through v = u (1 - s) is missing": _wrong(keep=lambda s: 0 * s),
+    "the reset is detached: the term - u dv is missing from ds_total": {"through": lambda u, s: 0.0},
+    "the term through the reset has a plus sign": {"through": lambda u, s: -u},
+    **_THROUGH,
+    "the direct path through v = u (1 - s) is missing": {"keep": lambda s: 0 * s},
     "the reset is treated as a soft one, with V_th in place of u":
-        lambda ds, u, s, decay, v_th, width: _bptt(ds, u, s, decay, v_th, width, through=lambda u, s: v_th),
-    **{text: _wrong(**options) for text, options in _COMMON.items()},
-    **{text: _wrong_width(choose) for text, choose in _WIDTHS.items()},
+        lambda ds, u, s, decay, v_th, width: lif_backward(ds, u, s, decay, v_th, width, through=lambda u, s: v_th),
+    **_COMMON,
 })  # fmt: skip
-def lif_backward(ds, u, s, decay, v_th, width):
-    """Attached: ds_total = ds - u dv; du = dv (1 - s) + ds_total h(u); dv_{t-1} = tau du."""
-    return _bptt(ds, u, s, decay, v_th, width)
-
-
-def _wrong_detached(**options):
-    return _wrong(**{"through": lambda u, s: 0.0, **options})
+def lif_backward(ds, u, s, decay, v_th, width, **parts):
+    """B1, B2, B3, B5: ds_total = ds - u dv; dx = du = dv (1 - s) + ds_total h(u); dv_{t-1} = tau du."""
+    return bptt(ds, u, s, decay, v_th, width, **parts)[0]
 
 
 @exercise(points=3, draw=_draw_backward, outputs="dx", time="dx", places=_WHERE, backwards=True, mistakes={
     "the reset is attached: detached means that ds_total is ds alone": lif_backward,
-    "the term through the reset is there with a plus sign; detached means that it is left out":
-        _wrong(through=lambda u, s: -u),
-    **{text: _wrong_detached(**options) for text, options in _COMMON.items()},
-    **{text: lambda *a, c=choose: lif_backward_detached(*a[:-1], c(a[-1])) for text, choose in _WIDTHS.items()},
+    "the term through the reset is there with a plus sign; detached means that it is left out": {"through": lambda u, s: -u},
+    **_COMMON,
 })  # fmt: skip
-def lif_backward_detached(ds, u, s, decay, v_th, width):
-    """Detached: ds_total = ds, all else as in lif_backward."""
-    return _bptt(ds, u, s, decay, v_th, width, through=lambda u, s: 0.0)
+def lif_backward_detached(ds, u, s, decay, v_th, width, *, through=lambda u, s: 0.0, **parts):
+    """As lif_backward, with ds_total = ds."""
+    return bptt(ds, u, s, decay, v_th, width, through, **parts)[0]
 
 
 def _draw_decay_gradient(rng):
@@ -161,23 +133,23 @@ def _draw_decay_gradient(rng):
 
 
 @exercise(points=2, draw=_draw_decay_gradient, outputs="ddecay", mistakes={
-    "v_t is used: the leak multiplies v_{t-1}": lambda du, u, s: (du * u * (1 - s)).sum(),
-    "u_{t-1} is used: the leak multiplies the potential after the reset": lambda du, u, s: (du[1:] * u[:-1]).sum(),
-    "u_t is used: the leak multiplies v_{t-1}": lambda du, u, s: (du * u).sum(),
-    "v is shifted the wrong way, to v_{t+1}": lambda du, u, s: (du[:-1] * (u * (1 - s))[1:]).sum(),
-    "s_{t-1} is used in place of v_{t-1}": lambda du, u, s: (du[1:] * s[:-1]).sum(),
+    "v_t is used: the leak multiplies v_{t-1}": {"leaked": lambda u, s: u * (1 - s)},
+    "u_{t-1} is used: the leak multiplies the potential after the reset": {"leaked": lambda u, s: previous(u)},
+    "u_t is used: the leak multiplies v_{t-1}": {"leaked": lambda u, s: u},
+    "v is shifted the wrong way, to v_{t+1}": {"leaked": lambda u, s: previous((u * (1 - s))[::-1])[::-1]},
+    "s_{t-1} is used in place of v_{t-1}": {"leaked": lambda u, s: previous(s)},
     "the mean is taken over all entries; the gradient of one shared number is a sum":
-        lambda du, u, s: (du[1:] * (u * (1 - s))[:-1]).sum() / du.size,
+        lambda du, u, s: decay_gradient(du, u, s) / du.size,
     "the mean is taken over the neurons; the gradient of one shared number is a sum":
-        lambda du, u, s: (du[1:] * (u * (1 - s))[:-1]).sum() / du.shape[1],
+        lambda du, u, s: decay_gradient(du, u, s) / du.shape[1],
     "v wraps around: at t = 1 it is v_T, where v_0 = 0 belongs (np.roll does that)":
-        lambda du, u, s: (du * np.roll(u * (1 - s), 1, axis=0)).sum(),
-    "v_{t-1} alone is summed, du is missing": lambda du, u, s: (u * (1 - s))[:-1].sum(),
-    "v is taken where the neuron fired, u s in place of u (1 - s)": lambda du, u, s: (du[1:] * (u * s)[:-1]).sum(),
+        {"leaked": lambda u, s: np.roll(u * (1 - s), 1, axis=0)},
+    "v_{t-1} alone is summed, du is missing": lambda du, u, s: v_before(u, s).sum(),
+    "v is taken where the neuron fired, u s in place of u (1 - s)": {"leaked": lambda u, s: previous(u * s)},
 })  # fmt: skip
-def decay_gradient(du, u, s):
-    """sum_t du_t v_{t-1}, v = u (1 - s), v_0 = 0."""
-    return float((du[1:] * (u * (1 - s))[:-1]).sum())
+def decay_gradient(du, u, s, *, leaked=v_before):
+    """B4: sum_t du_t v_{t-1}, v = u (1 - s), v_0 = 0."""
+    return float((du * leaked(u, s)).sum())
 
 
 def _smooth(rng, shape):
@@ -194,64 +166,52 @@ def _smooth(rng, shape):
 
 def _draw_central(rng):
     for shape in ((4,), (3,)):
-        yield _smooth(rng, shape), rng.normal(0, 1, shape), _number(rng, 0.005, 0.02)
+        yield _smooth(rng, shape), rng.normal(0, 1, shape), number(rng, 0.005, 0.02)
     yield Edge("an x with two axes", (_smooth(rng, (2, 3)), rng.normal(0, 1, (2, 3)), 0.01))
     yield Edge("an x of one entry", (_smooth(rng, (1,)), rng.normal(0, 1, 1), 0.01))
 
 
-def _difference(f, x, h, up=1.0, down=1.0, restore=True, each=True):
-    """(f(x + up h e_i) - f(x - down h e_i)) / ((up + down) h), with parts exchanged."""
+@exercise(points=3, draw=_draw_central, outputs="gradient", tolerance=1e-7, mistakes={
+    "the difference is taken forwards, f(x + h) - f(x): a central one goes h to each side": {"down": 0.0},
+    "the difference is taken backwards, f(x) - f(x - h): a central one goes h to each side": {"up": 0.0},
+    "the division is by h: the two points are 2 h apart": lambda f, x, h: 2 * central_difference(f, x, h),
+    "the division by 2 h is missing": lambda f, x, h: 2 * h * central_difference(f, x, h),
+    "all entries move at once: each needs a difference of its own": {"each": False},
+    "an entry is not put back before the next one is moved": {"restore": False},
+    "each point is only h/2 away": lambda f, x, h: central_difference(f, x, h / 2),
+    "the difference is taken forwards and divided by 2 h": lambda f, x, h: central_difference(f, x, h, down=0.0) / 2,
+})  # fmt: skip
+def central_difference(f, x, h, *, up=1.0, down=1.0, restore=True, each=True):
+    """(f(x + up h e_i) - f(x - down h e_i)) / ((up + down) h) for every entry i."""
     gradient, moved = np.zeros(x.shape), x.copy()
     for i in np.ndindex(x.shape):
-        place = i if each else ...
+        entry = i if each else ...
         if restore:
             moved = x.copy()
-        moved[place] += up * h
+        moved[entry] += up * h
         above = f(moved)
-        moved[place] -= (up + down) * h
+        moved[entry] -= (up + down) * h
         gradient[i] = (above - f(moved)) / ((up + down) * h)
     return gradient
 
 
-@exercise(points=3, draw=_draw_central, outputs="gradient", tolerance=1e-7, mistakes={
-    "the difference is taken forwards, f(x + h) - f(x): a central one goes h to each side":
-        lambda f, x, h: _difference(f, x, h, down=0.0),
-    "the difference is taken backwards, f(x) - f(x - h): a central one goes h to each side":
-        lambda f, x, h: _difference(f, x, h, up=0.0),
-    "the division is by h: the two points are 2 h apart": lambda f, x, h: 2 * _difference(f, x, h),
-    "the division by 2 h is missing": lambda f, x, h: 2 * h * _difference(f, x, h),
-    "all entries move at once: each needs a difference of its own": lambda f, x, h: _difference(f, x, h, each=False),
-    "an entry is not put back before the next one is moved": lambda f, x, h: _difference(f, x, h, restore=False),
-    "each point is only h/2 away": lambda f, x, h: _difference(f, x, h / 2),
-    "the difference is taken forwards and divided by 2 h": lambda f, x, h: _difference(f, x, h, down=0.0) / 2,
-})  # fmt: skip
-def central_difference(f, x, h):
-    """(f(x + h e_i) - f(x - h e_i)) / (2 h) for every entry i."""
-    return _difference(f, x, h)
-
-
-def _sigmoid(w):
-    return 1 / (1 + np.exp(-w))
-
-
 def _draw_plif(rng):
     for low in (-2.5, 0.6):
-        yield _number(rng, 0.5, 3.0), _number(rng, low, low + 1.5)
+        yield number(rng, 0.5, 3.0), number(rng, low, low + 1.5)
     yield Edge("w = 0, where tau is 1/2", (-1.5, 0.0))
 
 
 @exercise(points=1, draw=_draw_plif, outputs="dw", mistakes={
-    "the factor 1 - tau is missing from the sigmoid's derivative": lambda ddecay, w: ddecay * _sigmoid(w),
-    "the factor tau is missing from the sigmoid's derivative": lambda ddecay, w: ddecay * (1 - _sigmoid(w)),
-    "the sigmoid's derivative is missing: dw is not ddecay": lambda ddecay, w: ddecay,
+    "the factor 1 - tau is missing from the sigmoid's derivative": {"slope": lambda tau: tau},
+    "the factor tau is missing from the sigmoid's derivative": {"slope": lambda tau: 1 - tau},
+    "the sigmoid's derivative is missing: dw is not ddecay": {"slope": lambda tau: 1.0},
     "w (1 - w) is used: the sigmoid's derivative is tau (1 - tau) with tau = sigmoid(w)":
         lambda ddecay, w: ddecay * w * (1 - w),
-    "1 - tau is taken for sigmoid(w), which makes the gradient negative":
-        lambda ddecay, w: -ddecay * _sigmoid(w) * (1 - _sigmoid(w)),
-    "ddecay is left out": lambda ddecay, w: _sigmoid(w) * (1 - _sigmoid(w)),
-    "the square of tau is used in place of tau (1 - tau)": lambda ddecay, w: ddecay * _sigmoid(w) ** 2,
-    "ddecay is divided by tau (1 - tau) and not multiplied": lambda ddecay, w: ddecay / (_sigmoid(w) * (1 - _sigmoid(w))),
+    "1 - tau is taken for sigmoid(w), which makes the gradient negative": {"slope": lambda tau: -tau * (1 - tau)},
+    "ddecay is left out": lambda ddecay, w: plif_gradient(1.0, w),
+    "the square of tau is used in place of tau (1 - tau)": {"slope": lambda tau: tau**2},
+    "ddecay is divided by tau (1 - tau) and not multiplied": {"slope": lambda tau: 1 / (tau * (1 - tau))},
 })  # fmt: skip
-def plif_gradient(ddecay, w):
-    """dw = ddecay tau (1 - tau), tau = sigmoid(w)."""
-    return float(ddecay * _sigmoid(w) * (1 - _sigmoid(w)))
+def plif_gradient(ddecay, w, *, slope=lambda tau: tau * (1 - tau)):
+    """B6: dw = ddecay tau (1 - tau), tau = sigmoid(w)."""
+    return float(ddecay * slope(1 / (1 + np.exp(-w))))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .definition import Edge, choice, exercise
+from .neuron import bptt, previous
 
 # --- how far is wrong: units in the last place
 
@@ -20,28 +21,24 @@ def _draw_ulps(rng):
         below_one, np.array([1.0, 0.5])))  # fmt: skip
 
 
-def _ulps(unit):
-    return lambda received, expected: np.abs(received - expected) / unit(received, expected)
-
-
-def _spacing(a, dtype=np.float32):
-    return np.spacing(np.abs(a).astype(dtype)).astype(np.float64)
+def _spacing(received, expected):
+    return np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64)
 
 
 @exercise(points=1, draw=_draw_ulps, outputs="error", mistakes={
-    "the error keeps its sign": lambda received, expected: (received - expected) / _spacing(expected),
-    "the spacing is that of float64: convert to float32 before np.spacing": _ulps(lambda r, e: _spacing(e, np.float64)),
-    "the spacing is taken at the received value instead of the expected one": _ulps(lambda r, e: _spacing(r)),
+    "the error keeps its sign": {"size": lambda error: error},
+    "the spacing is that of float64: convert to float32 before np.spacing": {"unit": lambda r, e: np.spacing(np.abs(e))},
+    "the spacing is taken at the received value instead of the expected one": {"unit": lambda r, e: _spacing(e, r)},
     "expected is rounded to float32 before the difference is taken: only its spacing is that of float32":
-        lambda received, expected: np.abs(received - expected.astype(np.float32)) / _spacing(expected),
-    "the spacing is that at 1 everywhere, 2^-23": _ulps(lambda r, e: 2.0**-23),
-    "the error is divided by the value and the unit roundoff, not by the spacing": _ulps(lambda r, e: np.abs(e) * 2.0**-24),
-    "the error is relative": _ulps(lambda r, e: np.abs(e)),
-    "the error is not divided by the spacing": _ulps(lambda r, e: 1.0),
+        lambda received, expected: ulps(received, expected.astype(np.float32)),
+    "the spacing is that at 1 everywhere, 2^-23": {"unit": lambda r, e: 2.0**-23},
+    "the error is divided by the value and the unit roundoff, not by the spacing":
+        {"unit": lambda r, e: np.abs(e) * 2.0**-24},
+    "the error is relative": {"unit": lambda r, e: np.abs(e)},
+    "the error is not divided by the spacing": {"unit": lambda r, e: 1.0},
 })  # fmt: skip
-def ulps(received, expected):
-    spacing = np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64)
-    return np.abs(received - expected) / spacing
+def ulps(received, expected, *, size=np.abs, unit=_spacing):
+    return size(received - expected) / unit(received, expected)
 
 
 # --- how far may it be wrong: a sum in any order
@@ -56,45 +53,23 @@ def _draw_sum_bound(rng):
 
 @exercise(points=2, draw=_draw_sum_bound, outputs="bound", mistakes={
     "the terms are added with their signs: each may have the size of its absolute value":
-        lambda terms, unit: (len(terms) - 1) * unit * abs(terms.sum()),
-    "there are n roundings: n terms take n - 1 additions": lambda terms, unit: len(terms) * unit * np.abs(terms).sum(),
-    "there is one rounding only": lambda terms, unit: unit * np.abs(terms).sum(),
-    "unit is missing": lambda terms, unit: (len(terms) - 1) * np.abs(terms).sum(),
+        {"size": lambda terms: abs(terms.sum())},
+    "there are n roundings: n terms take n - 1 additions": {"roundings": lambda n: n},
+    "there is one rounding only": {"roundings": lambda n: 1},
+    "unit is missing": lambda terms, unit: sum_bound(terms, 1.0),
     "the square root of n - 1 is taken: that is the likely size, the worst case is n - 1":
-        lambda terms, unit: np.sqrt(len(terms) - 1) * unit * np.abs(terms).sum(),
-    "the largest term stands in place of the sum of magnitudes":
-        lambda terms, unit: (len(terms) - 1) * unit * np.abs(terms).max(),
+        {"roundings": lambda n: np.sqrt(n - 1)},
+    "the largest term stands in place of the sum of magnitudes": {"size": lambda terms: np.abs(terms).max()},
 })  # fmt: skip
-def sum_bound(terms, unit):
-    return (len(terms) - 1) * unit * np.abs(terms).sum()
+def sum_bound(terms, unit, *, roundings=lambda n: n - 1, size=lambda terms: np.abs(terms).sum()):
+    return roundings(len(terms)) * unit * size(terms)
 
 
 # --- a layer to put through the oracle: PLIF's backward pass
 
 
-def _plif(ds, u, s, w, v_th, width, attached=True, half=2, before="v", gate=True, slope=lambda tau: tau * (1 - tau)):
-    tau = 1 / (1 + np.exp(-w))
-    v = u * (1 - s)
-    source = {"v": v, "u": u}.get(before, v)
-    dx, dv, ddecay = np.zeros_like(u), np.zeros_like(u[0]), 0.0
-    for t in reversed(range(len(u))):
-        inside = np.abs(u[t] - v_th) < width[t] / half
-        ds_total = ds[t] - u[t] * dv if attached else ds[t]
-        dx[t] = dv * ((1 - s[t]) if gate else 1.0) + ds_total * inside / width[t]
-        if before == "same":
-            ddecay += (dx[t] * v[t]).sum()
-        elif t > 0:
-            ddecay += (dx[t] * source[t - 1]).sum()
-        dv = tau * dx[t]
-    return dx, ddecay * slope(tau)
-
-
-def _variant(**changes):
-    return lambda ds, u, s, w, v_th, width: _plif(ds, u, s, w, v_th, width, **changes)
-
-
 def _mirrored(ds, u, s, w, v_th, width):
-    dx, dw = _plif(ds, u, s, -w, v_th, width)
+    dx, dw = plif_backward(ds, u, s, -w, v_th, width)
     return dx, -dw
 
 
@@ -109,19 +84,24 @@ def _draw_plif(rng, T=5, N=12):
 
 
 @exercise(points=4, draw=_draw_plif, outputs="dx dw", time="dx", mistakes={
-    "the sigmoid's derivative tau (1 - tau) is missing in dw": _variant(slope=lambda tau: 1.0),
-    "the sigmoid's derivative is taken for tau; it is tau (1 - tau)": _variant(slope=lambda tau: tau),
-    "the sigmoid's derivative is taken for 1 - tau; it is tau (1 - tau)": _variant(slope=lambda tau: 1 - tau),
-    "dw has the wrong sign": _variant(slope=lambda tau: -tau * (1 - tau)),
-    "the leak's gradient takes u of the timestep before, before the reset, where v is asked for": _variant(before="u"),
-    "the leak's gradient pairs du with v of the same timestep instead of the one before": _variant(before="same"),
-    "the gradient through the reset is missing: ds - u dv is needed": _variant(attached=False),
-    "the carry is not cut where the neuron fired: the factor 1 - s is missing": _variant(gate=False),
-    "the window reaches kappa to each side of the threshold instead of kappa / 2": _variant(half=1),
+    "the sigmoid's derivative tau (1 - tau) is missing in dw": {"slope": lambda tau: 1.0},
+    "the sigmoid's derivative is taken for tau; it is tau (1 - tau)": {"slope": lambda tau: tau},
+    "the sigmoid's derivative is taken for 1 - tau; it is tau (1 - tau)": {"slope": lambda tau: 1 - tau},
+    "dw has the wrong sign": {"slope": lambda tau: -tau * (1 - tau)},
+    "the leak's gradient takes u of the timestep before, before the reset, where v is asked for":
+        {"leaked": lambda u, s: previous(u)},
+    "the leak's gradient pairs du with v of the same timestep instead of the one before":
+        {"leaked": lambda u, s: u * (1 - s)},
+    "the gradient through the reset is missing: ds - u dv is needed": {"through": lambda u, s: 0.0},
+    "the carry is not cut where the neuron fired: the factor 1 - s is missing": {"keep": lambda s: 1.0},
+    "the window reaches kappa to each side of the threshold instead of kappa / 2": {"half": 1.0},
     "sigmoid(w) is taken for 1 - tau, as SpikingJelly does: here it is tau": _mirrored,
 })  # fmt: skip
-def plif_backward(ds, u, s, w, v_th, width):
-    return _plif(ds, u, s, w, v_th, width)
+def plif_backward(ds, u, s, w, v_th, width, *, slope=lambda tau: tau * (1 - tau), **parts):
+    """B1 to B6."""
+    tau = 1 / (1 + np.exp(-w))
+    dx, ddecay = bptt(ds, u, s, tau, v_th, width, **parts)
+    return dx, ddecay * slope(tau)
 
 
 # --- where is it wrong first
@@ -138,26 +118,24 @@ def _draw_first_wrong(rng):
     yield Edge("a single wrong element", (single, True))
 
 
-def _first(pick):
-    return lambda wrong, backward: tuple(int(i) for i in pick(np.argwhere(wrong), backward))
+def _neurons_first(wrong, backward):
+    i = int(np.flatnonzero(wrong.any(axis=0))[0])
+    return int(np.flatnonzero(wrong[:, i])[-1 if backward else 0]), i
 
 
 @exercise(points=2, draw=_draw_first_wrong, outputs="t i", mistakes={
-    "the backward pass is walked forward in time too; it starts at the last timestep": _first(lambda at, b: at[0]),
-    "the forward pass is walked backward in time too": _first(lambda at, b: at[at[:, 0] == at[:, 0].max()][0]),
-    "the directions of the two passes are exchanged":
-        _first(lambda at, b: at[0] if b else at[at[:, 0] == at[:, 0].max()][0]),
+    "the backward pass is walked forward in time too; it starts at the last timestep": {"from_end": lambda backward: False},
+    "the forward pass is walked backward in time too": {"from_end": lambda backward: True},
+    "the directions of the two passes are exchanged": {"from_end": lambda backward: not backward},
     "in the backward pass the last wrong neuron of the timestep is taken, not the first":
-        _first(lambda at, b: at[-1] if b else at[0]),
-    "neurons are walked through before timesteps":
-        _first(lambda at, b: at[np.lexsort((-at[:, 0] if b else at[:, 0], at[:, 1]))][0]),
-    "timesteps are counted from 1: the index of an array's first row is 0":
-        lambda wrong, backward: (first_wrong(wrong, backward)[0] + 1, first_wrong(wrong, backward)[1]),
+        lambda wrong, backward: tuple(np.argwhere(wrong)[-1 if backward else 0]),
+    "neurons are walked through before timesteps": _neurons_first,
+    "timesteps are counted from 1: the index of an array's first row is 0": {"count_from": 1},
 })  # fmt: skip
-def first_wrong(wrong, backward):
-    at = np.argwhere(wrong)
-    t = at[:, 0].max() if backward else at[:, 0].min()
-    return int(t), int(np.flatnonzero(wrong[t])[0])
+def first_wrong(wrong, backward, *, from_end=lambda backward: backward, count_from=0):
+    times = np.flatnonzero(wrong.any(axis=1))
+    t = int(times[-1 if from_end(backward) else 0])
+    return t + count_from, int(np.flatnonzero(wrong[t])[0])
 
 
 # --- the verdict, as the command's exit code
@@ -178,36 +156,22 @@ def _draw_exit_code(rng):
     yield Edge("a flip could have explained something, but nothing is off", (np.zeros(4), allowed, ~none))
 
 
-def _code(wrong, excuse):
-    def exit_code(error, allowed, explained):
-        off = wrong(error, allowed)
-        return excuse(off, explained) if off.any() else 0
-
-    return exit_code
-
-
-def _above(error, allowed):
-    return error > allowed
-
-
 @exercise(points=2, draw=_draw_exit_code, outputs="code", mistakes={
-    "an error that equals what is allowed is off: 0 >= 0 is true for every exact value":
-        _code(lambda error, allowed: error >= allowed, lambda off, explained: 1 if (off & ~explained).any() else 2),
-    "explained is not looked at": _code(_above, lambda off, explained: 1),
-    "one explained element excuses all others": _code(_above, lambda off, explained: 2 if (off & explained).any() else 1),
-    "every element must be explained, also those that are not off":
-        _code(_above, lambda off, explained: 2 if explained.all() else 1),
-    "AMBIGUOUS counts as PASS": _code(_above, lambda off, explained: 1 if (off & ~explained).any() else 0),
-    "the codes of FAIL and AMBIGUOUS are exchanged":
-        _code(_above, lambda off, explained: 2 if (off & ~explained).any() else 1),
-    "AMBIGUOUS is given although nothing is off": lambda error, allowed, explained: (
-        1 if ((error > allowed) & ~explained).any() else 2 if explained.any() else 0),
+    "an error that equals what is allowed is off: 0 >= 0 is true for every exact value": {"beyond": np.greater_equal},
+    "explained is not looked at": {"ambiguous": 1},
+    "one explained element excuses all others": {"excused": lambda off, explained: (off & explained).any()},
+    "every element must be explained, also those that are not off": {"excused": lambda off, explained: explained.all()},
+    "AMBIGUOUS counts as PASS": {"ambiguous": 0},
+    "the codes of FAIL and AMBIGUOUS are exchanged": {"fail": 2, "ambiguous": 1},
+    "AMBIGUOUS is given although nothing is off":
+        lambda error, allowed, explained: exit_code(error, allowed, explained) or 2 * explained.any(),
 })  # fmt: skip
-def exit_code(error, allowed, explained):
-    off = error > allowed
-    if (off & ~explained).any():
-        return 1
-    return 2 if off.any() else 0
+def exit_code(error, allowed, explained, *, beyond=np.greater, fail=1, ambiguous=2,
+              excused=lambda off, explained: not (off & ~explained).any()):  # fmt: skip
+    off = beyond(error, allowed)
+    if not off.any():
+        return 0
+    return ambiguous if excused(off, explained) else fail
 
 
 # --- questions

@@ -5,6 +5,8 @@ import numpy as np
 from agl_ref.course import mutant_kernels
 
 from .definition import Edge, choice, exercise
+from .neuron import bptt, lif, previous, v_before
+from .why_a_surrogate import rectangular
 
 # --- the suspects: what each mistake would look like, said to whoever accuses it wrongly
 
@@ -57,26 +59,15 @@ def _in_blocks(terms, threads):
     return np.pad(terms, (0, blocks * threads - len(terms))).reshape(blocks, threads)
 
 
-def _partials(terms, threads):
-    return _in_blocks(terms, threads).sum(axis=1)
-
-
-def _per_thread(terms, threads):
-    partial = _in_blocks(terms, threads).sum(axis=0)
-    return partial, partial.sum()
-
-
 @exercise(points=2, draw=_draw_blocks, outputs="partial total", mistakes={
-    "the total is the first block's alone": lambda terms, threads: (_partials(terms, threads), _partials(terms, threads)[0]),
-    "the total is the last block's alone: each block overwrites the one before":
-        lambda terms, threads: (_partials(terms, threads), _partials(terms, threads)[-1]),
-    "the sums run over the blocks for each thread, not over the threads of each block": _per_thread,
-    "the total is the mean over the blocks":
-        lambda terms, threads: (_partials(terms, threads), _partials(terms, threads).mean()),
+    "the total is the first block's alone": {"total": lambda partial: partial[0]},
+    "the total is the last block's alone: each block overwrites the one before": {"total": lambda partial: partial[-1]},
+    "the sums run over the blocks for each thread, not over the threads of each block": {"axis": 0},
+    "the total is the mean over the blocks": {"total": np.mean},
 })  # fmt: skip
-def sum_over_blocks(terms, threads):
-    partial = _partials(terms, threads)
-    return partial, partial.sum()
+def sum_over_blocks(terms, threads, *, axis=1, total=np.sum):
+    partial = _in_blocks(terms, threads).sum(axis=axis)
+    return partial, total(partial)
 
 
 # --- mending b: the potential that leaked
@@ -90,21 +81,17 @@ def _draw_previous(rng):
     yield Edge("T = 1: nothing has leaked yet", (u, (u >= 0.5) * 1.0))
 
 
-def _later(a):
-    return np.concatenate([np.zeros_like(a[:1]), a[:-1]])
-
-
 @exercise(points=2, draw=_draw_previous, outputs="v_before", time="v_before", mistakes={
-    "it is the potential before the reset: the factor 1 - s is missing": lambda u, s: _later(u),
+    "it is the potential before the reset: the factor 1 - s is missing": lambda u, s: previous(u),
     "it is the potential after the reset of the same timestep, not of the one before": lambda u, s: u * (1 - s),
     "the last timestep comes round to the first: before the first timestep the potential is 0":
         lambda u, s: np.roll(u * (1 - s), 1, axis=0),
-    "it is the potential of the timestep after": lambda u, s: np.concatenate([(u * (1 - s))[1:], np.zeros_like(u[:1])]),
-    "the spike of the timestep itself is taken with the potential of the one before": lambda u, s: _later(u) * (1 - s),
-    "the neurons that fired keep their potential and the others lose it": lambda u, s: _later(u * s),
+    "it is the potential of the timestep after": lambda u, s: previous((u * (1 - s))[::-1])[::-1],
+    "the spike of the timestep itself is taken with the potential of the one before": lambda u, s: previous(u) * (1 - s),
+    "the neurons that fired keep their potential and the others lose it": lambda u, s: previous(u * s),
 })  # fmt: skip
 def previous_potential(u, s):
-    return _later(u * (1 - s))
+    return v_before(u, s)
 
 
 # --- mending c: the window
@@ -117,25 +104,17 @@ def _draw_window(rng):
         np.array([[0.0, 0.25, 1.0, 0.5], [0.25, 0.0, 0.75, 0.5]]), 0.5, np.array([1.0, 0.5])))  # fmt: skip
 
 
-def _window(reach=2, height=lambda k: 1 / k, inside=np.less, distance=np.abs):
-    def window(u, v_th, width):
-        k = width[:, None]
-        return inside(distance(u - v_th), k / reach) * height(k)
-
-    return window
-
-
 @exercise(points=2, draw=_draw_window, outputs="derivative", time="derivative", mistakes={
-    "the window reaches kappa to each side of the threshold": _window(reach=1),
-    "the window reaches kappa / 4 to each side of the threshold": _window(reach=4),
-    "the window's edge is inside": _window(inside=np.less_equal),
-    "the height is 1: divide by kappa, so that the area is 1": _window(height=lambda k: 1.0),
-    "the height is 1 / (2 kappa)": _window(height=lambda k: 0.5 / k),
-    "the window has no lower edge: take |u - V_th|": _window(distance=lambda z: z),
-    "the first timestep's kappa is used at all timesteps": lambda u, v_th, width: _window()(u, v_th, 0 * width + width[0]),
+    "the window reaches kappa to each side of the threshold": {"half": 1.0},
+    "the window reaches kappa / 4 to each side of the threshold": {"half": 0.25},
+    "the window's edge is inside": {"inside": np.less_equal},
+    "the height is 1: divide by kappa, so that the area is 1": {"height": lambda k: 1.0},
+    "the height is 1 / (2 kappa)": {"height": lambda k: 0.5 / k},
+    "the window has no lower edge: take |u - V_th|": {"distance": lambda z: z},
+    "the first timestep's kappa is used at all timesteps": lambda u, v_th, width: window(u, v_th, 0 * width + width[0]),
 })  # fmt: skip
-def window(u, v_th, width):
-    return _window()(u, v_th, width)
+def window(u, v_th, width, **parts):
+    return rectangular(u - v_th, width[:, None], **parts)
 
 
 # --- the whole kernel
@@ -163,36 +142,17 @@ def _as_tuple(kernel):
     return answer
 
 
-def _kernel(x, ds, decay, v_th, width, fires=np.greater_equal, edge=np.less, attached=True, gate=True, same=False):
-    u, s, v_before = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
-    v = np.zeros_like(x[0])
-    for t in range(len(x)):
-        v_before[t] = v
-        u[t] = decay * v + x[t]
-        s[t] = fires(u[t], v_th)
-        v = u[t] * (1 - s[t])
-    du, dv = np.zeros_like(x), np.zeros_like(x[0])
-    for t in reversed(range(len(x))):
-        ds_total = ds[t] - u[t] * dv if attached else ds[t]
-        du[t] = dv * (1 - s[t] if gate else 1.0) + ds_total * edge(np.abs(u[t] - v_th), width[t] / 2) / width[t]
-        dv = decay * du[t]
-    return u, s, du, (du * (u * (1 - s) if same else v_before)).sum()
-
-
-def _kernel_with(**changes):
-    return lambda x, ds, decay, v_th, width: _kernel(x, ds, decay, v_th, width, **changes)
-
-
 @exercise(points=5, draw=_draw_kernel, outputs="u s du ddecay", time="u s du", mistakes={
     "your kernel makes kernel a's mistake": _as_tuple(mutant_kernels.kernel_a),
     "your kernel makes kernel b's mistake": _as_tuple(mutant_kernels.kernel_b),
     "your kernel makes kernel c's mistake": _as_tuple(mutant_kernels.kernel_c),
     "your kernel makes kernel e's mistake": _as_tuple(mutant_kernels.kernel_e),
-    "a neuron whose potential is exactly V_th does not fire": _kernel_with(fires=np.greater),
-    "the window's edge is inside": _kernel_with(edge=np.less_equal),
-    "no gradient flows through the reset": _kernel_with(attached=False),
-    "the carry is not cut where the neuron fired": _kernel_with(gate=False),
-    "the decay's gradient pairs du with v of the same timestep": _kernel_with(same=True),
+    "a neuron whose potential is exactly V_th does not fire": {"fires": np.greater},
+    "the window's edge is inside": {"inside": np.less_equal},
+    "no gradient flows through the reset": {"through": lambda u, s: 0.0},
+    "the carry is not cut where the neuron fired": {"keep": lambda s: 1.0},
+    "the decay's gradient pairs du with v of the same timestep": {"leaked": lambda u, s: u * (1 - s)},
 })  # fmt: skip
-def mended_kernel(x, ds, decay, v_th, width):
-    return _kernel(x, ds, decay, v_th, width)
+def mended_kernel(x, ds, decay, v_th, width, *, fires=np.greater_equal, **parts):
+    u, s = lif(x, decay, v_th, fires=fires)
+    return u, s, *bptt(ds, u, s, decay, v_th, width, **parts)

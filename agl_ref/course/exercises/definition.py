@@ -1,11 +1,14 @@
 """What an exercise is: a function to write, fresh inputs to try it on, a reference, the mistakes that people make.
 
     @exercise(points=2, outputs="u s", time="u s", draw=_draw, mistakes={
-        "a neuron whose potential is exactly V_th does not fire: is there a > where >= should be?": _strict,
+        "the test is > and not >=: a potential exactly at the threshold should fire": {"fires": np.greater},
+        "nothing is carried from one timestep to the next": lambda x, decay, v_th: (x, 1.0 * (x >= v_th)),
     })
-    def lif_forward(x, decay, v_th):
+    def lif_forward(x, decay, v_th, *, fires=np.greater_equal):
         ...the reference...
         return u, s
+
+A mistake is a function with the reference's arguments, or keyword arguments that turn the reference into it.
 
 The other kind is a question with a list of answers:
 
@@ -17,8 +20,8 @@ The other kind is a question with a list of answers:
 
 import hashlib
 import inspect
-import sys
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +46,7 @@ class Exercise:
     name, points
         The name is the function's and the grade id's.
     reference : callable
-        Right answer; its signature is the student's.
+        Right answer; its positional arguments are the student's.
     draw : callable
         rng -> iterable of argument tuples, or `Edge`. The first is an ordinary one. They must tell the reference from
         every mistake.
@@ -51,10 +54,8 @@ class Exercise:
         Wrong answers that people give. The sentence ends "Your answer is what you get if ..." (no capital, no full stop).
     outputs : tuple of str
         What the function returns, in order.
-    time : tuple of str
-        The outputs whose first axis is time.
-    border : tuple of str
-        The outputs whose axes 1 and 2 are an image's rows and columns.
+    time, border : tuple of str
+        The outputs whose first axis is time; those whose axes 1 and 2 are an image's rows and columns.
     places : {text: callable}
         Where entries lie ("where the neuron fires"), as a mask from the arguments, in the shape of the results: said if all
         wrong entries lie there.
@@ -79,7 +80,8 @@ class Exercise:
     @property
     def parameters(self):
         """Names of the arguments."""
-        return tuple(inspect.signature(self.reference).parameters)
+        parameters = inspect.signature(self.reference).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
 
     @property
     def signature(self):
@@ -111,13 +113,13 @@ class Choice:
     options: dict
 
 
-def exercise(points, draw, outputs, mistakes=None, time="", border="", tolerance=1e-10, places=None, backwards=False):
+def exercise(points, draw, outputs, mistakes=None, time="", border="", **more):
     """Decorator: the function is an exercise's reference, its name the exercise's. `outputs`, ... are names with spaces."""
 
     def register(reference):
+        wrong = {text: m if callable(m) else partial(reference, **m) for text, m in (mistakes or {}).items()}
         names = (tuple(text.split()) for text in (outputs, time, border))
-        more = (tolerance, places or {}, backwards)
-        _add(Exercise(reference.__name__, points, reference, draw, mistakes or {}, *names, *more), reference.__module__)
+        _add(Exercise(reference.__name__, points, reference, draw, wrong, *names, **more), reference.__module__)
         return reference
 
     return register
@@ -127,7 +129,7 @@ def choice(name, points, answer, options):
     """Register a `Choice`; ValueError if the answer is not one of the options."""
     if answer not in options:
         raise ValueError(f"{name}: expected an answer among {list(options)}, received {answer!r}; correct it")
-    return _add(Choice(name, points, answer, options), sys._getframe(1).f_globals["__name__"])
+    return _add(Choice(name, points, answer, options), inspect.currentframe().f_back.f_globals["__name__"])
 
 
 def _add(item, module):

@@ -3,37 +3,38 @@
 import numpy as np
 
 from .definition import Edge, exercise
-from .drawing import current, lif, lively, until
+from .fresh_inputs import current, lively, number, until
+from .neuron import lif, previous
 
-
-def _number(rng, low, high):
-    return round(float(rng.uniform(low, high)), 3)
-
-
-def _draw_leak(rng):
-    for N in (6, 4):
-        yield rng.normal(0, 1, N), rng.normal(0, 1, N), _number(rng, 0.1, 0.4)
-    yield Edge("decay = 0", (rng.normal(0, 1, 3), rng.normal(0, 1, 3), 0.0))
-    yield Edge("one neuron", (rng.normal(0, 1, 1), rng.normal(0, 1, 1), 0.75))
-
-
-@exercise(points=1, draw=_draw_leak, outputs="u", mistakes={
+_LEAKS = {
     "decay multiplies the input x as well, as in decay * (v + x)": lambda v, x, decay: decay * (v + x),
     "decay multiplies the input x instead of the potential v": lambda v, x, decay: v + decay * x,
     "the potential does not leak, decay is missing": lambda v, x, decay: v + x,
     "v is multiplied by 1 - decay (decay is the factor that remains)": lambda v, x, decay: (1 - decay) * v + x,
     "the input is scaled by 1 - decay, which other libraries do": lambda v, x, decay: decay * v + (1 - decay) * x,
+}
+
+
+def _draw_leak(rng):
+    for N in (6, 4):
+        yield rng.normal(0, 1, N), rng.normal(0, 1, N), number(rng, 0.1, 0.4)
+    yield Edge("decay = 0", (rng.normal(0, 1, 3), rng.normal(0, 1, 3), 0.0))
+    yield Edge("one neuron", (rng.normal(0, 1, 1), rng.normal(0, 1, 1), 0.75))
+
+
+@exercise(points=1, draw=_draw_leak, outputs="u", mistakes={
+    **_LEAKS,
     "the potential v from the timestep before is left out": lambda v, x, decay: 0 * v + x,
     "decay is subtracted, where v is to be multiplied by it": lambda v, x, decay: v - decay + x,
 })  # fmt: skip
 def leak(v, x, decay):
-    """u = tau v + x."""
+    """F1: u = tau v + x."""
     return decay * v + x
 
 
 def _draw_fires(rng):
     for N in (8, 12):
-        v_th = _number(rng, 0.4, 1.5)
+        v_th = number(rng, 0.4, 1.5)
         yield until(lambda u, v_th: 0.2 < (u >= v_th).mean() < 0.8 and ((u > 0) & (u < v_th)).any(),
                     lambda v_th=v_th, N=N: (rng.normal(v_th, v_th, N), v_th))  # fmt: skip
     yield Edge("a potential exactly at the threshold", (np.array([0.5, 0.499, 0.501, -0.5]), 0.5))
@@ -48,7 +49,7 @@ def _draw_fires(rng):
     "the size of u is tested: a strongly negative potential does not fire": lambda u, v_th: 1.0 * (np.abs(u) >= v_th),
 })  # fmt: skip
 def fires(u, v_th):
-    """s = [u >= V_th]."""
+    """F2: s = [u >= V_th]."""
     return (u >= v_th).astype(float)
 
 
@@ -77,13 +78,13 @@ _WHERE = {"where the neuron fires": lambda u, s, *_: s == 1, "where the neuron d
     "the reset goes to 1 and not to 0": lambda u, s: u * (1 - s) + s,
 })  # fmt: skip
 def hard_reset(u, s):
-    """v = u (1 - s)."""
+    """F3: v = u (1 - s)."""
     return u * (1 - s)
 
 
 def _draw_soft_reset(rng):
-    yield *_fired(rng, 8), _number(rng, 0.3, 0.45)
-    yield *_fired(rng, 12), _number(rng, 0.55, 0.8)
+    yield *_fired(rng, 8), number(rng, 0.3, 0.45)
+    yield *_fired(rng, 12), number(rng, 0.55, 0.8)
     yield Edge("no neuron fired", (-rng.random(3), np.zeros(3), 0.5))
 
 
@@ -97,13 +98,13 @@ def _draw_soft_reset(rng):
     "nothing is reset": lambda u, s, v_th: u,
 })  # fmt: skip
 def soft_reset(u, s, v_th):
-    """v = u - V_th s."""
+    """F4: v = u - V_th s."""
     return u - v_th * s
 
 
 def _draw_lif_forward(rng):
     for T, N in ((5, 6), (7, 4)):
-        decay, v_th = _number(rng, 0.3, 0.8), _number(rng, 0.6, 1.4)
+        decay, v_th = number(rng, 0.3, 0.8), number(rng, 0.6, 1.4)
         yield until(lambda x, decay, v_th: lively(lif(x, decay, v_th)[1]) and 0 < (x[0] >= v_th).mean() < 1,
                     lambda T=T, N=N, decay=decay, v_th=v_th: (current(rng, T, N, v_th), decay, v_th))  # fmt: skip
     yield Edge("a potential exactly at the threshold", (np.array([[0.5, 0.25], [0.25, 0.375], [0.5, 0.5]]), 0.5, 0.5))
@@ -111,62 +112,35 @@ def _draw_lif_forward(rng):
     yield Edge("one neuron", (np.array([[0.4], [0.4], [0.6], [0.1]]), 0.5, 0.5))
 
 
-def _neuron(x, decay, v_th, leak=None, fire=np.greater_equal, reset="hard", returned="u", late=False, start=0.0):
-    """lif_forward with parts exchanged, to make mistakes of."""
-    u, s, v, before = np.zeros(x.shape), np.zeros(x.shape), np.full(x.shape[1:], start), np.zeros(x.shape[1:])
-    for t in range(len(x)):
-        u[t] = decay * v + x[t] if leak is None else leak(v, x[t], decay)
-        s[t] = fire(u[t], v_th)
-        spikes = before if late else s[t]
-        v = {"hard": u[t] * (1 - spikes), "soft": u[t] - v_th * spikes, "none": u[t] + 0, "one": u[t] - spikes}[reset]
-        before = s[t]
-        if returned == "v":
-            u[t] = v
-    return u, s
-
-
-def _without_memory(x, decay, v_th):
-    return x, (x >= v_th).astype(float)
-
-
 def _fires_after_reset(x, decay, v_th):
-    u, _ = _neuron(x, decay, v_th, returned="v")
+    u, _ = lif(x, decay, v_th, returned="v")
     return u, (u >= v_th).astype(float)
 
 
 def _silent_at_first(x, decay, v_th):
-    u, s = _neuron(x[1:], decay, v_th, start=x[0])
+    u, s = lif(x[1:], decay, v_th, start=x[0])
     return np.concatenate([x[:1], u]), np.concatenate([0 * x[:1], s])
 
 
-def _fired_before(x, decay, v_th):
-    s = lif(x, decay, v_th)[1]
-    return np.concatenate([np.zeros((1, x.shape[1])), s[:-1]]) == 1
-
-
 @exercise(points=3, draw=_draw_lif_forward, outputs="u s", time="u s", places={
-    "where the neuron fired one timestep before": _fired_before,
+    "where the neuron fired one timestep before": lambda x, decay, v_th: previous(lif(x, decay, v_th)[1]) == 1,
     "where the neuron fires": lambda x, decay, v_th: lif(x, decay, v_th)[1] == 1,
     "where the potential is negative": lambda x, decay, v_th: lif(x, decay, v_th)[0] < 0,
     "where the neuron does not fire": lambda x, decay, v_th: lif(x, decay, v_th)[1] == 0,
 }, mistakes={
-    "the test is > and not >=: a potential exactly at the threshold should fire": lambda *a: _neuron(*a, fire=np.greater),
-    "nothing is reset after a spike": lambda *a: _neuron(*a, reset="none"),
-    "the reset is soft, it subtracts the threshold; here it is hard, to 0": lambda *a: _neuron(*a, reset="soft"),
-    "1 is subtracted at a spike; here the potential is set to 0": lambda *a: _neuron(*a, reset="one"),
-    "u is returned after the reset; u is the potential before it": lambda *a: _neuron(*a, returned="v"),
+    "the test is > and not >=: a potential exactly at the threshold should fire": {"fires": np.greater},
+    "nothing is reset after a spike": {"reset": "none"},
+    "the reset is soft, it subtracts the threshold; here it is hard, to 0": {"reset": "soft"},
+    "1 is subtracted at a spike; here the potential is set to 0": {"reset": "one"},
+    "u is returned after the reset; u is the potential before it": {"returned": "v"},
     "the reset happens before the spike is read, so no potential above the threshold is ever seen": _fires_after_reset,
-    "the reset uses the spikes of the timestep before": lambda *a: _neuron(*a, late=True),
-    "decay multiplies the input too": lambda *a: _neuron(*a, leak=lambda v, x, decay: decay * (v + x)),
-    "decay multiplies the input instead of the potential": lambda *a: _neuron(*a, leak=lambda v, x, decay: v + decay * x),
-    "the potential does not leak, decay is missing": lambda *a: _neuron(*a, leak=lambda v, x, decay: v + x),
-    "the input is scaled by 1 - decay": lambda *a: _neuron(*a, leak=lambda v, x, decay: decay * v + (1 - decay) * x),
-    "v is multiplied by 1 - decay": lambda *a: _neuron(*a, leak=lambda v, x, decay: (1 - decay) * v + x),
-    "nothing is carried from one timestep to the next": _without_memory,
-    "the neuron starts at 1; v_0 is 0": lambda *a: _neuron(*a, start=1.0),
+    "the reset uses the spikes of the timestep before": {"late": True},
+    **{text: {"leak": wrong} for text, wrong in _LEAKS.items()},
+    "nothing is carried from one timestep to the next": {"leak": lambda v, x, decay: x},
+    "the neuron starts at 1; v_0 is 0": {"start": 1.0},
     "nothing fires at t = 1: the first timestep can fire too": _silent_at_first,
-    "the two results are returned in the other order": lambda *a: _neuron(*a)[::-1],
+    "the two results are returned in the other order": lambda *a: lif(*a)[::-1],
 })  # fmt: skip
-def lif_forward(x, decay, v_th):
-    """u_t = tau v_{t-1} + x_t; s_t = [u_t >= V_th]; v_t = u_t (1 - s_t)."""
-    return lif(x, decay, v_th)
+def lif_forward(x, decay, v_th, **parts):
+    """F1, F2, F3 at every timestep."""
+    return lif(x, decay, v_th, **parts)

@@ -4,35 +4,31 @@
     figures.NAME()          # a matplotlib Figure, complete by itself
     figures.names()         # all of them
 
-Write them as files: agl-ref figures DIR
+Write them as files: agl-ref figures DIR. What they share is in registry.py.
 """
 
-import pkgutil
 from importlib import import_module
 
-from .registry import FIGURES
+from agl_ref.course import NOTEBOOKS
 
 
-def modules():
-    """Names of the modules with figures, one per notebook."""
-    return [module.name for module in pkgutil.iter_modules(__path__) if module.name != "registry"]
+def _all():
+    """{name: function} of all figures. matplotlib takes a second to load, so that nothing is imported before this."""
+    for module in NOTEBOOKS:
+        import_module(f"{__name__}.{module}")
+    return import_module(f"{__name__}.registry").FIGURES
 
 
 def names():
     """Names of all figures, sorted."""
-    for module in modules():
-        import_module(f"{__name__}.{module}")
-    return sorted(FIGURES)
+    return sorted(_all())
 
 
 def __getattr__(name):
-    if not name.startswith("_"):
-        if name not in FIGURES:
-            names()
-        if name in FIGURES:
-            return FIGURES[name]
-        if name in modules():
-            return import_module(f"{__name__}.{name}")
+    if name in NOTEBOOKS:
+        return import_module(f"{__name__}.{name}")
+    if not name.startswith("_") and name in (figures := _all()):
+        return figures[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -9,7 +9,7 @@ from agl_ref.engine.width import adaptive_width
 from agl_ref.train import diagnostics
 
 from .membrane_potential import images
-from .registry import COLOURS, GREY, INK, PALETTE, figure
+from .registry import COLOURS, GREY, INK, PALETTE, beside, figure, panels
 
 V_TH, FIXED = 0.5, 1.0
 ADAPTIVE_COLOUR, FIXED_COLOUR = COLOURS["adaptive"], COLOURS["fixed"]
@@ -72,12 +72,6 @@ def learn_tau(start, target=0.8, steps=80, lr=2.0, neurons=2000):
     return np.array(taus)
 
 
-def _figure(width, height):
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 @figure
 def window_on_density(gamma=1.0, decay=0.2, beta=0.0):
     """The exact density of u_t at t = 1 and t = 4 with the adaptive and the fixed window, and the coverage of both."""
@@ -86,8 +80,8 @@ def window_on_density(gamma=1.0, decay=0.2, beta=0.0):
     kappa = widths(gamma, decay, steps)
     coverage = {"adaptive": law.coverage(kappa), "fixed": law.coverage(FIXED)}
     z = np.linspace(-3.5, 4.5, 601)
-    fig = _figure(10, 4.4)
-    for ax, t in zip(fig.subplots(1, 2, sharey=True), (0, steps - 1), strict=True):
+    fig, axes = panels(10, 4.4, 1, 2, sharey=True)
+    for ax, t in zip(axes, (0, steps - 1), strict=True):
         f = law.density(z)[t]
         ax.plot(z, f, color=INK)
         inside = np.abs(z - V_TH) < kappa[t] / 2
@@ -116,7 +110,7 @@ def _two_curves(ax, x, values, labels_at):
         rising = y[-1] > y[0]
         dx, ha = (-6, "right") if rising else (-14, "center")  # above a rising curve there is room on the left
         dy = 12 if label != "adaptive" or rising else -22
-        ax.annotate(label, (at, np.interp(at, x, y)), (dx, dy), color=colour, textcoords="offset points", ha=ha)
+        beside(ax, label, (at, np.interp(at, x, y)), (dx, dy), color=colour, ha=ha)
     ax.grid(alpha=0.3)
 
 
@@ -125,12 +119,11 @@ def coverage_by_gamma(decay=0.2, beta=0.0):
     """Coverage of the adaptive window and of the window of width 1, by tdBN's scale, at t >= 2."""
     gammas = np.geomspace(0.2, 5, 65)
     values = 100 * np.array([gaussian_coverage(gamma, beta, decay) for gamma in gammas]).T
-    fig = _figure(8, 4.2)
-    ax = fig.subplots()
+    fig, ax = panels(8, 4.2)
     _two_curves(ax, gammas, values, (3.2, 0.3))
     ax.set_xscale("log")
     ax.axvline(1, color=GREY, lw=1.5, ls=":")
-    ax.annotate(r"where training starts", (1, 3), (5, 0), color="#666666", textcoords="offset points")
+    beside(ax, r"where training starts", (1, 3), (5, 0), color="#666666")
     ax.set_xticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
     ax.minorticks_off()
     ax.set(xlabel=r"$\bar\gamma$", ylabel="neurons inside the window (%)", ylim=(0, 75))
@@ -142,8 +135,7 @@ def factor_by_gamma(decay=0.2):
     """What a gradient is multiplied by from layer to layer, by tdBN's scale."""
     gammas = np.geomspace(0.4, 5, 65)
     values = np.array([layer_factor(gamma, decay) for gamma in gammas]).T
-    fig = _figure(8, 4.2)
-    ax = fig.subplots()
+    fig, ax = panels(8, 4.2)
     _two_curves(ax, gammas, values, (3.2, 1.9))
     ax.axhline(1, color=INK, lw=1)
     ax.text(0.02, 0.06, "on the black line gradients keep their size", transform=ax.transAxes)
@@ -157,19 +149,16 @@ def factor_by_gamma(decay=0.2):
 def coverage_by_beta(gammas=(0.5, 1.0, 2.0), decay=0.2):
     """Coverage of both windows by tdBN's shift, at t >= 2, one panel for each gamma."""
     betas = np.linspace(-2, 2, 65)
-    fig = _figure(11, 4)
-    for gamma, ax in zip(gammas, np.ravel(fig.subplots(1, len(gammas), sharey=True)), strict=True):
+    fig, axes = panels(11, 4, 1, len(gammas), sharey=True)
+    for gamma, ax in zip(gammas, np.ravel(axes), strict=True):
         values = 100 * np.array([gaussian_coverage(gamma, beta, decay) for beta in betas]).T
         for label, y in zip(("adaptive", "fixed"), values, strict=True):
             ax.plot(betas, y, color=COLOURS[label], ls="-" if label == "adaptive" else "--", label=label)
         ax.axvline(V_TH / (1 + decay), color=INK, lw=1, ls=":")
         ax.set(title=rf"$\bar\gamma$ = {gamma:g}", xlabel=r"$\bar\beta$", ylim=(0, 108), xticks=range(-2, 3))
         ax.grid(alpha=0.3)
-    axes = fig.axes
-    axes[0].set_ylabel("neurons inside the window (%)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    labels = ["adaptive", "fixed, width 1"]
-    fig.legend(handles, labels, loc="outside upper center", ncols=2)
+    fig.axes[0].set_ylabel("neurons inside the window (%)")
+    fig.legend(fig.axes[0].lines[:2], ["adaptive", "fixed, width 1"], loc="outside upper center", ncols=2)
     return fig
 
 
@@ -182,8 +171,8 @@ def coverage_in_a_network(measured=None):
     measured = {gamma: network_coverage(gamma) for gamma in (0.5, 1.0, 2.0)} if measured is None else measured
     gammas = list(measured)
     place = np.arange(len(gammas))
-    fig = _figure(10, 4.2)
-    for k, (ax, label) in enumerate(zip(fig.subplots(1, 2, sharey=True), ("adaptive", "fixed"), strict=True)):
+    fig, axes = panels(10, 4.2, 1, 2, sharey=True)
+    for k, (ax, label) in enumerate(zip(axes, ("adaptive", "fixed"), strict=True)):
         predicted = [100 * gaussian_coverage(gamma, 0.0, 0.2)[k] for gamma in gammas]
         ax.bar(place, predicted, width=0.75, color=COLOURS[label], alpha=0.3, label="Theorem 1")
         for i, layer in enumerate(measured[gammas[0]]):
@@ -192,7 +181,6 @@ def coverage_in_a_network(measured=None):
         ax.set_xticks(place, [f"{gamma:g}" for gamma in gammas])
         ax.set(title=f"{label} window" + (" of width 1" if k else ""), xlabel=r"$\gamma$ of all channels")
         ax.grid(alpha=0.3, axis="y")
-    axes = fig.axes
     axes[0].set(ylabel="neurons inside the window (%)", ylim=(0, 75))
     handles, labels = axes[1].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper center", ncols=len(labels))
@@ -206,17 +194,15 @@ def learning_tau(tracks=None, target=0.8):
     tracks : {start: taus (steps,)}
     """
     tracks = {start: learn_tau(start, target) for start in (0.2, 0.5, 0.95)} if tracks is None else tracks
-    fig = _figure(10, 4)
-    left, right = fig.subplots(1, 2)
+    fig, (left, right) = panels(10, 4, 1, 2)
     for i, (start, taus) in enumerate(tracks.items()):
         kappa = 2 * np.sqrt(1 + taus**2) * V_TH
         for ax, y in ((left, taus), (right, kappa)):
             ax.plot(y, color=PALETTE[i], marker="os^"[i % 3], markevery=10)
-            ax.annotate(f"{start:g}", (0, y[0]), (10, 5 if start > target else -13), color=PALETTE[i],
-                        textcoords="offset points")  # fmt: skip
+            beside(ax, f"{start:g}", (0, y[0]), (10, 5 if start > target else -13), color=PALETTE[i])
     left.axhline(target, color=INK, lw=1, ls=":")
     left.set_title("starts: " + ", ".join(f"{start:g}" for start in tracks))
-    left.annotate("the teacher's leak", (len(taus) - 1, target), (0, 14), textcoords="offset points", ha="right")
+    beside(left, "the teacher's leak", (len(taus) - 1, target), (0, 14), ha="right")
     left.set(ylabel=r"leak $\tau$", ylim=(0, 1.02))
     right.set(ylabel=r"window $\kappa_t$ for $t \geq 2$", ylim=(0.95, 1.42))
     for ax in (left, right):

@@ -1,13 +1,13 @@
 """Figures of notebook 3: the graph over time, gradients with and without the reset's path, differences that check them."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from agl_ref.conventions import Conventions
+from agl_ref.course.exercises.neuron import bptt
 from agl_ref.engine.ops import lif_backward, lif_forward
 
 from .one_neuron import HAND_X
-from .registry import COLOURS, GREY, INK, PALETTE, VERMILION, figure
+from .registry import COLOURS, GREY, INK, PALETTE, VERMILION, beside, figure, panels
 
 HAND = {"decay": 0.5, "v_th": 0.5}
 RULES = {True: Conventions(), False: Conventions(reset_gradient="detached")}  # by "attached"
@@ -24,14 +24,8 @@ def hand_gradients(attached=True):
     u, s, du = cache.u[:, 0], s[:, 0], dx[:, 0]
     dv = np.append(HAND["decay"] * du[1:], 0.0)
     ds_total = 1.0 - u * dv if attached else np.ones(3)
-    return {
-        "u": u,
-        "s": s,
-        "h": (np.abs(u - HAND["v_th"]) < 0.5).astype(float),
-        "ds_total": ds_total,
-        "du": du,
-        "dv": dv,
-    }
+    h = (np.abs(u - HAND["v_th"]) < 0.5).astype(float)
+    return {"u": u, "s": s, "h": h, "ds_total": ds_total, "du": du, "dv": dv}
 
 
 def local_derivatives(attached=True):
@@ -85,7 +79,7 @@ def _draw_edge(ax, edge, value, numbers):
         dx, dy, ha, va = {"1": (-8, 4, "right", "bottom"), "2": (6, 0, "left", "center")}.get(
             edge[0][1], (8, 4, "left", "bottom")
         )
-    ax.annotate(text, ((x0 + x1) / 2, (y0 + y1) / 2), (dx, dy), textcoords="offset points", ha=ha, va=va, color=colour)
+    beside(ax, text, ((x0 + x1) / 2, (y0 + y1) / 2), (dx, dy), ha=ha, va=va, color=colour)
 
 
 @figure
@@ -94,8 +88,7 @@ def time_graph(numbers=False, attached=True):
 
     With numbers, each node carries the gradient of L = s_1 + s_2 + s_3 with respect to it.
     """
-    fig = Figure(figsize=(10, 5.6), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = panels(10, 5.6)
     g, edges = hand_gradients(attached), local_derivatives(attached)
     for edge, value in edges.items():
         _draw_edge(ax, edge, value, numbers)
@@ -108,8 +101,8 @@ def time_graph(numbers=False, attached=True):
         )
         if numbers and node != "L":
             below, sideways = (-19, "right") if node[0] in "us" else (0, "center")
-            ax.annotate(f"{_gradient_of(node, g):.10g}", (x, y), (below, -27 if node[0] in "xv" else -12), ha=sideways,
-                        textcoords="offset points", color=COLOURS["gradient"], va="center", weight="bold")  # fmt: skip
+            text, offset = f"{_gradient_of(node, g):.10g}", (below, -27 if node[0] in "xv" else -12)
+            beside(ax, text, (x, y), offset, ha=sideways, color=COLOURS["gradient"], va="center", weight="bold")
     ax.set(xlim=(-1.3, 8.3), ylim=(-0.6, 4.15))
     ax.set_axis_off()
     if numbers:
@@ -126,8 +119,7 @@ def time_graph_in_numbers(attached=True):
 @figure
 def reset_on_off(seed=0):
     """dL/dx with the path through the reset and without: the neuron by hand, and 1000 random neurons."""
-    fig = Figure(figsize=(10, 4.4), layout="constrained")
-    left, right = fig.subplots(1, 2)
+    fig, (left, right) = panels(10, 4.4, 1, 2)
     t = np.arange(1, 4)
     for k, (attached, label) in enumerate(((True, "attached"), (False, "detached"))):
         du = hand_gradients(attached)["du"]
@@ -178,8 +170,7 @@ def quotients(steps=None):
     exact, _ = lif_backward(np.ones((3, 1)), cache, width)
     spiking = np.array([difference_quotient(spike_sum, HAND_X, h)[:, 0] for h in steps])
     errors = [np.abs(difference_quotient(lambda x: spike_sum(x, width), HAND_X, h) - exact).max() for h in steps]
-    fig = Figure(figsize=(10, 4.4), layout="constrained")
-    left, right = fig.subplots(1, 2)
+    fig, (left, right) = panels(10, 4.4, 1, 2)
     for i, marker in enumerate("osD"):
         left.plot(steps, spiking[:, i], marker=marker, ms=4, lw=1, color=PALETTE[i], label=f"$x_{i + 1}$")
     left.set(xscale="log", title="spiking", xlabel="h", ylabel="difference quotient")
@@ -214,34 +205,26 @@ def kink_errors(seed=0, samples=2000, T=4, h=1e-3):
 def near_kinks(seed=0, h=1e-3):
     """Error of the difference quotient against the distance to the nearest kink of the relaxed spike."""
     distance, error = kink_errors(seed, h=h)
-    fig = Figure(figsize=(8, 4.4), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = panels(8, 4.4)
     ax.loglog(distance, np.maximum(error, 1e-16), ".", color=COLOURS["gradient"], ms=4)
     ax.axvline(h, color=INK, lw=1.5, ls="--")
-    ax.annotate(f"h = {h:g}", (h, 1), (-5, 0), textcoords="offset points", ha="right")
+    beside(ax, f"h = {h:g}", (h, 1), (-5, 0), ha="right")
     ax.set(xlabel="distance of the nearest potential from a kink", ylabel="|quotient - backward pass|")
     return fig
 
 
 def wrong_gradients():
     """{mistake: dL/dx (3,)} of the neuron by hand under common mistakes, each with its line of the loop exchanged."""
-    g = hand_gradients()
-    u, s, h, tau = g["u"], g["s"], g["h"], HAND["decay"]
-
-    def backward(through=u, keep=1.0 - s, leak=tau):
-        dv, du = 0.0, np.zeros(3)
-        for t in (2, 1, 0):
-            du[t] = dv * keep[t] + (1.0 - through[t] * dv) * h[t]
-            dv = leak * du[t]
-        return du
-
-    return {
-        "none": backward(),
-        "the reset is detached": backward(through=0 * u),
-        "plus in place of minus at the reset": backward(through=-u),
-        "v_t in place of u_t at the reset": backward(through=u * (1 - s)),
-        "1 - s_t is missing": backward(keep=np.ones(3)),
-        "s_t in place of 1 - s_t": backward(keep=s),
-        "tau is missing": backward(leak=1.0),
-        "nothing is carried": backward(leak=0.0),
+    mistakes = {
+        "none": {},
+        "the reset is detached": {"through": lambda u, s: 0 * u},
+        "plus in place of minus at the reset": {"through": lambda u, s: -u},
+        "v_t in place of u_t at the reset": {"through": lambda u, s: u * (1 - s)},
+        "1 - s_t is missing": {"keep": lambda s: 1.0},
+        "s_t in place of 1 - s_t": {"keep": lambda s: s},
+        "tau is missing": {"leak": 1.0},
+        "nothing is carried": {"leak": 0.0},
     }
+    s, cache = lif_forward(HAND_X, **HAND)
+    return {text: bptt(np.ones((3, 1)), cache.u, s, **HAND, width=np.ones(3), **parts)[0][:, 0]
+            for text, parts in mistakes.items()}  # fmt: skip

@@ -1,9 +1,16 @@
 """Figures of notebook 7: what rounding does, why bounds and no tolerance, where the first wrong number is, three verdicts."""
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from .registry import BLUE, GREY, INK, ORANGE, VERMILION, figure
+from agl_ref.conventions import Conventions
+from agl_ref.oracle import compare, load_case
+from agl_ref.oracle.mutants.summation import ORDERS
+from agl_ref.oracle.mutants.table import mutants
+from agl_ref.oracle.mutants.variants import variant
+from agl_ref.oracle.problems import problem_of
+
+from .registry import BLUE, GREY, INK, MAP, ORANGE, VERMILION, figure, panels
 
 UNIT = 2.0**-24  # unit roundoff of float32
 CASES = ("lif-realistic", "plif-realistic", "tdbn-training", "tdbn-many-rows", "conv-realistic", "linear-realistic")
@@ -33,8 +40,7 @@ def sums_in_any_order(n=4096, orders=2000):
     errors = np.abs(errors_of_orders(terms, orders))
     magnitude = np.abs(terms.astype(np.float64)).sum()
     worst, likely = (n - 1) * magnitude, 3 * np.sqrt(n - 1) * magnitude
-    fig = Figure(figsize=(8, 3.6), layout="constrained")
-    ax = fig.add_subplot()
+    fig, ax = panels(8, 3.6)
     ax.hist(np.maximum(errors, 1.0), bins=np.logspace(0, np.log10(worst) + 1, 70), color=BLUE)
     ax.set_xscale("log")
     top = ax.get_ylim()[1]
@@ -50,18 +56,9 @@ def sums_in_any_order(n=4096, orders=2000):
 def implementations_judged(cases=CASES):
     """Right implementations in every order of summation, and every mutant, judged on golden cases.
 
-    Returns
-    -------
-    list of (right, case, relative, over_bound): largest relative error of any element (atol = 0), and largest error over
+    A list of (right, case, relative, over_bound): largest relative error of any element (atol = 0), and largest error over
     the bound, infinite where values must be equal.
     """
-    from agl_ref.conventions import Conventions
-    from agl_ref.oracle import compare, load_case
-    from agl_ref.oracle.mutants.summation import ORDERS
-    from agl_ref.oracle.mutants.table import mutants
-    from agl_ref.oracle.mutants.variants import variant
-    from agl_ref.oracle.problems import problem_of
-
     rows = []
     for case in map(load_case, cases):
         problem, conventions = problem_of(case), Conventions(**case.conventions)
@@ -88,8 +85,7 @@ def relative_error(received, expected):
 def tolerance_or_bound(rows=None, rtol=1e-3):
     """Right and wrong implementations: a relative tolerance does not separate them, the bound does."""
     rows = implementations_judged() if rows is None else rows
-    fig = Figure(figsize=(8, 5), layout="constrained")
-    ax = fig.add_subplot()
+    fig, ax = panels(8, 5)
     for right, colour, marker, label in ((False, VERMILION, "x", "wrong"), (True, BLUE, "o", "right")):
         points = np.array([(row[2], min(row[3], HIGHEST)) for row in rows if row[0] == right])
         points = np.clip(points, 1e-7, None)
@@ -110,82 +106,50 @@ def tolerance_or_bound(rows=None, rtol=1e-3):
 def wrong_elements(case=None, theirs=None, names=("u", "s", "du")):
     """Which elements are off, array by array over neuron and timestep, with the first divergence framed.
 
-    Parameters
-    ----------
-    case : Reference of a neuron, arrays (T, ...)
-    theirs : {name: array}
-        By default a float32 implementation that fires above the threshold only, on `lif-grid`.
-    names : sequence of str
-        Arrays to draw, in the order of computation.
+    case is the Reference of a neuron with arrays (T, ...), theirs {name: array}; names are drawn in the order of
+    computation. By default a float32 implementation that fires above the threshold only, on `lif-grid`.
     """
-    from agl_ref.oracle import compare, load_case
-
     if case is None:
-        from agl_ref.conventions import Conventions
-        from agl_ref.oracle.problems import problem_of
-
         case = load_case("lif-grid")
         theirs = problem_of(case).run(conventions=Conventions(spike_test=">"), dtype=np.float32)
     report = compare(case, {name: theirs[name] for name in names}, dtype="float32")
     first = report.first_divergence
     T = case.meta["T"]
     n = case.arrays[names[0]][0].size
-    fig = Figure(figsize=(8, 1.2 + len(names) * (0.4 + 0.22 * T)), layout="constrained")
-    for ax, name in zip(np.atleast_1d(fig.subplots(len(names), 1, sharex=True)), names, strict=True):
+    fig, axes = panels(8, 1.2 + len(names) * (0.4 + 0.22 * T), len(names), 1, sharex=True)
+    for ax, name in zip(np.ravel(axes), names, strict=True):
         error = np.abs(np.asarray(theirs[name], np.float64) - case.arrays[name])
         off = (error > case.bounds[name] * UNIT).reshape(T, n)
-        ax.pcolormesh(np.where(off, 1.0, 0.0), cmap=_two_colours(), vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
+        ax.pcolormesh(np.where(off, 1.0, 0.0), **MAP)
         ax.set(ylabel="$t$", yticks=np.arange(T) + 0.5, yticklabels=np.arange(1, T + 1))
         ax.invert_yaxis()
         ax.set_title(f"{name}: {off.sum()} of {off.size} off")
         if first and first["name"] == name:
             t, *rest = first["index"]
             i = int(np.ravel_multi_index(rest, case.arrays[name].shape[1:]))
-            ax.add_patch(_frame(i, t))
+            ax.add_patch(Rectangle((i, t), 1, 1, fill=False, edgecolor=INK, linewidth=3, zorder=5))
             ax.annotate("first divergence", (i + 1, t + 0.5), (min(i + 7, n - 8), t + 0.5), va="center", color=INK,
                         bbox={"color": "white", "pad": 1}, arrowprops={"arrowstyle": "->", "color": INK})  # fmt: skip
     ax.set_xlabel("neuron (samples one after the other)")
     return fig
 
 
-def _two_colours():
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap(["#E4E4E4", VERMILION])
-
-
-def _frame(i, t):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((i, t), 1, 1, fill=False, edgecolor=INK, linewidth=3, zorder=5)
-
-
 @figure
 def three_verdicts(v_th=0.5, bound=1.5 * UNIT):
     """One neuron's potential near the threshold, what rounding can make of it, and the verdict on a flipped spike."""
     rows = [
-        ("the same spike", 6.0, 1.0, "PASS", BLUE),
-        ("another spike, far from $V_{th}$", 6.0, -2.5, "FAIL", VERMILION),
-        ("another spike, near $V_{th}$", 0.5, -0.5, "AMBIGUOUS", ORANGE),
+        ("the same spike", 6.0, 6.8, "PASS", BLUE, BLUE),
+        ("another spike, far from $V_{th}$", 6.0, -2.5, "FAIL", VERMILION, VERMILION),
+        ("another spike, near $V_{th}$", 0.5, -0.5, "AMBIGUOUS", ORANGE, "#9C6500"),
     ]
-    fig = Figure(figsize=(8, 3.8), layout="constrained")
-    ax = fig.add_subplot()
-    for k, (text, at, received, verdict, colour) in enumerate(rows):
+    fig, ax = panels(8, 3.8)
+    for k, (text, at, received, verdict, colour, dark) in enumerate(rows):
         y = len(rows) - k
-        received = at + 0.8 if verdict == "PASS" else received
         ax.plot([at - 1.5, at + 1.5], [y, y], lw=12, color="#D0D0D0", solid_capstyle="butt", zorder=1)
         ax.plot(at, y, "o", ms=10, color=INK, zorder=3)
         ax.plot(received, y, "D", ms=9, color=colour, zorder=3)
         ax.text(-10.5, y, text, va="center")
-        ax.text(
-            11.4,
-            y,
-            verdict,
-            va="center",
-            ha="right",
-            color=colour if verdict != "AMBIGUOUS" else "#9C6500",
-            weight="bold",
-        )
+        ax.text(11.4, y, verdict, va="center", ha="right", color=dark, weight="bold")
     ax.axvline(0, color=INK, lw=1.5)
     ax.text(0, 3.65, f"$V_{{th}} = {v_th}$", ha="center", va="bottom")
     ax.set(xlim=(-10.7, 11.5), ylim=(0.3, 3.65), yticks=[], xticks=[-3, 0, 3, 6],

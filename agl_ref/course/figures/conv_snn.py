@@ -4,25 +4,27 @@ from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from agl_ref import data
 from agl_ref.conventions import Conventions
 from agl_ref.engine import optim
-from agl_ref.engine.blocks import Flatten, Readout, SpikingBlock
 from agl_ref.engine.network import Network
-from agl_ref.engine.parts import LIF, Conv2d, TdBN
+from agl_ref.engine.ops import conv2d_forward
+from agl_ref.engine.parts import LIF
 
 from .adaptive_width import layer_factor
-from .registry import COLOURS, GREY, PALETTE, figure
+from .membrane_potential import blocks_in_a_row
+from .registry import COLOURS, GREY, PALETTE, beside, figure, panels
 
-T, CHANNELS, DTYPE = 2, 16, np.float32
+T, DTYPE = 2, np.float32
 WINDOWS = {"adaptive": ("adaptive", 1.0), "1": ("fixed", 1.0), "0.2": ("fixed", 0.2), "5": ("fixed", 5.0)}
 LOOK = {
-    "adaptive": (COLOURS["adaptive"], "o"),
-    "1": (COLOURS["fixed"], "s"),
-    "0.2": (PALETTE[3], "^"),
-    "5": (PALETTE[2], "D"),
+    "adaptive": {"color": COLOURS["adaptive"], "marker": "o"},
+    "1": {"color": COLOURS["fixed"], "marker": "s"},
+    "0.2": {"color": PALETTE[3], "marker": "^"},
+    "5": {"color": PALETTE[2], "marker": "D"},
 }
 
 
@@ -55,23 +57,18 @@ def chain(depth, window="adaptive", gamma=1.0, seed=0):
 
     window : a key of WINDOWS, the adaptive rule or a fixed width. gamma : where tdBN's scales start.
     """
-    blocks, c_in = [], 1
-    for i in range(depth):
-        synapse = Conv2d(c_in, CHANNELS, stride=2 if i < 2 else 1, dtype=DTYPE, seed=[seed, i])
-        norm = TdBN(CHANNELS, dtype=DTYPE)
-        norm.params["gamma"][...] = gamma
-        blocks.append(SpikingBlock(f"conv{i + 1}", synapse, norm, LIF()))
-        c_in = CHANNELS
-    readout = Readout("fc", 49 * CHANNELS, 10, dtype=DTYPE, seed=[seed, depth])
     rule, width = WINDOWS[window]
-    return Network([*blocks, Flatten(), readout], (28, 28, 1), Conventions(width=rule, fixed_width=width))
+    conventions = Conventions(width=rule, fixed_width=width)
+    net = blocks_in_a_row(depth, 2, lambda i: [seed, i], LIF, dtype=DTYPE, conventions=conventions)
+    for name, array in net.parameters().items():
+        if name.endswith(".gamma"):
+            array[...] = gamma
+    return net
 
 
 @contextmanager
 def _one_thread():
     """Kernels on one thread: for layers this small a second one costs more to wake than it does. The bits are the same."""
-    import numba
-
     before = numba.get_num_threads()
     numba.set_num_threads(1)
     try:
@@ -133,12 +130,6 @@ def name_of(window):
     return window if window == "adaptive" else f"width {window}"
 
 
-def _figure(width, height):
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 KERNELS = {
     "identity": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
     "mean of 9": [[1 / 9] * 3] * 3,
@@ -153,12 +144,10 @@ def kernels_on_an_image(image=None, kernels=None):
 
     image : ndarray (H, W). kernels : {name: 3x3}
     """
-    from agl_ref.engine.ops import conv2d_forward
-
     image = data.load("bundled").x_train[0, :, :, 0] / 255 if image is None else image
     kernels = KERNELS if kernels is None else kernels
-    fig = _figure(11, 3.4)
-    for ax, (name, kernel) in zip(np.ravel(fig.subplots(1, len(kernels))), kernels.items(), strict=True):
+    fig, axes = panels(11, 3.4, 1, len(kernels))
+    for ax, (name, kernel) in zip(np.ravel(axes), kernels.items(), strict=True):
         weight = np.array(kernel, DTYPE)[:, :, None, None]
         y, _ = conv2d_forward(image[None, None, :, :, None].astype(DTYPE), weight, padding=1)
         limit = np.abs(y).max()
@@ -178,25 +167,21 @@ def layers_by_depth(measured=None, predicted=True):
         train, _ = fashion()
         few = Images(train.x[:, :100], train.labels[:100])
         measured = {window: by_depth(chain(DEEP, window), few) for window in WINDOWS}
-    fig = _figure(10.5, 4.4)
-    left, right = fig.subplots(1, 2)
+    fig, (left, right) = panels(10.5, 4.4, 1, 2)
     for window, (covered, norms) in measured.items():
         norms = np.where(norms > 0, norms, np.nan)  # a logarithm has no place for 0
         at = int(np.nanargmax(norms)) if window == "0.2" else 0  # of the label
-        colour, marker = LOOK[window]
-        layers = np.arange(1, len(norms) + 1)
-        style = {"color": colour, "marker": marker, "ls": "" if predicted else "-"}
+        layers, colour = np.arange(1, len(norms) + 1), LOOK[window]["color"]
+        style = {**LOOK[window], "ls": "" if predicted else "-"}
         left.plot(layers, 100 * covered, **style)
         right.plot(layers, norms, **style)
         if predicted:
             factor = layer_factor(1.0)[0] if window == "adaptive" else layer_factor(1.0, width=float(window))[1]
             right.plot(layers, norms[-1] * factor ** (layers[-1] - layers), color=colour, lw=1.5)
         same = window == "1"  # lies on the adaptive one
-        left.annotate(name_of(window), (layers[-1], 100 * covered[-1]), (8, -14 if same else 0), color=colour,
-                      textcoords="offset points")  # fmt: skip
-        below = same or norms[at] < norms[-1] / 10
-        right.annotate(name_of(window), (layers[at], norms[at]), (12 if below else -2, -22 if below else 9),
-                       color=colour, textcoords="offset points")  # fmt: skip
+        beside(left, name_of(window), (layers[-1], 100 * covered[-1]), (8, -14 if same else 0), color=colour)
+        offset = (12, -22) if same or norms[at] < norms[-1] / 10 else (-2, 9)
+        beside(right, name_of(window), (layers[at], norms[at]), offset, color=colour)
     left.set(ylabel="neurons inside the window (%)", ylim=(-4, 108))
     right.set(ylabel="norm of the gradient dx", yscale="log")
     low, high = right.get_ylim()
@@ -221,18 +206,24 @@ def _smooth(losses, over=6):
     return np.arange(over / 2, n, over), losses[:n].reshape(-1, over).mean(axis=1)
 
 
-def _curve(ax, losses, label, colour, marker, dy=0, ls="-"):
-    steps, values = _smooth(losses)
-    ax.plot(steps, values, color=colour, marker=marker, ls=ls)
-    ax.annotate(label, (steps[-1], values[-1]), (8, dy - 4), color=colour, textcoords="offset points")
-
-
 def _spread_labels(values, gap):
     """Offsets in points that keep labels at heights `values` (points) at least `gap` apart."""
     order, placed = np.argsort(values), np.array(values, float)
     for before, after in zip(order, order[1:], strict=False):
         placed[after] = max(placed[after], placed[before] + gap)
     return placed - values
+
+
+def _draw_losses(ax, curves, points, room):
+    """Smoothed losses of {label: (losses, look)} by training step; the axis has `points` of height to a unit of loss."""
+    ends = np.array([_smooth(losses)[1][-1] for losses, _ in curves.values()])
+    for (label, (losses, look)), dy in zip(curves.items(), _spread_labels(ends * points, 17), strict=True):
+        at, values = _smooth(losses)
+        ax.plot(at, values, **look)
+        beside(ax, label, (at[-1], values[-1]), (8, dy - 4), color=look["color"])
+    steps = len(losses)
+    ax.set(xlabel="training step", xlim=(0, room * steps), xticks=np.arange(0, steps + 1, max(1, steps // 3)))
+    ax.grid(alpha=0.3)
 
 
 @figure
@@ -243,19 +234,14 @@ def training_curves(runs=None):
     """
     runs = {(d, w): run(d, w) for d in (SHALLOW, DEEP) for w in WINDOWS} if runs is None else runs
     depths = sorted({depth for depth, _ in runs})
-    fig = _figure(11, 4.8)
-    for ax, depth in zip(np.ravel(fig.subplots(1, len(depths), sharey=True)), depths, strict=True):
-        windows = [window for d, window in runs if d == depth]
-        last = [_smooth(runs[depth, window].losses)[1][-1] for window in windows]
-        offsets = _spread_labels(np.array(last) * 105, 17)  # an axis of 2.6 is about 270 points high
-        for window, dy in zip(windows, offsets, strict=True):
-            result = runs[depth, window]
-            _curve(ax, result.losses, f"{name_of(window)}: {result.right.mean():.0%}", *LOOK[window], dy)
-        steps = len(result.losses)
+    fig, axes = panels(11, 4.8, 1, len(depths), sharey=True)
+    for ax, depth in zip(np.ravel(axes), depths, strict=True):
+        here = {window: result for (d, window), result in runs.items() if d == depth}
+        curves = {f"{name_of(w)}: {r.right.mean():.0%}": (r.losses, LOOK[w]) for w, r in here.items()}
+        _draw_losses(ax, curves, 105, 1.62)  # an axis of 2.6 is about 270 points high
+        steps = len(next(iter(here.values())).losses)
         ax.plot([0, steps], [np.log(10)] * 2, color=GREY, lw=1.5, ls=":")
-        ax.set(title=f"{depth} layers (right: test accuracy)", xlabel="training step", ylim=(0, 2.7))
-        ax.set(xlim=(0, 1.62 * steps), xticks=np.arange(0, steps + 1, max(1, steps // 3)))
-        ax.grid(alpha=0.3)
+        ax.set(title=f"{depth} layers (right: test accuracy)", ylim=(0, 2.7))
     fig.axes[0].text(0.5, np.log(10) + 0.06, "guessing", color="#666666")
     fig.axes[0].set_ylabel("training loss")
     return fig
@@ -269,8 +255,7 @@ def accuracies(runs=None):
     """
     runs = {(d, w): run(d, w) for d in (SHALLOW, DEEP) for w in WINDOWS} if runs is None else runs
     depths = sorted({depth for depth, _ in runs})
-    fig = _figure(8, 4.2)
-    ax = fig.subplots()
+    fig, ax = panels(8, 4.2)
     names = list(dict.fromkeys(window for _, window in runs))
     for k, depth in enumerate(depths):
         for i, window in enumerate(names):
@@ -278,7 +263,7 @@ def accuracies(runs=None):
             ax.errorbar(i + 0.2 * k - 0.1, 100 * right.mean(), 100 * standard_error(right), color=PALETTE[k], capsize=5,
                         marker="os"[k], ms=8, label=f"{depth} layers" if i == 0 else None)  # fmt: skip
     ax.axhline(10, color=GREY, lw=1.5, ls=":")
-    ax.annotate("guessing", (len(names) - 0.6, 10), (0, 5), textcoords="offset points", color="#666666", ha="right")
+    beside(ax, "guessing", (len(names) - 0.6, 10), (0, 5), color="#666666", ha="right")
     ax.set_xticks(range(len(names)), [name_of(window) for window in names])
     ax.set(ylabel="test accuracy (%)", ylim=(0, 100), xlim=(-0.4, len(names) - 0.6))
     ax.legend(loc="upper right", ncols=2)
@@ -294,18 +279,14 @@ def large_gamma(runs=None, gamma=LARGE_GAMMA):
     """
     if runs is None:
         runs = {(window, seed): run(DEEP, window, gamma, seed) for window in ("adaptive", "1") for seed in (0, 1)}
-    fig = _figure(8, 4.4)
-    ax = fig.subplots()
-    last = [_smooth(result.losses)[1][-1] for result in runs.values()]
-    offsets = _spread_labels(np.array(last) * 70, 17)
-    for ((window, seed), result), dy in zip(runs.items(), offsets, strict=True):
+    fig, ax = panels(8, 4.4)
+    curves = {}
+    for (window, seed), result in runs.items():
         label = f"{name_of(window)}, seed {seed}: {result.right.mean():.0%}"
-        _curve(ax, result.losses, label, *LOOK[window], dy, ls="-" if seed == 0 else "--")
-    steps = len(result.losses)
-    ax.set(title=rf"{DEEP} layers, $\gamma$ starts at {gamma:g} (right: test accuracy)", xlabel="training step")
-    ax.set(ylabel="training loss", xlim=(0, 1.5 * steps), xticks=np.arange(0, steps + 1, max(1, steps // 3)))
-    ax.set_ylim(0, None)
-    ax.grid(alpha=0.3)
+        curves[label] = result.losses, {**LOOK[window], "ls": "-" if seed == 0 else "--"}
+    _draw_losses(ax, curves, 70, 1.5)
+    title = rf"{DEEP} layers, $\gamma$ starts at {gamma:g} (right: test accuracy)"
+    ax.set(title=title, ylabel="training loss", ylim=(0, None))
     return fig
 
 
@@ -318,8 +299,7 @@ def spikes_inside(net=None, images=None, channels=6):
     net = run(SHALLOW).net if net is None else net
     images = fashion()[1] if images is None else images
     trace = net.forward(images.x[:, :1], training=False)
-    fig = _figure(11, 1.75 * len(trace.names()) + 0.2)
-    axes = fig.subplots(len(trace.names()), channels + 1)
+    fig, axes = panels(11, 1.75 * len(trace.names()) + 0.2, len(trace.names()), channels + 1)
     axes[0, 0].imshow(images.x[0, 0, :, :, 0], cmap="gray")
     axes[0, 0].set(title="image")
     for row, (name, layer) in zip(axes, trace.items(), strict=True):

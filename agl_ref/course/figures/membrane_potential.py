@@ -3,6 +3,7 @@
 import numpy as np
 
 from agl_ref import data, theory
+from agl_ref.conventions import MPD_AGL
 from agl_ref.engine import models
 from agl_ref.engine.blocks import Flatten, Readout, SpikingBlock
 from agl_ref.engine.network import Network
@@ -10,7 +11,7 @@ from agl_ref.engine.ops import lif_forward, tdbn_forward
 from agl_ref.engine.parts import LIF, Conv2d, TdBN
 from agl_ref.train import diagnostics
 
-from .registry import COLOURS, GREY, INK, PALETTE, figure
+from .registry import COLOURS, GREY, INK, PALETTE, beside, figure, panels
 
 DECAY, V_TH, T = 0.5, 0.5, 4
 
@@ -22,15 +23,26 @@ def images(n=100, dtype=np.float64):
     return data.encode(data.standardise(dataset.x_train[:n], mean, std, dtype), T=T)
 
 
-def chain(norm=True, scale=1.0, depth=5, channels=16):
-    """A network of `depth` convolutional blocks, the initial weights times `scale`, with tdBN or without."""
+def blocks_in_a_row(depth, halved, seeds, neuron, norm=True, channels=16, dtype=np.float64, conventions=MPD_AGL):
+    """A network for images of 28 x 28: `depth` spiking blocks, the first `halved` of them at stride 2, and a readout.
+
+    seeds(i) : seed of layer i's weights, the readout being the last.
+    """
     blocks, c_in = [], 1
     for i in range(depth):
-        synapse = Conv2d(c_in, channels, stride=2 if i == 0 else 1, seed=i)
-        synapse.params["weight"] *= scale
-        blocks.append(SpikingBlock(f"conv{i + 1}", synapse, TdBN(channels) if norm else None, LIF(DECAY, V_TH)))
+        synapse = Conv2d(c_in, channels, stride=2 if i < halved else 1, dtype=dtype, seed=seeds(i))
+        blocks.append(SpikingBlock(f"conv{i + 1}", synapse, TdBN(channels, dtype=dtype) if norm else None, neuron()))
         c_in = channels
-    return Network([*blocks, Flatten(), Readout("fc", 14 * 14 * channels, 10, seed=depth)], (28, 28, 1))
+    readout = Readout("fc", (28 >> halved) ** 2 * channels, 10, dtype=dtype, seed=seeds(depth))
+    return Network([*blocks, Flatten(), readout], (28, 28, 1), conventions)
+
+
+def chain(norm=True, scale=1.0, depth=5):
+    """A network of convolutional blocks, the initial weights times `scale`, with tdBN or without."""
+    net = blocks_in_a_row(depth, 1, lambda i: i, lambda: LIF(DECAY, V_TH), norm)
+    for _, block in net.blocks():
+        block.synapse.params["weight"] *= scale
+    return net
 
 
 def firing_rates(norm, scale):
@@ -58,12 +70,6 @@ def shuffled_std(x, seed=0):
     return diagnostics.potential_moments(cache.u)[1]
 
 
-def _figure(width, height):
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 @figure
 def weights_scaled(rates=None):
     """Firing rate by layer with weights that are half, just, or twice as large: without a norm, and with tdBN.
@@ -72,17 +78,16 @@ def weights_scaled(rates=None):
     """
     if rates is None:
         rates = {(norm, scale): firing_rates(norm, scale) for norm in (False, True) for scale in (0.5, 1.0, 2.0)}
-    fig = _figure(9, 4)
-    axes = dict(zip((False, True), fig.subplots(1, 2, sharey=True), strict=True))
+    fig, both = panels(9, 4, 1, 2, sharey=True)
+    axes = dict(zip((False, True), both, strict=True))
     scales = sorted({scale for _, scale in rates})
     for (norm, scale), share in rates.items():
         i = scales.index(scale)
         axes[norm].plot(np.arange(1, len(share) + 1), 100 * share, marker="os^"[i % 3], color=PALETTE[i], ms=9 - 2 * i)
         if not norm:
-            axes[norm].annotate(f"weights times {scale:g}", (len(share), 100 * share[-1]), (4, 8), color=PALETTE[i],
-                                textcoords="offset points", ha="right")  # fmt: skip
-    axes[True].annotate("all three the same", (3, 100 * rates[True, scales[-1]][2]), (0, 14),
-                        textcoords="offset points", ha="center")  # fmt: skip
+            end = len(share), 100 * share[-1]
+            beside(axes[norm], f"weights times {scale:g}", end, (4, 8), color=PALETTE[i], ha="right")
+    beside(axes[True], "all three the same", (3, 100 * rates[True, scales[-1]][2]), (0, 14), ha="center")
     for norm, ax in axes.items():
         ax.set(title="with tdBN" if norm else "without a norm", xlabel="layer", ylim=(-1, None))
         ax.set_xticks(np.arange(1, len(next(iter(rates.values()))) + 1))
@@ -99,8 +104,7 @@ def potential_histograms(trace=None):
     """
     trace = small_trace() if trace is None else trace
     names, steps = trace.names(), len(trace.x)
-    fig = _figure(11, 2.1 * len(names) + 0.6)
-    axes = fig.subplots(len(names), steps, sharex=True, squeeze=False)
+    fig, axes = panels(11, 2.1 * len(names) + 0.6, len(names), steps, sharex=True, squeeze=False)
     edges = np.linspace(-3, 2.5, 67)
     for row, (name, cache) in zip(axes, trace.items(), strict=True):
         for t, ax in enumerate(row):
@@ -123,15 +127,14 @@ def potential_histograms(trace=None):
 @figure
 def spread_without_reset(decays=(0.2, 0.5, 0.9), steps=10):
     """The potential's standard deviation over that of the input if nothing resets it: the whole sum, and Theorem 1."""
-    fig = _figure(8, 4)
-    ax = fig.subplots()
+    fig, ax = panels(8, 4)
     t = np.arange(1, steps + 1)
     for i, decay in enumerate(decays):
         whole = theory.no_reset(0.0, 1.0, decay, V_TH, steps).std
         paper = theory.theorem1(0.0, 1.0, decay, V_TH, steps).std
         ax.plot(t, whole, color=PALETTE[i], marker="o")
         ax.plot(t, paper, color=PALETTE[i], ls="--")
-        ax.annotate(rf"$\tau$ = {decay:g}", (t[-1], whole[-1]), (8, -4), color=PALETTE[i], textcoords="offset points")
+        beside(ax, rf"$\tau$ = {decay:g}", (t[-1], whole[-1]), (8, -4), color=PALETTE[i])
     ax.plot([], [], color=INK, marker="o", label="all terms")
     ax.plot([], [], color=INK, ls="--", label="Theorem 1: two terms")
     ax.legend(loc="upper left")
@@ -153,8 +156,8 @@ def density_with_reset(u=None, mu=0.0, sigma=0.5, decay=DECAY, steps=T, neurons=
     exact = theory.hard_reset(mu, sigma, decay, V_TH, len(u))
     paper = theory.theorem1(mu, sigma, decay, V_TH, len(u))
     z = np.linspace(mu - 4 * sigma, mu + 4 * sigma, 161)
-    fig = _figure(11, 3.9)
-    axes = np.ravel(fig.subplots(1, len(u), sharey=True))
+    fig, axes = panels(11, 3.9, 1, len(u), sharey=True)
+    axes = np.ravel(axes)
     for t, ax in enumerate(axes):
         ax.hist(u[t], z[::2], density=True, color=GREY, alpha=0.5)
         ax.plot(z, exact.density(z)[t], color=COLOURS["u"])
@@ -177,19 +180,17 @@ def density_with_reset(u=None, mu=0.0, sigma=0.5, decay=DECAY, steps=T, neurons=
 @figure
 def theorem1_error(means=(-0.5, 0.0, 0.5), steps=10):
     """How much larger Theorem 1's standard deviation is than the exact one at t = `steps`, by leak and mean input."""
-    fig = _figure(8, 4.2)
-    ax = fig.subplots()
+    fig, ax = panels(8, 4.2)
     decays = np.linspace(0, 0.9, 19)
     for i, mu in enumerate(means):
         error = [theory.theorem1(mu, 0.5, tau, V_TH, steps).std[-1] / theory.hard_reset(mu, 0.5, tau, V_TH, steps).std[-1]
                  for tau in decays]  # fmt: skip
         error = 100 * (np.array(error) - 1)
         ax.plot(decays, error, color=PALETTE[i], marker="os^"[i % 3], markevery=2)
-        ax.annotate(rf"$\bar\beta$ = {mu:g}", (decays[-1], error[-1]), (8, -4), color=PALETTE[i],
-                    textcoords="offset points")  # fmt: skip
+        beside(ax, rf"$\bar\beta$ = {mu:g}", (decays[-1], error[-1]), (8, -4), color=PALETTE[i])
     ax.axhline(0, color=INK, lw=1)
     ax.axvline(0.2, color=GREY, lw=1.5, ls=":")
-    ax.annotate("paper's default", (0.2, ax.get_ylim()[0]), (5, 6), textcoords="offset points", color="#666666")
+    beside(ax, "paper's default", (0.2, ax.get_ylim()[0]), (5, 6), color="#666666")
     ax.set(xlabel=r"leak factor $\tau$", ylabel=f"error of Theorem 1's std, t = {steps} (%)", xlim=(0, 1.08))
     ax.grid(alpha=0.3)
     return fig
@@ -210,8 +211,8 @@ def spread_in_a_network(measured=None, shuffled=None):
     t = np.arange(1, steps + 1)
     exact = theory.hard_reset(0.0, V_TH, DECAY, V_TH, steps).std
     paper = theory.theorem1(0.0, V_TH, DECAY, V_TH, steps).std
-    fig = _figure(10, 4.2)
-    axes = np.ravel(fig.subplots(1, len(measured), sharey=True))
+    fig, axes = panels(10, 4.2, 1, len(measured), sharey=True)
+    axes = np.ravel(axes)
     for name, ax in zip(measured, axes, strict=True):
         ax.plot(t, measured[name], color=INK, marker="o", label="measured")
         ax.plot(t, paper, color=COLOURS["adaptive"], ls="--", label="Theorem 1")
@@ -221,6 +222,5 @@ def spread_in_a_network(measured=None, shuffled=None):
         ax.set_xticks(t)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("std of $u_t$")
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=4)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig

@@ -1,20 +1,14 @@
 """Figures of notebook 1: the potential of one LIF neuron, its leak, its resets, how its rate depends on the input."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from agl_ref.conventions import Conventions
 from agl_ref.engine.ops import lif_forward
 
-from .registry import COLOURS, INK, PALETTE, figure
+from .registry import COLOURS, INK, PALETTE, beside, figure, panels
 
 HAND_X = np.array([[0.25], [0.5], [0.5]])  # the neuron of notebooks 1 and 3
 MARKERS = "osD^v"
-
-
-def _drawn_input(T=30, seed=3):
-    """A random input for one neuron, (T, 1)."""
-    return np.random.default_rng(seed).uniform(0.0, 0.5, (T, 1))
 
 
 def _draw_potential(ax, cache, v_th, numbers=False):
@@ -32,13 +26,9 @@ def _draw_potential(ax, cache, v_th, numbers=False):
     ax.text(T + 0.6, v_th, f"$V_{{th}}$ = {v_th:g}", color=COLOURS["V_th"], va="center", ha="left")
     if numbers:
         for ti, ui, vi, fires in zip(t, u, v, fired, strict=True):
-            ax.annotate(
-                f"$u_{ti}$ = {ui:g}", (ti, ui), (-6, 8), textcoords="offset points", color=COLOURS["u"], ha="right"
-            )
+            beside(ax, f"$u_{ti}$ = {ui:g}", (ti, ui), (-6, 8), color=COLOURS["u"], ha="right")
             if fires:
-                ax.annotate(
-                    f"$v_{ti}$ = {vi:g}", (ti, vi), (-10, 0), textcoords="offset points", ha="right", va="center"
-                )
+                beside(ax, f"$v_{ti}$ = {vi:g}", (ti, vi), (-10, 0), ha="right", va="center")
     ax.set(xlim=(0, T + 0.5), ylabel="potential")
 
 
@@ -55,11 +45,10 @@ def neuron_trace(x=None, decay=0.5, v_th=0.5, reset="hard"):
 
     x (T, 1) is random by default; short inputs have their numbers written in.
     """
-    x = _drawn_input() if x is None else x
+    x = np.random.default_rng(3).uniform(0.0, 0.5, (30, 1)) if x is None else x
     T = len(x)
     s, cache = lif_forward(x, decay, v_th, Conventions(reset=reset))
-    fig = Figure(figsize=(8, 5), layout="constrained")
-    top, middle, bottom = fig.subplots(3, 1, sharex=True, height_ratios=(1, 3, 0.5))
+    fig, (top, middle, bottom) = panels(8, 5, 3, 1, sharex=True, height_ratios=(1, 3, 0.5))
     t = np.arange(1, T + 1)
     top.bar(t, x[:, 0], width=0.3, color=COLOURS["x"])
     top.set_ylabel("$x_t$", rotation=0, ha="right", va="center")
@@ -86,8 +75,7 @@ def neuron_by_hand():
 @figure
 def leak_factors(decays=(0.2, 0.5, 0.9), x=0.3, v_th=0.5, T=12):
     """Left: what is left of one input of 1 after t steps. Right: a constant input x; the potential without a reset."""
-    fig = Figure(figsize=(9, 4), layout="constrained")
-    left, right = fig.subplots(1, 2)
+    fig, (left, right) = panels(9, 4, 1, 2)
     t = np.arange(1, T + 1)
     pulse, constant = np.zeros((T, 1)), np.full((T, 1), float(x))
     pulse[0] = 1.0
@@ -97,8 +85,7 @@ def leak_factors(decays=(0.2, 0.5, 0.9), x=0.3, v_th=0.5, T=12):
         left.plot(t, lif_forward(pulse, decay, never)[1].u[:, 0], **look)
         u = lif_forward(constant, decay, never)[1].u[:, 0]
         right.plot(t, u, **look)
-        right.annotate(f"tau = {decay:g}", (T, u[-1]), (8, 0), textcoords="offset points", color=PALETTE[k], va="center",
-                       annotation_clip=False)  # fmt: skip
+        beside(right, f"tau = {decay:g}", (T, u[-1]), (8, 0), color=PALETTE[k], va="center", annotation_clip=False)
     left.legend()
     ticks = np.arange(1, T + 1, max(1, T // 4))
     left.set(title="one input of 1 at t = 1", xlabel="timestep t", ylabel="$u_t$", xticks=ticks)
@@ -107,19 +94,11 @@ def leak_factors(decays=(0.2, 0.5, 0.9), x=0.3, v_th=0.5, T=12):
     return fig
 
 
-def one_strong_input(T=8, size=1.25):
-    """An input of `size` at t = 1 and nothing after it, (T, 1)."""
-    x = np.zeros((T, 1))
-    x[0] = size
-    return x
-
-
 @figure
 def three_resets(x=None, decay=0.75, v_th=0.5):
     """The same input, x (T, 1), through the hard reset, the soft reset and none; by default one strong input at t = 1."""
-    x = one_strong_input() if x is None else x
-    fig = Figure(figsize=(8, 7), layout="constrained")
-    axes = fig.subplots(3, 1, sharex=True)
+    x = 1.25 * np.eye(8, 1) if x is None else x
+    fig, axes = panels(8, 7, 3, 1, sharex=True)
     top = 0.0
     for ax, reset in zip(axes, ("hard", "soft", "none"), strict=True):
         s, cache = lif_forward(x, decay, v_th, Conventions(reset=reset))
@@ -146,8 +125,7 @@ def firing_rates(inputs, decay, v_th=0.5, T=200, reset="hard"):
 def firing_rate(decays=(0.2, 0.5, 0.9), v_th=0.5, T=200):
     """Firing rate against a constant input: a staircase."""
     inputs = np.linspace(0.0, 0.6, 1201)
-    fig = Figure(figsize=(8, 4), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = panels(8, 4)
     for k, decay in enumerate(decays):
         ax.plot(inputs, firing_rates(inputs, decay, v_th, T), color=PALETTE[k], ls=("-", "--", "-.", ":")[k % 4],
                 label=f"tau = {decay:g}")  # fmt: skip

@@ -1,10 +1,10 @@
 """The registry of the tutorials' figures and their shared look.
 
-    from agl_ref.course.figures.registry import INK, PALETTE, figure
+    from agl_ref.course.figures.registry import INK, PALETTE, figure, panels
 
     @figure
     def spike_train(decay=0.2):
-        fig = Figure(figsize=(8, 4), layout="constrained")
+        fig, ax = panels(8, 4)
         ...
         return fig
 
@@ -13,7 +13,14 @@ figure: `COLOURS["u"]`. Text is at least 12 points on a figure 8 inches wide.
 """
 
 import functools
+import inspect
+import io
 import sys
+
+import matplotlib
+from cycler import cycler
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 
 FIGURES = {}  # name: function
 
@@ -31,6 +38,8 @@ COLOURS = {
     "adaptive": VERMILION,  # as in agl_ref.train.plots
     "fixed": BLUE,
 }
+
+MAP = {"cmap": ListedColormap(["#E4E4E4", VERMILION]), "vmin": 0, "vmax": 1, "edgecolors": "white", "linewidth": 0.5}
 
 FONT_SIZE = 13
 _LOOK = {
@@ -56,29 +65,26 @@ _LOOK = {
 
 def style():
     """Context manager: matplotlib's settings for the tutorials' figures."""
-    import matplotlib
-    from cycler import cycler
-
     return matplotlib.rc_context({**_LOOK, "axes.prop_cycle": cycler(color=PALETTE)})
+
+
+def panels(width, height, rows=1, columns=1, **options):
+    """(Figure, its axes) of a size in inches; options are those of matplotlib's Figure.subplots."""
+    fig = Figure(figsize=(width, height), layout="constrained")
+    return fig, fig.subplots(rows, columns, **options)
+
+
+def beside(ax, text, at, offset, **look):
+    """Write a text beside a point of the data, `offset` in points."""
+    ax.annotate(text, at, offset, textcoords="offset points", **look)
 
 
 def figure(function):
     """Register a figure by its function's name, and draw it in the shared look.
 
-    Parameters
-    ----------
-    function : callable
-        Returns a matplotlib Figure; every parameter has a default, so that the figure is complete by itself.
-
-    Raises
-    ------
-    ValueError
-        If another module has a figure of the same name, or a parameter has no default.
-    TypeError
-        When called: if the function returns anything but a Figure.
+    The function returns a matplotlib Figure (TypeError when called, otherwise); every parameter has a default, so that
+    the figure is complete by itself, and no other module has a figure of that name (else ValueError).
     """
-    import inspect
-
     name = function.__name__
     for parameter in inspect.signature(function).parameters.values():
         if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_KEYWORD,):
@@ -89,8 +95,6 @@ def figure(function):
 
     @functools.wraps(function)
     def draw(*args, **kwargs):
-        from matplotlib.figure import Figure
-
         with style():
             result = function(*args, **kwargs)
             if not isinstance(result, Figure):
@@ -110,16 +114,12 @@ def _enable_display():
     ipython = sys.modules.get("IPython")
     if ipython is None or ipython.get_ipython() is None:
         return
-    from matplotlib.figure import Figure
-
     formatter = ipython.get_ipython().display_formatter.formatters["image/png"]
     if Figure not in formatter:
         formatter.for_type(Figure, _png)
 
 
 def _png(figure):
-    import io
-
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=figure.dpi)
     return buffer.getvalue()

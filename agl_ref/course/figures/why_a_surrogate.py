@@ -9,7 +9,7 @@ from agl_ref.conventions import Conventions
 from agl_ref.engine.ops import derivative, lif_backward, lif_forward, primitive
 from agl_ref.engine.surrogate import NAMES
 
-from .registry import COLOURS, GREY, INK, PALETTE, figure
+from .registry import COLOURS, GREY, INK, PALETTE, beside, figure, panels
 
 DECAY, V_TH = 0.8, 0.5  # of the toy's neuron
 WIDTHS = (0.02, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 50.0)  # of the surrogate, in the comparison of widths
@@ -78,8 +78,7 @@ def flat_loss(task=None, index=None, width=1.0):
     for relaxed_width in (None, np.full(T, float(width))):
         s, _ = lif_forward(x, DECAY, V_TH, relaxed_width=relaxed_width)
         losses.append(0.5 * ((s - task.target) ** 2).sum(axis=0))
-    fig = Figure(figsize=(8, 4), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = panels(8, 4)
     ax.plot(moves, losses[0], color=INK, drawstyle="steps-mid", label="spiking neuron")
     ax.plot(moves, losses[1], color=COLOURS["window"], ls="--", label=f"relaxed neuron, width {width:g}")
     ax.set(xlabel=f"change of weight {index}", ylabel="loss", ylim=(0, None))
@@ -116,8 +115,7 @@ def surrogate_family(rectangular=1.0, triangular=1.0, sigmoid=1.0, arctan=1.0, g
     """The five surrogate derivatives, each with a width of its own, and beside them their primitives."""
     widths = (rectangular, triangular, sigmoid, arctan, gaussian)
     z = np.linspace(-2.0, 2.0, 2001)
-    fig = Figure(figsize=(10, 4.5), layout="constrained")
-    left, right = fig.subplots(1, 2)
+    fig, (left, right) = panels(10, 4.5, 1, 2)
     right.plot([-2, 0, 0, 2], [0, 0, 1, 1], color=GREY, lw=5, alpha=0.5, label="the step")
     for k, (name, width) in enumerate(zip(NAMES, widths, strict=True)):
         look = {"color": PALETTE[k], "ls": DASHES[k]}
@@ -125,8 +123,7 @@ def surrogate_family(rectangular=1.0, triangular=1.0, sigmoid=1.0, arctan=1.0, g
         right.plot(z, primitive(z, width, name), **look, label=rf"{name}, $\kappa$ = {width:g}")
     left.set(title="derivative", xlabel=r"$z = u - V_{th}$", ylabel="ds/du")
     right.set(title="primitive S(z)", xlabel=r"$z = u - V_{th}$")
-    handles, labels = right.get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=3)
+    fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig
 
 
@@ -139,14 +136,13 @@ def final_losses(widths=WIDTHS, seeds=range(6), steps=150, lr=0.005):
 def width_and_learning(widths=WIDTHS, losses=None):
     """The toy's loss after training against the surrogate's width: a dot per seed, a line through the medians."""
     losses = final_losses(widths) if losses is None else losses
-    fig = Figure(figsize=(8, 4.2), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = panels(8, 4.2)
     for row, width in zip(losses, widths, strict=True):
         ax.plot(np.full(len(row), width), row, "o", color=GREY, ms=6, alpha=0.7)
     ax.plot(widths, np.median(losses, axis=1), "-s", color=COLOURS["window"], ms=8, label="median")
     ax.plot([], [], "o", color=GREY, label="one seed")
     ax.axhline(1.5, color=INK, lw=1, ls=":")
-    ax.annotate("a silent neuron: 1.5", (2.2, 1.5), (0, 4), textcoords="offset points", ha="center")
+    beside(ax, "a silent neuron: 1.5", (2.2, 1.5), (0, 4), ha="center")
     ax.set(xscale="log", xlabel=r"width $\kappa$", ylabel="loss after training", ylim=(-0.3, None))
     ax.legend()
     return fig
@@ -181,8 +177,8 @@ def round_trip(corner=(0.3, 0.1), side=0.15):
     axis = np.linspace(0.05, 0.75, 12)
     grid = np.stack(np.meshgrid(axis, axis)).reshape(2, -1)
     at, _ = walk_round(corner, side)
-    fig = Figure(figsize=(10, 5), layout="constrained")
-    for ax, relaxed in zip(fig.subplots(1, 2, sharey=True), (True, False), strict=True):
+    fig, axes = panels(10, 5, 1, 2, sharey=True)
+    for ax, relaxed in zip(axes, (True, False), strict=True):
         field = gradient_field(grid, relaxed=relaxed)
         ax.quiver(*grid, *field, color=COLOURS["gradient"], angles="xy", width=0.005)
         ax.plot(*np.append(at, at[:, :1], axis=1), color=INK, lw=2.5)

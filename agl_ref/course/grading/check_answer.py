@@ -2,7 +2,10 @@
 
 import os
 
+from agl_ref.course.exercises import find
 from agl_ref.course.exercises.definition import Choice
+
+from .diagnose import judge, quietly
 
 
 def check(name, answer, student=None):
@@ -33,19 +36,17 @@ def check(name, answer, student=None):
     ValueError
         For a name that is no exercise's. A wrong, missing or crashing answer raises nothing.
     """
-    from agl_ref.course.exercises import find
-
     item = find(name)
     student = os.environ.get("AGL_STUDENT", "") if student is None else student
-    if isinstance(item, Choice):
-        points, text = _of_choice(item, answer)
-    else:
-        from .diagnose import judge
-
-        points, text = judge(item, answer, student)
-    points = int(points) if points == int(points) else float(points)
+    points, text = _of_choice(item, answer) if isinstance(item, Choice) else judge(item, answer, student)
+    points = plain_number(points)
     print(f"{name}: {points:g} of {item.points:g} point{'s' * (item.points != 1)}. {text}")
     return points
+
+
+def plain_number(points):
+    """An int if it is whole, else a float: what nbgrader and JSON can read."""
+    return int(points) if points == int(points) else float(points)
 
 
 def _plain(text):
@@ -55,19 +56,17 @@ def _plain(text):
 def _of_choice(item, answer):
     """(points, text) of a chosen option, or of a function that returns it; case and spaces do not matter."""
     if callable(answer):
-        from .diagnose import _quietly
-
         try:
-            answer = _quietly(answer, ())
+            answer = quietly(answer, ())
         except NotImplementedError:
             answer = None
         except Exception as error:
             return 0, f"It stops with {type(error).__name__}: {error}."
+    all_options = "; ".join(repr(option) for option in item.options)
     if answer is None or answer is Ellipsis or (isinstance(answer, str) and not answer.strip()):
-        return 0, "Not answered yet: choose one of " + "; ".join(repr(option) for option in item.options) + "."
+        return 0, f"Not answered yet: choose one of {all_options}."
     options = {_plain(option): option for option in item.options}
     if not isinstance(answer, str) or _plain(answer) not in options:
-        choice = "; ".join(repr(option) for option in item.options)
-        return 0, f"That is not one of the options: {choice}."
+        return 0, f"That is not one of the options: {all_options}."
     chosen = options[_plain(answer)]
     return (item.points if chosen == item.answer else 0), item.options[chosen]

@@ -124,7 +124,7 @@ def _as_tuple(result):
     return tuple(np.asarray(r, float) for r in result) if isinstance(result, tuple) else (np.asarray(result, float),)
 
 
-def _quietly(answer, arguments):
+def quietly(answer, arguments):
     """The answer's result. What it prints is dropped: nbgrader takes anything on stderr for a failure."""
     sink = io.StringIO()
     with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
@@ -137,7 +137,7 @@ def _run(exercise, answer, arguments):
     """(result, what stopped it, what it changed), the last two None where nothing did."""
     given = copy.deepcopy(arguments)
     try:
-        result = _quietly(answer, given)
+        result = quietly(answer, given)
     except KeyboardInterrupt:
         raise
     except NotImplementedError:
@@ -165,7 +165,7 @@ def _place(error):
 def _varies(answer, sample):
     """Text if a second call with the same inputs gives another result."""
     with contextlib.suppress(Exception):
-        again = _quietly(answer, copy.deepcopy(sample.arguments))
+        again = quietly(answer, copy.deepcopy(sample.arguments))
         values = again if len(sample.got) > 1 else (again,)
         if all(np.array_equal(a, b) for a, b in zip(values, sample.got, strict=True)):
             return None

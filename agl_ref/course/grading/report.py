@@ -7,7 +7,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from agl_ref.course.release import INSTALL, ReleaseError, read_notebook
+from agl_ref.course.exercises import load
+from agl_ref.course.release import INSTALL, read_notebook
+
+from .check_answer import plain_number
 
 PREFIX = "check-"  # of the grade ids of the cells that hold check(NAME, NAME)
 
@@ -15,10 +18,7 @@ PREFIX = "check-"  # of the grade ids of the cells that hold check(NAME, NAME)
 def submissions(paths):
     """The notebooks of each submission: {student: [(path, notebook)]}. A folder is a student with several notebooks.
 
-    Raises
-    ------
-    ValueError
-        For a path that is no notebook, a folder without one, or two submissions of one name.
+    ValueError, in one line, for a path that is no notebook, a folder without one, or two submissions of one name.
     """
     found = {}
     for path in map(Path, paths):
@@ -32,10 +32,7 @@ def submissions(paths):
         student = path.resolve().name if path.is_dir() else path.stem
         if student in found:
             raise ValueError(f"{path}: expected one submission per name, received {student!r} twice; use folders")
-        try:
-            found[student] = [(file, read_notebook(file)) for file in files]
-        except ReleaseError as error:
-            raise ValueError(str(error)) from None
+        found[student] = [(file, read_notebook(file)) for file in files]
     return found
 
 
@@ -44,7 +41,7 @@ def run_notebook(notebook, student, timeout):
 
     Returns a text on what stopped the whole notebook, or None.
     """
-    from nbgrader.preprocessors import Execute
+    from nbgrader.preprocessors import Execute  # nbgrader is optional, here and below
 
     class Quiet(Execute):
         """Starts kernels that see the student's name, and say nothing beside the notebook."""
@@ -74,8 +71,6 @@ def graded_cells(notebook):
     """
     from nbgrader.utils import is_grade
 
-    from agl_ref.course.exercises import load
-
     exercises, cells = load(), {}
     for cell in notebook.cells:
         if cell.cell_type != "code" or not is_grade(cell):
@@ -101,28 +96,11 @@ def score(cell):
 
 
 def report(paths, timeout=60, execute=run_notebook, progress=iter):
-    """The points of submissions.
+    """The points of submissions: paths of notebooks (a student each), or of folders of notebooks (a student each).
 
-    Parameters
-    ----------
-    paths : list of path
-        Notebooks (a student each), or folders of notebooks (a student each).
-    timeout : int
-        Seconds that a cell may take.
-    execute : callable
-        Runs (notebook, student, timeout).
-    progress : callable
-        Wraps what is iterated over, such as tqdm.
-
-    Returns
-    -------
-    dict with "maxima" {exercise: points} and "students", a list of dicts with "student", "points" {exercise: points},
-    "total", "maximum" and "notes", what stopped a notebook.
-
-    Raises
-    ------
-    ValueError
-        As `submissions`, or if nbgrader is missing.
+    A cell may take `timeout` seconds; `execute` runs (notebook, student, timeout); `progress` wraps what is iterated over,
+    such as tqdm. Returns {"maxima": {exercise: points}, "students": [{"student", "points" {exercise: points}, "total",
+    "maximum", "notes"}]}, the notes on what stopped a notebook. ValueError as from `submissions`, or without nbgrader.
     """
     try:
         import nbgrader  # noqa: F401
@@ -143,13 +121,9 @@ def report(paths, timeout=60, execute=run_notebook, progress=iter):
                 maxima.setdefault(name, most)
         rows.append({"student": student, "points": points, "notes": notes})
     for row in rows:
-        row["points"] = {name: _plain(row["points"].get(name, 0.0)) for name in maxima}
-        row["total"], row["maximum"] = _plain(sum(row["points"].values())), _plain(sum(maxima.values()))
-    return {"maxima": {name: _plain(most) for name, most in maxima.items()}, "students": rows}
-
-
-def _plain(points):
-    return int(points) if points == int(points) else float(points)
+        row["points"] = {name: plain_number(row["points"].get(name, 0.0)) for name in maxima}
+        row["total"], row["maximum"] = plain_number(sum(row["points"].values())), plain_number(sum(maxima.values()))
+    return {"maxima": {name: plain_number(most) for name, most in maxima.items()}, "students": rows}
 
 
 def table(found):

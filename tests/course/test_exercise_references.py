@@ -37,7 +37,7 @@ def each(function):
     return lambda *arrays: np.vectorize(function, otypes=[float])(*arrays)
 
 
-# --- 1 --------------------------------------------------------------------------------------------
+# --- one neuron -----------------------------------------------------------------------------------
 
 
 def test_one_step_of_a_neuron():
@@ -58,7 +58,7 @@ def test_the_neuron_over_time():
     assert u.ravel().tolist() == [0.25, 0.625, 0.5] and s.ravel().tolist() == [0, 1, 1]
 
 
-# --- 2 --------------------------------------------------------------------------------------------
+# --- why a surrogate ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["rectangular", "triangular"])
@@ -81,7 +81,7 @@ def test_the_smooth_step_and_a_step_through_it():
                                                        np.array([width]))[0][0])  # fmt: skip
 
 
-# --- 3 --------------------------------------------------------------------------------------------
+# --- backpropagation through time by hand ---------------------------------------------------------
 
 
 def _cache(u, s, decay, v_th, **conventions):
@@ -141,7 +141,7 @@ def test_plif():
            lambda ddecay, w: dw_from_ddecay(ddecay, agl.neuron.decay_from_w(w)))  # fmt: skip
 
 
-# --- 4 --------------------------------------------------------------------------------------------
+# --- the membrane potential -----------------------------------------------------------------------
 
 
 def test_tdbn():
@@ -167,7 +167,7 @@ def test_the_spread_without_a_reset():
     assert find("no_reset_std").reference(2.0, 0.5, 2) == pytest.approx(2 * math.sqrt(1.25))
 
 
-# --- 5 --------------------------------------------------------------------------------------------
+# --- the adaptive width ---------------------------------------------------------------------------
 
 
 def test_the_adaptive_width():
@@ -189,7 +189,7 @@ def test_the_window_for_a_share_has_that_share():
         assert find("coverage").reference(mu, std, v_th, kappa) == pytest.approx(share, abs=1e-12)
 
 
-# --- 6 --------------------------------------------------------------------------------------------
+# --- a convolutional network ----------------------------------------------------------------------
 
 
 def test_convolution():

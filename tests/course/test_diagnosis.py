@@ -27,7 +27,7 @@ def with_signature(item, function):
 # --- right and wrong answers ----------------------------------------------------------------------
 
 
-def test_every_exercise_of_the_first_six_notebooks_has_answers_here():
+def test_every_exercise_up_to_the_network_has_answers_here():
     six = ("one_neuron", "why_a_surrogate", "bptt_by_hand", "membrane_potential", "adaptive_width", "conv_snn")
     ours = {name for name in ALL if NOTEBOOK_OF[name].rpartition(".")[2] in six}
     assert ours == set(OURS) and len(ours) == 27
@@ -462,7 +462,7 @@ def test_unknown_and_taken_names(question):
 
 
 def test_draws_that_never_fit_say_so():
-    from agl_ref.course.exercises.drawing import until
+    from agl_ref.course.exercises.fresh_inputs import until
 
     with pytest.raises(RuntimeError, match="within 1000 tries"):
         until(lambda a: False, lambda: (1,))

@@ -16,14 +16,9 @@ def until(good, make):
     )
 
 
-def lif(x, decay, v_th):
-    """Potentials and spikes (u, s), each of x's shape (T, N): leak, fire (>=), hard reset."""
-    u, s, v = np.zeros(x.shape), np.zeros(x.shape), np.zeros(x.shape[1:])
-    for t in range(len(x)):
-        u[t] = decay * v + x[t]
-        s[t] = u[t] >= v_th
-        v = u[t] * (1 - s[t])
-    return u, s
+def number(rng, low, high):
+    """A random number of three decimals."""
+    return round(float(rng.uniform(low, high)), 3)
 
 
 def current(rng, T, N, v_th):
@@ -36,7 +31,7 @@ def lively(s):
     return bool(s[:-1].any()) and 0.2 < s.mean() < 0.8
 
 
-def window(u, v_th, width):
+def on_all_sides(u, v_th, width):
     """Whether potentials lie inside the window |u - V_th| < width/2, outside it, and between width/2 and width."""
     z = np.abs(u - v_th)
     half = np.reshape(width, (-1,) + (1,) * (u.ndim - 1)) / 2

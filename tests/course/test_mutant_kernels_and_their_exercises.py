@@ -1,4 +1,4 @@
-"""Notebooks 7 and 8: the exercises' references against the engine, every known mistake told from them, the kernels' bugs."""
+"""Exercises on the oracle and on debugging: references against the engine, every known mistake named; the mutant kernels."""
 
 import sys
 
@@ -22,7 +22,7 @@ QUESTIONS = ("what_pass_proves", "half_at_fault", *(f"bug_of_kernel_{k}" for k i
 
 @pytest.fixture(autouse=True)
 def fresh_workspaces():
-    mutant_kernels._workspaces.clear()
+    mutant_kernels.workspaces.clear()
 
 
 # --- exercises
@@ -78,7 +78,7 @@ def _sigmoid_of_minus_w(ds, u, s, w, v_th, width):
         ("plif_backward", _sigmoid_of_minus_w, "sigmoid(w) is taken for 1 - tau"),
     ],
 )
-def test_a_student_s_slip_is_named(name, answer, words, capsys):
+def test_a_student_s_mistake_is_named(name, answer, words, capsys):
     for student in ("", "anna", 17):
         assert check(name, answer, student=student) < find(name).points
         assert words in capsys.readouterr().out
@@ -163,7 +163,7 @@ def test_exit_codes_are_the_command_s():
     assert code(error, allowed, np.ones(2, bool)) == EXIT_CODES["AMBIGUOUS"]
 
 
-def test_the_mended_kernel_passes_what_the_broken_ones_fail():
+def test_the_mended_kernel_passes_what_the_mutants_fail():
     def mended(x, ds, decay, v_th, width):
         flat = x.reshape(len(x), -1)
         u, s, du, ddecay = debug_a_kernel.mended_kernel(flat, ds.reshape(flat.shape), decay, v_th, width)
@@ -244,6 +244,6 @@ def test_kernel_e_is_wrong_before_the_last_timestep():
         ("e", "lif-hard-attached", "carry-gated-a-step-late"),
     ],
 )
-def test_identify_names_the_bug(letter, id, bug):
+def test_identify_names_the_mistake(letter, id, bug):
     found = identify_case(id, mutant_kernels.on_case(mutant_kernels.KERNELS[letter], load_case(id)))
     assert found.verdict == "bug" and next(iter(found.bugs)) == bug
