@@ -81,6 +81,17 @@ def run_figure(trace, windows, runs, title):
     return figure
 
 
+def panels(count, most, width, height, title_height=0.0, sharex=False):
+    """A figure and its `count` axes of one y scale, at most `most` in a row, each `width` by `height` inches."""
+    columns = min(most, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(max(8.0, width * columns), height * rows + title_height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=True).ravel()
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, axes[:count]
+
+
 # --- statistics of the layers, from the "diagnostics" of metrics.jsonl ----------------------------------------------
 
 
@@ -106,27 +117,22 @@ def spread_figure(rows, title=""):
     by Theorem 1, and by the exact law. A matplotlib Figure.
     """
     names = list(rows[-1]["diagnostics"]["layers"])
-    columns = min(4, len(names))
-    lines = -(-len(names) // columns)
-    figure = Figure(figsize=(max(8.0, 3.4 * columns), 3.2 * lines + 0.8), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    figure, axes = panels(len(names), 4, 3.4, 3.2, title_height=0.8, sharex=True)
     drawn = (
         ("std", "measured", {"color": THRESHOLD, "marker": "o", "lw": 2}),
         ("std_theorem1", "Theorem 1", {"color": ADAPTIVE, "marker": "s", "lw": 2, "ls": "--"}),
         ("std_exact", "exact law", {"color": FIXED, "marker": "^", "lw": 2, "ls": ":"}),
     )
     for key, label, style in drawn:
-        for ax, name, values in zip(axes, names, _array(rows[-1], key), strict=False):
+        for ax, name, values in zip(axes, names, _array(rows[-1], key), strict=True):
             ax.plot(np.arange(1, len(values) + 1), values, label=label, **style)
             ax.set_title(name, fontsize=13)
     axes[0].set_ylim(0, 1.1 * axes[0].get_ylim()[1])
-    for ax in axes[: len(names)]:
+    for ax in axes:
         ax.grid(alpha=0.3)
         ax.tick_params(labelsize=11)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_xlabel("timestep t", fontsize=12)
-    for ax in axes[len(names) :]:
-        ax.remove()
     axes[0].set_ylabel("standard deviation of $u_t$", fontsize=12)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=3, fontsize=12, frameon=False)

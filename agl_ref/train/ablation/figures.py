@@ -2,7 +2,6 @@
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.figure import Figure
 
 from agl_ref.train import plots
 from agl_ref.train.config import WIDTHS
@@ -53,15 +52,11 @@ def depth_figure(name, experiment, records, statistic):
 
 
 def _panels(count, label):
-    """A figure and `count` axes of one y scale, three in a row at most."""
-    columns, rows = min(3, count), (count + 2) // 3
-    figure = Figure(figsize=(max(8.0, 4.8 * columns), 4.6 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for row in axes:
-        row[0].set_ylabel(label, fontsize=12)
-    for ax in axes.ravel()[count:]:
-        ax.remove()
-    return figure, axes.ravel()[:count]
+    """`plots.panels`, three in a row at most, with a label at the left of each row."""
+    figure, axes = plots.panels(count, 3, 4.8, 4.6)
+    for ax in axes[::3]:
+        ax.set_ylabel(label, fontsize=12)
+    return figure, axes
 
 
 def colour(width):
