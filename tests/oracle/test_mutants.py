@@ -11,7 +11,7 @@ from agl_ref.oracle import cases, load_case
 from agl_ref.oracle.equations import EQUATION_NAMES, equations_of
 from agl_ref.oracle.mutants.registry import judged, kills, names_the_rule
 from agl_ref.oracle.mutants.selftest import Row, Selftest, false_alarms, selftest
-from agl_ref.oracle.mutants.table import LISTED, Mutant, mutant_of, mutants
+from agl_ref.oracle.mutants.table import LISTED, NOT_LISTED, Mutant, mutant_of, mutants, one_block
 from agl_ref.oracle.mutants.variants import variant
 from agl_ref.oracle.problems import Problem, problem_of
 
@@ -58,6 +58,12 @@ KILLED_BY = {
 @pytest.fixture(scope="module")
 def references():
     return [load_case(id) for id in cases()]
+
+
+def test_every_snippet_is_in_the_reference():
+    """The quick one: reference.py was changed and a mutant's snippet was not."""
+    for mutant in (*LISTED, *NOT_LISTED, one_block(32)):
+        assert mutant.module.lif_forward is not reference.lif_forward
 
 
 def test_every_mutant_is_killed(references):
@@ -114,7 +120,7 @@ def test_a_report_names_the_equation_that_is_wrong(mutant, references):
         if kill.how == "FAIL":
             assert mutant.equation in equations_of(known[kill.case], kill.array), (kill.case, kill.array)
             found += 1
-    assert found or mutant.id == "closed-window-gives-nan"
+    assert found or mutant.id in ("closed-window-gives-nan", "softmax-overflows"), "those are refused"
 
 
 def test_every_array_of_a_golden_case_has_equations(references):

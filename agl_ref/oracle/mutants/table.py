@@ -184,7 +184,7 @@ _LISTED = (
      "kappa_{t-1} is used at t: the first width is used twice."),
     ("window-of-kappa", "S2", ("inside(np.abs(z), kappa / 2)", "inside(np.abs(z), kappa)"),
      "The window reaches kappa instead of kappa / 2 to each side of the threshold."),
-    ("surrogate-twice", "S1", ("h = 1 / {", "h = 2 / {"),
+    ("surrogate-twice", "S1", ("type(1 / scale)", "type(2 / scale)"),
      "The surrogate is too large by a factor of 2."),
     ("gamma-magnitude", "W1", (_GAMMA_BAR, f"abs({_GAMMA_BAR})", 2),
      "The width takes |gamma_bar|: with a negative mean the window is open instead of closed."),
@@ -305,7 +305,7 @@ _NOT_LISTED = (
      "Kappa_1 is used at every timestep."),
     ("width-reversed", "B2", _first("width = width[::-1]"),
      "The widths are read in reverse time."),
-    ("divided-twice", "S1", ("h = 1 / {", "h = 1 / kappa / {"),
+    ("divided-twice", "S1", ("type(1 / scale)", "type(1 / kappa / scale)"),
      "The surrogate is divided by kappa once more than it should be."),
     ("quarter-window", "S2", ("inside(np.abs(z), kappa / 2)", "inside(np.abs(z), kappa / 4)"),
      "The window reaches kappa / 4 instead of kappa / 2 to each side of the threshold."),
@@ -316,8 +316,8 @@ _NOT_LISTED = (
     ("decay-of-input", "B4", (_V_BEFORE, "x[t]"),
      "The decay's gradient pairs du_t with x_t instead of v_{t-1}."),
     ("samples-reversed", "B3",
-     ("return NeuronGrads(dx, ddecay, dwidth, du)",
-      "return NeuronGrads(dx[:, ::-1].copy(), ddecay, dwidth, du[:, ::-1].copy())"),
+     ("return NeuronGrads(dx, u.dtype.type(ddecay), dwidth, du)",
+      "return NeuronGrads(dx[:, ::-1].copy(), u.dtype.type(ddecay), dwidth, du[:, ::-1].copy())"),
      "The gradients of the samples stand in reverse order."),
 )  # fmt: skip
 
