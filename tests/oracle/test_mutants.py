@@ -7,7 +7,7 @@ import pytest
 
 from agl_ref import MPD_AGL, Conventions, reference
 from agl_ref.cli.main import parser_of
-from agl_ref.oracle import cases, load_case
+from agl_ref.oracle import cases, compare, load_case
 from agl_ref.oracle.equations import EQUATION_NAMES, equations_of
 from agl_ref.oracle.mutants.registry import judged, kills, names_the_rule
 from agl_ref.oracle.mutants.selftest import Row, Selftest, false_alarms, selftest
@@ -64,6 +64,19 @@ def test_every_snippet_is_in_the_reference():
     """The quick one: reference.py was changed and a mutant's snippet was not."""
     for mutant in (*LISTED, *NOT_LISTED, one_block(32)):
         assert mutant.module.lif_forward is not reference.lif_forward
+
+
+def test_a_verdict_does_not_depend_on_a_snippet(monkeypatch):
+    """Whoever edits reference.py still gets a verdict on another implementation, and an error from the mutants alone."""
+    from agl_ref.oracle.judge import hypotheses
+
+    astray = Mutant("m", "Nothing.", "F1", (("no such line", ""),))
+    monkeypatch.setattr(hypotheses, "LISTED", (astray, mutant_of("no-carry")))
+    case = load_case("lif-grid")
+    arrays = mutant_of("no-carry").dump(problem_of(case), Conventions(**case.conventions))
+    assert "no gradient is carried" in compare(case, arrays, dtype="float32").details["cause"]
+    with pytest.raises(ValueError, match="bring the mutants in line"):
+        kills(astray, [case])
 
 
 def test_every_mutant_is_killed(references):

@@ -265,7 +265,7 @@ def _bugs(runs, base):
     found = {}
     for run in runs:
         right = run.matches(base)
-        for mutant in (*LISTED, *NOT_LISTED):
+        for mutant in filter(lambda mutant: mutant.fits, (*LISTED, *NOT_LISTED)):
             screened = run.mutant_matches(mutant.module, base)
             if screened is not None and (right is None or 10 * screened.worst < right.worst):
                 found[mutant.id] = (screened.worst, mutant.effect)

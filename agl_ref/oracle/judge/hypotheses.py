@@ -131,7 +131,8 @@ def _hypotheses(problem, conventions, first):
             yield f"conventions.{mutant.field} is {mutant.value!r} where the case has {own!r} ({what})", mutant
     sums = [one_block(size) for size in BLOCKS] if first.startswith("grad_") else []
     for mutant in (*LISTED, *NOT_LISTED, *sums):
-        yield lowered(mutant.effect.rstrip(".")), mutant
+        if mutant.fits:
+            yield lowered(mutant.effect.rstrip(".")), mutant
 
 
 def _other_layout(reference, arrays, tolerance, layout):

@@ -66,6 +66,14 @@ class Mutant:
         """The copy of the reference that is wrong."""
         return variant(self.lines, self.functions)
 
+    @cached_property
+    def fits(self):
+        """Whether reference.py has the lines that it changes: a verdict must not depend on that when somebody edits them."""
+        try:
+            return bool(self.module)
+        except ValueError:
+            return False
+
     def rules(self, conventions):
         """The Conventions it follows where a case asks for these, or None where the case has its value already."""
         if self.field is None:
