@@ -32,7 +32,7 @@ def derivative(z, kappa, surrogate="rectangular", conventions=MPD_AGL):
     if not kappa > 0:  # a closed window: no gradient passes, and 1 / kappa would be infinite
         return np.zeros_like(z)
     scale = {"1/kappa": kappa, "1": kappa / kappa, "1/(2 kappa)": kappa + kappa}[conventions.surrogate_scale]
-    h = z.dtype.type(1 / scale)  # (S1) NumPy 1.26 makes float64 of a float32 number and an integer
+    h = z.dtype.type(1 / scale)  # (S1) in z's dtype: NumPy 1.26 would make it float64
     inside = np.less_equal if conventions.window_edge == "<=" else np.less
     r = z.astype(np.float64) / kappa  # the three smooth shapes are computed in float64 and rounded once
     e = np.exp(-4 * np.abs(r))
@@ -71,7 +71,7 @@ def spread(rule, decay, T):
 
 
 def width_of_layer(gamma, v_th, decay, T, dtype=np.float64, conventions=MPD_AGL, alpha=1.0):
-    """kappa_t (T,). gamma (C,) is tdBN's scale, whose mean counts; a neuron without tdBN (None) has kappa = 1."""
+    """kappa_t (T,) of all rules but the engine's "exact" and "empirical". Without tdBN (gamma None) kappa is 1."""
     if gamma is None or conventions.width == "fixed":
         return np.full(T, conventions.fixed_width if conventions.width == "fixed" else 1.0, dtype)
     gamma_bar = max(float(np.mean(gamma, dtype=np.float64)), 0.0)  # a negative one closes the window too
@@ -86,7 +86,7 @@ def width_gradient(dwidth, gamma, v_th, decay, conventions=MPD_AGL, alpha=1.0):
         return np.zeros_like(gamma), 0.0
     scale = 2.0 * (alpha * v_th if conventions.norm_scale == "alpha V_th" else 1.0)
     std = spread(conventions.width, decay, T)
-    slope = np.where(std > 1, decay / std, 0.0)  # of sqrt(1 + tau^2), and of 1
+    slope = np.where(std > 1, decay / std, 0.0)  # dspread/dtau: tau / spread of sqrt(1 + tau^2), and 0 where it is 1
     if conventions.width == "geometric":
         slope = np.cumsum([2 * j * decay ** max(2 * j - 1, 0) for j in range(T)]) / (2 * std)
     dgamma = np.full_like(gamma, scale * float(dwidth @ std) / gamma.size)  # (W4)
@@ -129,7 +129,7 @@ def lif_backward(ds, cache, width, conventions=None, surrogate=None):
     tau, v_th, hard = x.dtype.type(cache.decay), x.dtype.type(cache.v_th), c.reset == "hard"
     gain = 1 - tau if c.input_scale == "1 - tau" else 1
     du, dx, dwidth, ddecay, nothing = np.zeros_like(u), np.zeros_like(u), np.zeros_like(width), 0, np.zeros_like(u[0])
-    dv, du_next = nothing, nothing  # of v_t and of u_{t+1}; nothing comes after the last timestep
+    dv, du_next = nothing, nothing  # gradients of v_t and of u_{t+1}; nothing comes after the last timestep
     for t in reversed(range(len(ds))):
         h = derivative(u[t] - v_th, width[t], surrogate, c)
         through = {"hard": u[t] * dv, "soft": v_th * dv, "soft late": v_th * du_next, "none": nothing}[c.reset]
@@ -169,7 +169,7 @@ def plif_backward(ds, cache, width, conventions=None, surrogate=None):
 
 
 # --- tdBN: batch norm over time, samples and places, scaled to the threshold ----------------------------------------------
-TdBNCache = namedtuple("TdBNCache", "x_hat gamma mean var inv_std scale training ddof")  # x_hat (..., C), the rest (C,)
+TdBNCache = namedtuple("TdBNCache", "x_hat gamma mean var inv_std scale training ddof")  # x_hat (..., C), arrays (C,)
 
 
 def tdbn_forward(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, conventions=MPD_AGL, running=None):
@@ -299,7 +299,7 @@ Network = namedtuple("Network", "layers params conventions surrogate running", d
 
 
 def block_forward(net, block, x, values):
-    """Synapse, tdBN, neuron; a readout is a synapse alone. Here meet what the width needs: gamma, decay, threshold."""
+    """Synapse, tdBN, neuron; a readout is a synapse alone. The width needs gamma, decay and threshold, which meet here."""
     name, norm, params, c = block["name"], block.get("norm"), net.params, net.conventions
     geometry, norm_cache, gamma = (block.get("stride", 1), block.get("padding", 0)), None, params.get(f"{name}.gamma")
     current, synapse = conv2d_forward(x, params[f"{name}.weight"], params.get(f"{name}.bias"), *geometry)
@@ -409,7 +409,7 @@ def train(epochs=4, batch=50, T=2, lr=0.1, seed=0):
             loss, grads, _, caches = loss_and_grads(net, x[:, chosen], data["y_train"][chosen])
             annealed = lr * (1 + math.cos(math.pi * (epoch + step * batch / n) / epochs)) / 2  # (O3)
             sgd_step(params, grads, velocity, annealed)
-            for layer, cache in zip(layers, caches, strict=False):
+            for layer, cache in zip(layers, caches, strict=False):  # `layers` are the three blocks alone
                 update_running(*running[layer["name"]], cache[1])
         logits, _ = forward(net._replace(running=running), net.layers, x_test, {})
         correct = (logits.mean(axis=0).argmax(axis=1) == data["y_test"]).mean()
