@@ -323,6 +323,8 @@ def _map_blocks(layers, caches, change):
 
 def _behind(run, net, block, cache, values):
     """A block's cache as other conventions with the same forward pass leave it; its width goes into `values`."""
+    if len(cache) != 4:  # of a module whose blocks have caches of their own, which has computed its width itself
+        return cache
     synapse, norm, neuron, _ = cache
     gamma, alpha = net.params.get(f"{block['name']}.gamma"), block["norm"]["alpha"] if block["norm"] else 1.0
     T, dtype, c = len(neuron.x), neuron.x.dtype, run.conventions
