@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agl_ref import validate
+from agl_ref import files, validate
 
 from .dataset import Dataset
-from .formats import one_line_errors, require_file
 
 BINNINGS = ("time", "count")
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.uint8)])
@@ -244,9 +243,7 @@ def read_nmnist(path):
 
 
 def _nmnist_events(path):
-    require_file(path)
-    with one_line_errors(path):
-        data = path.read_bytes()
+    data = files.read_bytes(path)
     if not data or len(data) % NMNIST_BYTES:
         received = (
             f"{len(data)} bytes, {len(data) % NMNIST_BYTES} left over: it is truncated" if data else "an empty file"

@@ -1,24 +1,20 @@
 """Readers of image files: IDX (MNIST), CIFAR-10 (binary and "python") and npz, each checked to the last byte.
 
 Nothing here trusts a file: sizes are compared with what the file declares before they are used, gzip streams
-are read no further than the declared size, pickles are never executed and NumPy's `allow_pickle` is never on.
-Every failure is a ValueError of one line that names the file, what was expected and what came.
+are read no further than the declared size, and pickles are never executed. Every failure is a ValueError of one line that
+names the file, what was expected and what came.
 """
 
 import contextlib
 import gzip
+import io
 import math
-import zipfile
-import zlib
-from pathlib import Path
 
 import numpy as np
 
-from agl_ref import validate
+from agl_ref import files, validate
 
 from .unpickle import read_pickled_dict
-
-MAX_BYTES = 1 << 30  # of one file, unpacked; the largest of the official files (a CIFAR-10 batch) has 31 MB
 
 IDX_MAGIC = {1: 0x00000801, 3: 0x00000803}  # unsigned bytes, 1 and 3 axes
 IDX_FILES = {
@@ -34,33 +30,11 @@ CIFAR_RECORD = 1 + math.prod(CIFAR_SHAPE)  # one label byte, then 1024 red, 1024
 NPZ_TEST_EVERY = 6
 
 
-@contextlib.contextmanager
-def one_line_errors(path):
-    """Turns what the standard library raises about a bad or unreadable file into one line that names it."""
-    try:
-        yield
-    except EOFError:
-        raise ValueError(f"{path}: expected a whole file, received a truncated one; fetch it again") from None
-    except (OSError, zlib.error, zipfile.BadZipFile, MemoryError, RuntimeError, NotImplementedError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: expected a readable, undamaged file, received: {reason}; fetch it again") from None
-
-
 def _checked_labels(path, y, n, num_classes):
     try:
         return validate.labels(y, n, num_classes)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def require_file(path):
-    """Refuse a path that is no file, or one that is too large."""
-    if not path.is_file():
-        raise ValueError(
-            f"{path}: expected a file, received {'a folder' if path.is_dir() else 'nothing there'}; add it"
-        )
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path}: expected at most {MAX_BYTES} bytes, received {path.stat().st_size}; cut it smaller")
 
 
 # ---- IDX ---------------------------------------------------------------------------------------------------
@@ -71,12 +45,10 @@ def read_idx(path, num_axes):
 
     Format: http://yann.lecun.com/exdb/mnist: big-endian uint32 magic number and sizes, then the bytes.
     """
-    path = Path(path)
-    require_file(path)
-    with one_line_errors(path), open(path, "rb") as plain:
-        zipped = plain.read(2) == b"\x1f\x8b"
-        plain.seek(0)
-        with gzip.GzipFile(fileobj=plain) if zipped else contextlib.nullcontext(plain) as stream:
+    raw = files.read_bytes(path)
+    plain = io.BytesIO(raw)
+    with files.one_line_errors(path):
+        with gzip.GzipFile(fileobj=plain) if raw[:2] == b"\x1f\x8b" else contextlib.nullcontext(plain) as stream:
             header = np.frombuffer(stream.read(4 + 4 * num_axes), np.uint8)
             if len(header) < 4 + 4 * num_axes:
                 raise ValueError(
@@ -90,9 +62,9 @@ def read_idx(path, num_axes):
                     f"0x{magic:08x}; give an IDX file of bytes with {num_axes} axes"
                 )
             size = math.prod(shape)
-            if not 0 < size <= MAX_BYTES:
+            if not 0 < size <= files.MAX_BYTES:
                 raise ValueError(
-                    f"{path}: expected 1..{MAX_BYTES} bytes of data, the header declares sizes "
+                    f"{path}: expected 1..{files.MAX_BYTES} bytes of data, the header declares sizes "
                     f"{tuple(shape)}; fetch it again"
                 )
             data = stream.read(size + 1)  # one more than declared: finds trailing bytes, unpacks no gzip bomb
@@ -153,9 +125,7 @@ def _images_from_planes(rows):
 
 def read_cifar10_binary(path):
     """One "binary version" file, records of label and 3072 pixels -> images (N, 32, 32, 3), labels."""
-    require_file(path)
-    with one_line_errors(path):
-        data = path.read_bytes()
+    data = files.read_bytes(path)
     if not data or len(data) % CIFAR_RECORD:
         raise ValueError(
             f"{path}: expected records of {CIFAR_RECORD} bytes, received {len(data)} bytes, "
@@ -167,9 +137,7 @@ def read_cifar10_binary(path):
 
 def read_cifar10_python(path):
     """One "python version" file, a pickled dict of data and labels -> images (N, 32, 32, 3), labels."""
-    require_file(path)
-    with one_line_errors(path):
-        data = path.read_bytes()
+    data = files.read_bytes(path)
     try:
         batch = read_pickled_dict(data)
     except ValueError as error:
@@ -229,44 +197,22 @@ def _npz_images(path, key, x):
     return x[..., np.newaxis] if x.ndim == 3 else x
 
 
-def _npz_member(path, archive, key):
-    """One array of the archive, read by NumPy to the last byte, with objects refused."""
-    with archive.open(f"{key}.npy") as member:
-        try:
-            array = np.lib.format.read_array(member, allow_pickle=False)
-        except (ValueError, TypeError, OverflowError) as error:
-            reason = "an array of objects" if "Object arrays" in str(error) else "a damaged or truncated one"
-            raise ValueError(
-                f"{path}: expected {key} as an array of numbers, received {reason}; save it again"
-            ) from None
-        if member.read(1):  # reaching the end also compares the checksum
-            raise ValueError(f"{path}: expected {key} to end with its last number, received more; save it again")
-    return array
+def _npz_keys(path, names):
+    """The names of the arrays to read, images and labels in turn, of those that the file has."""
+    if {"x_train", "y_train", "x_test", "y_test"} <= names:
+        return ["x_train", "y_train", "x_test", "y_test"]
+    if {"x", "y"} <= names:
+        return ["x", "y"] + (["x_test", "y_test"] if {"x_test", "y_test"} <= names else [])
+    raise ValueError(
+        f"{path}: expected the keys x and y, or x_train, y_train, x_test and y_test, received {sorted(names)[:8]}; "
+        "rename them"
+    )
 
 
 def read_npz(path, num_classes=None):
     """x_train, y_train, x_test, y_test of an npz and its number of classes. See `agl_ref.data.load_npz`."""
-    require_file(path)
-    with one_line_errors(path):
-        if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path}: expected an npz (a zip of arrays), received another format; use np.savez")
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-            if size > MAX_BYTES:
-                raise ValueError(
-                    f"{path}: expected at most {MAX_BYTES} bytes unpacked, received {size}; cut it smaller"
-                )
-            names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
-            if {"x_train", "y_train", "x_test", "y_test"} <= names:
-                keys = ["x_train", "y_train", "x_test", "y_test"]
-            elif {"x", "y"} <= names:
-                keys = ["x", "y"] + (["x_test", "y_test"] if {"x_test", "y_test"} <= names else [])
-            else:
-                raise ValueError(
-                    f"{path}: expected the keys x and y, or x_train, y_train, x_test and y_test, "
-                    f"received {sorted(names)[:8]}; rename them"
-                )
-            arrays = {key: _npz_member(path, archive, key) for key in keys}
+    arrays = files.read_npz(path, choose=lambda names: _npz_keys(path, names))
+    keys = list(arrays)
     for key in keys[::2]:
         arrays[key] = _npz_images(path, key, arrays[key])
     train_y = arrays[keys[1]]

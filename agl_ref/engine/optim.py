@@ -4,6 +4,7 @@ The update rules are PyTorch's, so that a training run can be compared step by s
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -27,8 +28,13 @@ class _Optimiser:
     def step(self, grads):
         """Update every parameter in place. `grads` holds one array per parameter, of its shape and dtype.
 
-        Raises ValueError, before anything is changed, if a gradient is missing, surplus or misshaped.
+        Raises, before anything is changed, ValueError or TypeError if a gradient is missing, surplus, misshaped or not
+        finite; FloatingPointError if a parameter would not be finite afterwards.
         """
+        if not isinstance(grads, Mapping):
+            raise TypeError(
+                f"grads: expected {{name: array}}, received {type(grads).__name__}; pass what net.backward returned"
+            )
         missing, surplus = sorted(set(self.params) - set(grads)), sorted(set(grads) - set(self.params))
         if missing or surplus:
             raise ValueError(
@@ -36,17 +42,25 @@ class _Optimiser:
                 "pass what net.backward returned"
             )
         for name, p in self.params.items():
-            g = grads[name]
+            g = validate.float_array(f"grads[{name!r}]", grads[name], min_ndim=0)
             if g.shape != p.shape or g.dtype != p.dtype:
                 raise ValueError(
                     f"grads[{name!r}]: expected {p.dtype} of shape {p.shape}, received {g.dtype} of shape {g.shape}; "
                     "pass what net.backward returned"
                 )
         self.steps += 1
-        for name, p in self.params.items():
-            dtype = p.dtype.type
-            g = grads[name] + dtype(self.weight_decay) * p if self.weight_decay else grads[name]
-            self._update(name, p, g, dtype)
+        with np.errstate(all="ignore"):
+            new = {name: self._updated(name, p, grads[name], p.dtype.type) for name, p in self.params.items()}
+        for name, arrays in new.items():
+            if not all(np.isfinite(array).all() for array in arrays):
+                self.steps -= 1
+                raise FloatingPointError(
+                    f"the optimiser's step would make parameter {name!r}, or its state, infinite; lower the learning rate"
+                )
+        for name, (p, *state) in new.items():
+            self.params[name][...] = p
+            for slot, value in zip(self.slots, state, strict=True):
+                self.state[f"{slot}.{name}"][...] = value
 
 
 class SGD(_Optimiser):
@@ -66,11 +80,11 @@ class SGD(_Optimiser):
         super().__init__(params, lr, weight_decay)
         self.momentum = validate.number("momentum", momentum, low=0, high=1, high_open=True)
 
-    def _update(self, name, p, g, dtype):
-        b = self.state[f"momentum.{name}"]
-        b *= dtype(self.momentum)
+    def _updated(self, name, p, g, dtype):
+        g = g + dtype(self.weight_decay) * p if self.weight_decay else g
+        b = self.state[f"momentum.{name}"] * dtype(self.momentum)
         b += g  # (O1)
-        p -= dtype(self.lr) * b  # (O2)
+        return p - dtype(self.lr) * b, b  # (O2)
 
 
 class Adam(_Optimiser):
@@ -88,15 +102,15 @@ class Adam(_Optimiser):
         self.betas = tuple(validate.number("betas", b, low=0, high=1, high_open=True) for b in betas)
         self.eps = validate.number("eps", eps, low=0, low_open=True)
 
-    def _update(self, name, p, g, dtype):
-        m, v = self.state[f"m.{name}"], self.state[f"v.{name}"]
+    def _updated(self, name, p, g, dtype):
+        g = g + dtype(self.weight_decay) * p if self.weight_decay else g
         beta1, beta2 = self.betas
-        m *= dtype(beta1)
+        m = self.state[f"m.{name}"] * dtype(beta1)
         m += dtype(1 - beta1) * g
-        v *= dtype(beta2)
+        v = self.state[f"v.{name}"] * dtype(beta2)
         v += dtype(1 - beta2) * (g * g)
         root = np.sqrt(v) / dtype(math.sqrt(1 - beta2**self.steps)) + dtype(self.eps)
-        p -= dtype(self.lr / (1 - beta1**self.steps)) * (m / root)
+        return p - dtype(self.lr / (1 - beta1**self.steps)) * (m / root), m, v
 
 
 def cosine(lr, step, total):

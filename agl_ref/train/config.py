@@ -1,6 +1,7 @@
 """What decides the bits of a training run: its configuration, and the network that it describes."""
 
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -90,15 +91,26 @@ class TrainConfig:
     def to_json(self):
         return json.dumps(dataclasses.asdict(self), indent=1)
 
+    def to_file(self):
+        """The text of config.json: `to_json` with a checksum, which `from_json` compares if it is there."""
+        return json.dumps({**dataclasses.asdict(self), "sha256": self._checksum()}, indent=1)
+
+    def _checksum(self):
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
     @classmethod
     def from_json(cls, text, name="config.json"):
         try:
             values = json.loads(text)
+            checksum = values.pop("sha256", None) if isinstance(values, dict) else None
             known = {field.name for field in dataclasses.fields(cls)}
             if not isinstance(values, dict) or set(values) != known:
                 raise ValueError(f"expected exactly the fields {', '.join(sorted(known))}")
-            return cls(**values)
-        except (ValueError, TypeError) as error:
+            config = cls(**values)
+            if checksum not in (None, config._checksum()):
+                raise ValueError("a checksum of other values; start a new run for other options")
+            return config
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"{name}: expected a configuration written by agl_ref, received one with: {error}"
             ) from None

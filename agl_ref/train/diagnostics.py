@@ -121,9 +121,9 @@ class Observer:
 
 
 def as_json(layers):
-    """{name: {statistic: (T,)}} with lists for arrays, and None for NaN, which JSON does not have."""
+    """{name: {statistic: (T,)}} with lists for arrays, and None for NaN and infinities, which JSON does not have."""
     return {
-        name: {key: [None if np.isnan(v) else float(v) for v in values] for key, values in statistics.items()}
+        name: {key: [float(v) if np.isfinite(v) else None for v in values] for key, values in statistics.items()}
         for name, statistics in layers.items()
     }
 

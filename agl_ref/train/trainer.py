@@ -9,21 +9,30 @@ import json
 import signal
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from agl_ref import __version__, data
+from agl_ref import __version__, data, files, validate
 from agl_ref.engine import optim
 from agl_ref.engine.loss import of_network as loss_of_network
 from agl_ref.engine.loss import reduce_logits
 
 from . import diagnostics
-from .checkpoint import CheckpointError, difference, read_checkpoint, write_atomically, write_checkpoint
+from .checkpoint import (
+    CheckpointError,
+    difference,
+    read_checkpoint,
+    require_position,
+    require_rows,
+    write_checkpoint,
+)
 from .config import TrainConfig, build_network, require_fitting
 
 CHECKPOINT_SECONDS = 30.0
+MAX_DESCRIPTION = 1 << 26  # bytes of a checkpoint beside the network's arrays: its metrics grow with the epochs
 DIAGNOSE_EVERY = 20  # batches; the first of an epoch is measured, then each twentieth
 
 
@@ -69,6 +78,7 @@ class Trainer:
             self.mean, self.std = (None, None) if events else data.channel_statistics(self.dataset.x_train)
         self.epoch, self.batch, self.loss_sum, self.correct = 0, 0, 0.0, 0
         self.diagnostics = diagnostics.Running()
+        self._rows = None if start == "read" else []  # of metrics.jsonl; each checkpoint holds them too
         self._saved_at = time.monotonic()
         if start == "resume":
             self._resume()
@@ -78,8 +88,7 @@ class Trainer:
                 f"agl-ref train --resume {self.folder}, or choose another --out"
             )
         elif start == "new":
-            (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / "config.json", config.to_json().encode())
+            self._write_config()
 
     # --- data ---
 
@@ -141,14 +150,18 @@ class Trainer:
         row["diagnostics"] = self.diagnostics.mean()
         row["seconds"] = round(time.monotonic() - started, 3)
         row["resumed_at_batch"] = skipped
-        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        if not np.isfinite(self.loss_sum):
+            raise diagnostics.NonFiniteError(
+                f"training loss: expected finite numbers, received {self.loss_sum} as their sum"
+            )
+        self._rows.append(row)
         self.epoch, self.batch, self.loss_sum, self.correct = self.epoch + 1, 0, 0.0, 0
         self.diagnostics = diagnostics.Running()
         self.save()
+        self._write_metrics()
 
     def step(self, images, labels, rng):
-        """One optimiser step on one batch. Raises NonFiniteError before anything is changed.
+        """One optimiser step on one batch. Raises FloatingPointError before a parameter is changed.
 
         Every twentieth batch of an epoch, from its first, is also measured (`diagnostics.Observer`), which changes
         no bit of the run.
@@ -159,8 +172,8 @@ class Trainer:
         diagnostics.require_finite(result)
         if observe is not None:
             self.diagnostics.add(observe.layers(self.net))
-        self.net.update_running_statistics(result.trace)
         self.optimiser.step(result.grads)
+        self.net.update_running_statistics(result.trace)
         self.loss_sum += result.loss * len(labels)
         self.correct += int((reduce_logits(result.logits).argmax(axis=1) == labels).sum())
         return result
@@ -168,8 +181,12 @@ class Trainer:
     def evaluate(self, batch=250):
         """Accuracy, loss and the layers' statistics on the test images, with running statistics.
 
-        Returns {"test_accuracy", "test_loss", "layers": {name: {statistic: list of T}}}.
+        Returns {"test_accuracy", "test_loss", "layers": {name: {statistic: list of T}}}. Raises FloatingPointError if a
+        parameter, a statistic or the loss is not finite.
         """
+        for name, array in {**self.net.parameters(), **self.net.running_statistics()}.items():
+            if not np.isfinite(array).all():
+                raise diagnostics.NonFiniteError(f"{name}: {validate.first_not_finite(array)}; take another checkpoint")
         x, y = self.dataset.x_test, self.dataset.y_test
         correct, loss, layers = 0, 0.0, {}
         for start in range(0, len(x), batch):
@@ -183,6 +200,10 @@ class Trainer:
                 sums = layers.setdefault(name, dict.fromkeys(statistics, 0.0))
                 for key, value in statistics.items():
                     sums[key] = sums[key] + value * (len(labels) / len(x))
+        if not np.isfinite(loss):
+            raise diagnostics.NonFiniteError(
+                f"test loss: expected a finite number, received {loss}; lower the learning rate"
+            )
         return {"test_accuracy": correct / len(x), "test_loss": loss / len(x), "layers": diagnostics.as_json(layers)}
 
     def trace(self, images=50):
@@ -191,13 +212,23 @@ class Trainer:
         return self.net.forward(self.encode(self.dataset.x_test[:images], rng), training=False)
 
     def metrics(self):
-        """The rows of metrics.jsonl so far."""
+        """The rows of metrics.jsonl so far, by the run's checkpoint."""
+        if self._rows is None:
+            path = self.folder / "checkpoints" / "last.npz"
+            self._rows = self._rows_of(path, read_checkpoint(path)[0]) if path.exists() else []
+        return list(self._rows)
+
+    def _rows_of(self, path, meta):
+        """The rows that a checkpoint holds; of one of the older format, which has none, those of metrics.jsonl."""
+        if "rows" in meta:
+            return require_rows(path, meta["rows"], meta["epoch"])
         path = self.folder / "metrics.jsonl"
-        lines = _read_text(path).split("\n")[:-1] if path.exists() else []  # a cut last line is no row
         try:
-            return [json.loads(line) for line in lines]
-        except ValueError:
-            raise ValueError(f"{path}: expected one JSON object a line, received something else; delete it") from None
+            lines = files.read_text(path).split("\n")[:-1] if path.exists() else []  # a cut last line is no row
+            rows = [json.loads(line) for line in lines]
+        except (json.JSONDecodeError, RecursionError):
+            rows = None
+        return require_rows(path, rows, meta["epoch"])[: meta["epoch"]]
 
     # --- checkpoints ---
 
@@ -231,45 +262,54 @@ class Trainer:
             "correct": self.correct,
             "optimiser_steps": self.optimiser.steps,
             "diagnostics": self.diagnostics.state,
+            "rows": self._rows,
         }
+        if not (self.folder / "config.json").exists():  # somebody deleted the folder: what is trained is not lost
+            self._write_config()
         write_checkpoint(self.folder / "checkpoints" / "last.npz", meta, self._arrays())
         self._saved_at = time.monotonic()
+
+    def _write_config(self):
+        files.write_atomically(self.folder / "config.json", self.config.to_file().encode())
+
+    def _write_metrics(self):
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self._rows)
+        files.write_atomically(self.folder / "metrics.jsonl", text.encode())
 
     def load_checkpoint(self, path):
         """Take over parameters, statistics, optimiser state and position from a checkpoint.
 
         Raises CheckpointError, before anything is changed, for one that does not fit this run or cannot be read.
         """
-        meta, arrays = read_checkpoint(path)
+        own = self._arrays()
+        meta, arrays = read_checkpoint(path, sum(array.nbytes for array in own.values()) + MAX_DESCRIPTION)
         for what, mine in self._identity().items():
             theirs = meta["identity"].get(what)
             if theirs != json.loads(json.dumps(mine)):
                 raise CheckpointError(f"{path}: {difference(what, mine, theirs)}")
-        own = self._arrays()
+        require_position(path, meta, self.config.epochs, len(self.dataset.x_train), self.config.batch)
+        rows = self._rows_of(path, meta)
         if {k: (a.shape, a.dtype) for k, a in own.items()} != {k: (a.shape, a.dtype) for k, a in arrays.items()}:
             raise CheckpointError(f"{path}: expected the arrays of this network, received others; it is corrupt")
+        if meta.get("agl_ref") != __version__:
+            warnings.warn(
+                f"{path} is of agl_ref {meta.get('agl_ref')}, this is {__version__}: the bits may differ from those of a run "
+                "with one version",
+                stacklevel=2,
+            )
         for name, array in own.items():
             array[...] = arrays[name]
         self.epoch, self.batch = meta["epoch"], meta["batch"]
         self.loss_sum, self.correct = meta["loss_sum"], meta["correct"]
         self.optimiser.steps = meta["optimiser_steps"]
         self.diagnostics = diagnostics.Running(meta["diagnostics"])
+        self._rows = rows
 
     def _resume(self):
         path = self.folder / "checkpoints" / "last.npz"
         if path.exists():
             self.load_checkpoint(path)
-        rows = [row for row in self.metrics() if row["epoch"] <= self.epoch]
-        write_atomically(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
-
-
-def _read_text(path):
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(
-            f"{path}: expected text written by agl_ref, received binary data; use its own run folder"
-        ) from None
+        self._write_metrics()
 
 
 def open_run(folder, start="resume", data_path=None):
@@ -279,7 +319,7 @@ def open_run(folder, start="resume", data_path=None):
         raise ValueError(
             f"{str(folder)!r}: expected a run folder with config.json, received none; see agl-ref train --out"
         )
-    config = TrainConfig.from_json(_read_text(path), str(path))
+    config = TrainConfig.from_json(files.read_text(path), str(path))
     if data_path is not None:
         config = dataclasses.replace(config, data=str(data_path))
     return Trainer(config, folder, start=start)

@@ -286,14 +286,21 @@ def test_a_file_where_a_folder_should_be_is_named(images, tmp_path, capsys):
     assert f"{file}" in one_line(capsys) and file.read_text() == "kept"
 
 
-def test_a_run_folder_with_binary_files_names_them(images, tmp_path, capsys):
+def test_a_run_folder_with_a_binary_config_names_it(images, tmp_path, capsys):
     run = tmp_path / "run"
     assert cli.main(small(images, "--out", str(run), "--json")) == 0
     capsys.readouterr()
-    for name in ("metrics.jsonl", "config.json"):
-        (run / name).write_bytes(b"\xff\xfe\n")
-        assert cli.main(["train", "--resume", str(run)]) == BAD_INPUT
-        assert name in one_line(capsys)
+    (run / "config.json").write_bytes(b"\xff\xfe\n")
+    assert cli.main(["train", "--resume", str(run)]) == BAD_INPUT
+    assert "config.json" in one_line(capsys)
+
+
+def test_a_step_that_overflows_is_exit_code_1_and_is_not_saved(images, tmp_path, capsys):
+    run = tmp_path / "run"
+    argv = small(images, "--lr", "1e308", "--dtype", "float64", "--v-th", "0.001", "--out", str(run), "--json")
+    assert cli.main(argv) == FAILED
+    assert "the optimiser's step would make" in one_line(capsys)
+    assert not (run / "metrics.jsonl").exists() and not list(run.rglob("*.npz"))
 
 
 def test_a_reader_that_leaves_early_is_no_traceback(images, tmp_path):

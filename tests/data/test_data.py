@@ -12,8 +12,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from agl_ref import data
-from agl_ref.data import datasets, formats
+from agl_ref import data, files
+from agl_ref.data import datasets
 from agl_ref.data.bundled import make_subset
 from agl_ref.data.unpickle import read_pickled_dict
 
@@ -363,7 +363,7 @@ def test_idx_folder_that_is_incomplete(idx_folder):
 
 
 def test_a_file_over_the_limit_is_refused(idx_folder, monkeypatch):
-    monkeypatch.setattr(formats, "MAX_BYTES", 70)
+    monkeypatch.setattr(files, "MAX_BYTES", 70)
     assert "expected at most 70 bytes, received 76" in error_line(data.load, idx_folder)
 
 
@@ -726,9 +726,9 @@ X6, Y6 = random_images(6, (2, 2)), np.arange(6) % 2
         ({"x": X6[:5], "y": Y6[:5]}, "at least 6 images to split, received 5"),
         (
             {"x": np.array([[[None]]] * 6), "y": Y6},
-            "expected x as an array of numbers, received an array of objects",
+            "x: expected an array of numbers, received pickled objects",
         ),
-        ({"x": X6, "y": np.array([Command("false")] * 6)}, "received an array of objects"),
+        ({"x": X6, "y": np.array([Command("false")] * 6)}, "y: expected an array of numbers, received pickled objects"),
     ],
 )
 def test_npz_with_wrong_content(tmp_path, arrays, words):
@@ -748,14 +748,14 @@ def npy_bytes(array, shape=None):
 @pytest.mark.parametrize(
     ("member", "words"),
     [
-        (npy_bytes(X6)[:-1], "damaged or truncated"),
-        (npy_bytes(X6)[:40], "damaged or truncated"),
-        (npy_bytes(X6) + b"\0", "expected x to end with its last number, received more"),
-        (b"", "truncated"),
-        (b"hello", "damaged or truncated"),
-        (npy_bytes(X6, b"(7, 2, 2), "), "damaged or truncated"),
-        (npy_bytes(X6, b"(-6,2, 2), "), "damaged or truncated"),
-        (pickle.dumps(Command("false")), "expected x as an array"),
+        (npy_bytes(X6)[:-1], "received a truncated one"),
+        (npy_bytes(X6)[:40], "received a damaged one"),
+        (npy_bytes(X6) + b"\0", "x: expected an array of 24 bytes for shape (6, 2, 2), received more behind it"),
+        (b"", "x: expected an array, received other bytes"),
+        (b"hello", "x: expected an array, received other bytes"),
+        (npy_bytes(X6, b"(7, 2, 2), "), "received a truncated one"),
+        (npy_bytes(X6, b"(-6,2, 2), "), "received a damaged one"),
+        (pickle.dumps(Command("false")), "received pickled objects"),
     ],
 )
 def test_npz_whose_array_is_damaged(tmp_path, member, words):
@@ -792,8 +792,8 @@ def test_npz_bomb_is_not_unpacked(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, x=np.zeros((6, 500, 500), np.uint8), y=Y6)
     assert path.stat().st_size < 5000
-    monkeypatch.setattr(formats, "MAX_BYTES", 100_000)
-    assert "bytes unpacked, received 1500" in error_line(data.load, path)
+    monkeypatch.setattr(files, "MAX_BYTES", 100_000)
+    assert "bytes unpacked in 10000 arrays, received 1500" in error_line(data.load, path)
 
 
 # ---- scaling -----------------------------------------------------------------------------------------------

@@ -199,13 +199,13 @@ def bad_files(folder, got):
     np.savez(folder / "whole.npz", **got)
     raw = (folder / "whole.npz").read_bytes()
     (folder / "truncated.npz").write_bytes(raw[: len(raw) // 2])
-    yield folder / "truncated.npz", "whole file"
+    yield folder / "truncated.npz", "a whole zip"
     (folder / "empty.npz").write_bytes(b"")
-    yield folder / "empty.npz", "whole file"
+    yield folder / "empty.npz", "a whole zip"
     np.savez(folder / "pickled.npz", u=np.array([{"a": 1}], dtype=object))
     yield folder / "pickled.npz", "pickled objects"
     (folder / "text.npz").write_text("nothing")
-    yield folder / "text.npz", "neither an array nor an archive"  # NumPy itself takes unknown bytes for a pickle
+    yield folder / "text.npz", "a whole zip"
     np.savez(folder / "none.npz")
     yield folder / "none.npz", "received none"
     (folder / "a.pt").write_bytes(b"x")
@@ -217,7 +217,7 @@ def bad_files(folder, got):
     np.save(folder / "cut" / "u.npy", got["u"])
     raw = (folder / "cut" / "u.npy").read_bytes()
     (folder / "cut" / "u.npy").write_bytes(raw[:-8])
-    yield folder / "cut", "whole file"
+    yield folder / "cut", "a truncated one"
     write_safetensors(folder / "s.safetensors", {"u": got["u"]})
     raw = (folder / "s.safetensors").read_bytes()
     for name, content in (("short", raw[:-4]), ("head", raw[:20]), ("zero", b""), ("junk", b"\xff" * 64)):

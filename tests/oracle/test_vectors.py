@@ -280,11 +280,11 @@ def test_damaged_files_are_refused_in_one_line(folder):
     pickled = {**arrays, "arrays/u": np.array([{}], object)}
     cases = [
         (lambda: path.write_bytes(good[:-9]), "SHA-256"),
-        (lambda: rehash(folder, good[: len(good) // 2]), "plain arrays"),
+        (lambda: rehash(folder, good[: len(good) // 2]), "a whole zip"),
         (lambda: rehash(folder, saved(**bent)), "arrays/u with SHA-256"),
-        (lambda: rehash(folder, saved(**pickled)), "plain arrays"),
+        (lambda: rehash(folder, saved(**pickled)), "pickled objects"),
         (lambda: rehash(folder, saved(**{**arrays, "header": np.frombuffer(b'{"id": 1}', np.uint8)})), "header"),
-        (lambda: path.unlink(), "received none"),
+        (lambda: path.unlink(), "received nothing there.*reinstall"),
     ]
     for damage, why in cases:
         damage()

@@ -7,7 +7,7 @@
     header         the case's entry in the manifest as JSON, uint8
 
 Arrays that repeat an earlier one bit for bit are stored once: "same" in the header names it. A SHA-256 covers each file and
-each array (shape, dtype and bytes). `allow_pickle` is never on.
+each array (shape, dtype and bytes).
 """
 
 import difflib
@@ -15,15 +15,13 @@ import hashlib
 import io
 import json
 import os
-import zipfile
-import zlib
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from agl_ref import __version__
+from agl_ref import __version__, files
 from agl_ref.conventions import Conventions
 from agl_ref.oracle.types import Reference, decode_bounds, encode_bounds
 
@@ -189,19 +187,16 @@ def written_out(meta, inputs):
 
 def _read(path, entry):
     """{key: array} of the npz file, whose hash must be the manifest's."""
-    if not path.is_file():
-        raise ValueError(f"{path}: expected the file of case {entry['id']}, received none; reinstall agl-ref")
-    data = path.read_bytes()
+    try:
+        data = files.read_bytes(path)
+    except ValueError as error:
+        raise ValueError(f"{error}, or reinstall agl-ref") from None
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise ValueError(
             f"{path}: expected SHA-256 {entry['sha256'][:16]}..., received another; the file is damaged or edited, "
             "reinstall agl-ref"
         )
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: expected an npz of plain arrays, received {error}; reinstall agl-ref") from None
+    return files.read_npz(path, data)
 
 
 def _array(stored, path, part, name, facts):

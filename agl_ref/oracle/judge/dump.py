@@ -4,18 +4,14 @@ Nothing is unpickled. Every fault of a file is one ValueError that says what to 
 """
 
 import json
-import zipfile
-import zlib
+import math
 from pathlib import Path
 
 import numpy as np
 
+from agl_ref import files
 from agl_ref.interop.layouts import LAYOUTS, axes_from_layout, weight_axes_from_torch
 
-BROKEN = (  # all that NumPy, zipfile, zlib and json raise on damaged files; RecursionError is a RuntimeError
-    ValueError, EOFError, OSError, LookupError, AttributeError, TypeError, NotImplementedError, RuntimeError, MemoryError,
-    OverflowError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 _SAFETENSORS = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
     "U8": np.dtype("u1"), "U16": np.dtype("<u2"), "U32": np.dtype("<u4"), "U64": np.dtype("<u8"), "BOOL": np.dtype("?"),
@@ -43,11 +39,11 @@ def load_dump(path):
     """
     path = Path(path)
     if path.is_dir():
-        found = {file.stem: _npy(file) for file in sorted(path.glob("*.npy"))}
+        found = {file.stem: files.read_npy(file) for file in sorted(path.glob("*.npy"))}
     elif not path.exists():
         raise ValueError(f"{path}: expected a dump, received no such file or folder; check the path")
     elif path.suffix == ".npz":
-        found = _npz(path)
+        found = files.read_npz(path)
     elif path.suffix == ".safetensors":
         found = _safetensors(path)
     else:
@@ -60,76 +56,46 @@ def load_dump(path):
     return found
 
 
-def _npy(path):
-    try:
-        with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            more = file.read(1) if isinstance(found, np.ndarray) else b""
-    except BROKEN as error:
-        raise ValueError(f"{path}: {_reason(path, error)}") from None
-    if more:  # two runs that append to one file: the first would be judged again and again
-        raise ValueError(f"{path}: expected one array, received more behind it; write the file anew, append nothing")
-    if not isinstance(found, np.ndarray):
-        raise ValueError(f"{path}: expected one array, received an archive; name it .npz and give it as the dump")
-    return found
-
-
-def _npz(path):
-    try:
-        with path.open("rb") as raw:
-            file = np.load(raw, allow_pickle=False)
-            if not isinstance(file, np.ndarray):
-                with file:
-                    names, found = file.files, {name: file[name] for name in file.files}
-    except BROKEN as error:
-        raise ValueError(f"{path}: {_reason(path, error)}") from None
-    if isinstance(file, np.ndarray):
-        raise ValueError(f"{path}: expected named arrays, received one without a name; save it with np.savez(..., u=u)")
-    for name, array in found.items():
-        if names.count(name) > 1:
-            raise ValueError(f"{path}: expected {name} once, received it twice; write the file anew")
-        if not isinstance(array, np.ndarray):
-            raise ValueError(f"{path}: expected arrays alone, received the entry {name!r}; save them with np.savez")
-    return found
-
-
-def _reason(path, error):
-    """What is wrong with a file; NumPy says "pickled" of any bytes that it does not know."""
-    pickled = "Object arrays" in str(error)
-    if path.is_file() and not pickled:
-        with path.open("rb") as file:
-            pickled = file.read(1) == b"\x80"
-    if pickled:
-        return "expected plain arrays, received pickled objects, which are never loaded; save with np.asarray(...)"
-    text = "neither an array nor an archive" if "pickle" in str(error) else " ".join(str(error).split())
-    return f"expected a whole file of arrays, received one that cannot be read ({text}); write it again"
-
-
 def _safetensors(path):
     """{name: array}. Not by the package safetensors: its reader for NumPy refuses bfloat16, and NumPy alone has to do."""
-    raw = path.read_bytes()
+    raw = files.read_bytes(path)
+    length = int.from_bytes(raw[:8], "little")
+    data, found, position = raw[8 + length :], {}, 0
     try:
-        length = int.from_bytes(raw[:8], "little")
-        header = json.loads(raw[8 : 8 + length].decode("utf-8"))
-        if not isinstance(header, dict):
-            raise ValueError("its header is not an object")
-        data, found = raw[8 + length :], {}
-        named = header.pop("__metadata__", None) or {}
-        for name, entry in header.items():
-            first, last = entry["data_offsets"]
-            if entry["dtype"] not in _SAFETENSORS:
-                raise ValueError(f"{name} is of type {entry['dtype']}, none of {', '.join(_SAFETENSORS)}")
-            dtype, shape = _SAFETENSORS[entry["dtype"]], tuple(entry["shape"])
-            if last > len(data) or last - first != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
-                raise ValueError(f"{name} ends outside the file")
+        header = json.loads(raw[8 : 8 + length].decode("utf-8"), object_pairs_hook=_each_once)
+        named = header.pop("__metadata__", {})
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            kind, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
+            if kind not in _SAFETENSORS:
+                raise ValueError(f"{name} is of type {kind}, none of {', '.join(_SAFETENSORS)}")
+            if not all(type(n) is int and n >= 0 for n in (*shape, first, last)):
+                raise ValueError(f"{name} has a shape or an offset that is no whole number from 0")
+            dtype = _SAFETENSORS[kind]
+            if first != position or last - first != dtype.itemsize * math.prod(shape):
+                raise ValueError(
+                    f"{name} does not begin where the array before it ends, or has another size than its shape"
+                )
+            position = last
             found[name] = np.frombuffer(data[first:last], dtype).reshape(shape)
-    except BROKEN as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        if position != len(data) or not isinstance(named, dict):
+            raise ValueError(
+                f"the arrays have {position} bytes, the file has {len(data)}, its metadata is a {type(named).__name__}"
+            )
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(
             f"{path}: expected a safetensors file, received one that cannot be read ({reason}); write it again"
         ) from None
-    if isinstance(named, dict) and "case" in named:
+    if "case" in named:
         found["case"] = np.array(named["case"])
+    return found
+
+
+def _each_once(pairs):
+    """A JSON object as a dict; ValueError for a name that comes twice, which Python's reader would drop."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
     return found
 
 

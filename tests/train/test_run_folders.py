@@ -1,0 +1,185 @@
+"""Run folders under attack: damaged, edited, deleted and older files, and values that are not finite."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from test_train import CONFIG, assert_same_bits, parameters_of, tiny_dataset
+
+from agl_ref import train
+from agl_ref.engine import optim
+from agl_ref.train import diagnostics
+from agl_ref.train.checkpoint import read_checkpoint, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train.Trainer(CONFIG, folder, tiny_dataset()).fit(progress=False)
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def resume(folder):
+    return train.Trainer(CONFIG, folder, tiny_dataset(), start="resume")
+
+
+def older(folder, **changes):
+    """Make the checkpoint one of format 2, without checksum and metrics, with other values."""
+    path = folder / "checkpoints" / "last.npz"
+    meta, arrays = read_checkpoint(path)
+    del meta["rows"]
+    np.savez(path, meta=np.array(json.dumps({**meta, "format": 2, **changes})), **arrays)
+
+
+def flipped(content, rng):
+    content = bytearray(content)
+    content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    return bytes(content)
+
+
+# --- damage -------------------------------------------------------------------------------------------------------------
+
+
+def test_no_flipped_bit_of_a_checkpoint_is_accepted(folder):
+    path, rng = folder / "checkpoints" / "last.npz", np.random.default_rng(0)
+    content = path.read_bytes()
+    for _ in range(300):
+        path.write_bytes(flipped(content, rng))
+        with pytest.raises(train.CheckpointError, match="last.npz: expected"):
+            read_checkpoint(path)
+    path.write_bytes(content)
+    read_checkpoint(path)
+
+
+def test_no_flipped_bit_of_a_config_changes_the_run(folder):
+    path, rng = folder / "config.json", np.random.default_rng(1)
+    content, refused = path.read_bytes(), 0
+    for _ in range(300):
+        path.write_bytes(flipped(content, rng))
+        try:
+            text = path.read_text()
+            assert train.TrainConfig.from_json(text) == CONFIG
+        except ValueError:
+            refused += 1
+    assert refused > 250
+
+
+@pytest.mark.parametrize("text", [None, "", "{}\n", "[]\n", "null\n", "x", "\xff\n", "[" * 100_000 + "\n"])
+def test_damaged_metrics_are_written_again_from_the_checkpoint(folder, text):
+    path = folder / "metrics.jsonl"
+    whole = path.read_bytes()
+    path.unlink() if text is None else path.write_text(text, encoding="latin-1")
+    assert [row["epoch"] for row in resume(folder).metrics()] == [1, 2]
+    assert path.read_bytes() == whole
+    read = train.Trainer(CONFIG, folder, tiny_dataset(), start="read")
+    assert [row["epoch"] for row in read.metrics()] == [1, 2]
+
+
+def test_a_checkpoint_folder_deleted_during_a_run_loses_nothing(finished, tmp_path, monkeypatch):
+    run = train.Trainer(CONFIG, tmp_path / "run", tiny_dataset())
+    epoch = run._epoch
+    monkeypatch.setattr(
+        run, "_epoch", lambda *a: (epoch(*a), shutil.rmtree(tmp_path / "run"))[0] if not run.epoch else epoch(*a)
+    )
+    run.fit(progress=False)
+    assert_same_bits(parameters_of(finished), parameters_of(tmp_path / "run"))
+    assert [
+        row["epoch"] for row in train.Trainer(CONFIG, tmp_path / "run", tiny_dataset(), start="resume").metrics()
+    ] == [1, 2]
+
+
+# --- folders of before ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_of_before_is_read(folder):
+    older(folder)
+    (folder / "config.json").write_text(CONFIG.to_json())
+    assert train.TrainConfig.from_json((folder / "config.json").read_text()) == CONFIG
+    run = resume(folder)
+    assert (run.epoch, len(run.metrics())) == (2, 2)
+    run.save()
+    assert_same_bits(run._arrays(), parameters_of(folder))
+
+
+@pytest.mark.parametrize("changes", [
+    {"batch": 10**9}, {"epoch": 10**6}, {"epoch": 1}, {"optimiser_steps": 0}, {"optimiser_steps": -1},
+    {"loss_sum": float("nan")}, {"loss_sum": -1.0}, {"correct": -5}, {"correct": 99}, {"diagnostics": {}},
+    {"diagnostics": {"steps": 0, "sums": {"conv1": {}}}},
+    {"diagnostics": {"steps": 1, "sums": {"conv1": {"std": [None]}}}}, {"diagnostics": {"steps": 1, "sums": {"conv1": 3}}},
+    {"epoch": True}, {"identity": {}}, {"identity": {"architecture": 3}}, {"format": 3}, {"format": 4},
+], ids=str)  # fmt: skip
+def test_an_older_checkpoint_with_impossible_values_is_refused(folder, changes):
+    older(folder, **changes)
+    with pytest.raises(train.CheckpointError, match="last.npz: expected") as info:
+        resume(folder)
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "{}\n{}\n", "[]\n", "null\n", '{"epoch": 1}\n{"epoch": 2}\n', "[" * 100_000 + "\n"]
+)
+def test_an_older_checkpoint_needs_its_metrics(folder, text):
+    older(folder)
+    path = folder / "metrics.jsonl"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(ValueError, match="metrics.jsonl: expected a row for each of 2 epochs"):
+        resume(folder)
+
+
+def test_a_checkpoint_of_another_version_is_read_with_a_warning(folder):
+    older(folder, agl_ref="0.0.9")
+    with pytest.warns(UserWarning, match="is of agl_ref 0.0.9, this is"):
+        resume(folder)
+
+
+# --- values ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, value, words", [
+    ("parameter.conv2.weight", np.nan, r"parameter.conv2.weight: .* received nan at index \(0, 0, 0, 0\)"),
+    ("optimiser.momentum.fc.bias", np.inf, r"optimiser.momentum.fc.bias: .* inf at index \(0,\)"),
+    ("statistic.conv1.running_var", -1.0, "statistic.conv1.running_var: expected values >= 0, received -1.0"),
+])  # fmt: skip
+def test_a_checkpoint_with_values_that_no_run_saves_is_refused(folder, name, value, words):
+    path = folder / "checkpoints" / "last.npz"
+    meta, arrays = read_checkpoint(path)
+    arrays[name].flat[0] = value
+    write_checkpoint(path, meta, arrays)
+    with pytest.raises(train.CheckpointError, match=words):
+        resume(folder)
+
+
+def test_a_network_that_is_not_finite_is_not_evaluated(folder):
+    run = resume(folder)
+    run.net.running_statistics()["conv1.running_mean"][1] = np.inf
+    with pytest.raises(diagnostics.NonFiniteError, match=r"conv1.running_mean: .* inf at index \(1,\)"):
+        run.evaluate()
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam])
+def test_an_optimiser_takes_nothing_that_is_not_finite_and_keeps_no_step_that_overflows(kind):
+    p, q = np.ones(2), np.ones((), np.float32)
+    opt = kind({"p": p, "q": q}, lr=1e308)
+    before = {name: array.copy() for name, array in opt.state.items()}
+    for bad in (np.array([1.0, np.nan]), np.array([np.inf, 0.0])):
+        with pytest.raises(ValueError, match=r"grads\['p'\]: expected finite values, received (nan|inf) at index"):
+            opt.step({"p": bad, "q": np.float32(1) * np.ones((), np.float32)})
+    with pytest.raises(FloatingPointError, match="parameter 'p'"):
+        opt.step({"p": np.array([1e308, 1e308]), "q": np.zeros((), np.float32)})
+    assert p.tolist() == [1, 1] and q == 1 and opt.steps == 0
+    assert all(np.array_equal(before[name], array) for name, array in opt.state.items())
+
+
+def test_a_training_whose_loss_overflows_writes_no_metrics(tmp_path):
+    config = dataclasses.replace(CONFIG, lr=1e308, v_th=0.001)
+    run = train.Trainer(config, tmp_path / "run", tiny_dataset())
+    with pytest.raises(FloatingPointError, match="not finite|infinite"):
+        run.fit(progress=False)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
