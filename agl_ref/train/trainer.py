@@ -4,6 +4,7 @@ The order of the data depends on (seed, epoch) alone, augmentation and random en
 that was stopped anywhere goes on from its checkpoint and ends with the same bits as one that never was.
 """
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -323,6 +324,17 @@ def open_run(folder, start="resume", data_path=None):
     if data_path is not None:
         config = dataclasses.replace(config, data=str(data_path))
     return Trainer(config, folder, start=start)
+
+
+def remove_run(folder):
+    """Remove what a run without figures wrote to its folder, and the folder if nothing else is in it."""
+    folder = Path(folder)
+    for name in ("config.json", "metrics.jsonl", "checkpoints/last.npz"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / f"{name}.tmp").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # something else is in one of them, or it is not there
+        (folder / "checkpoints").rmdir()
+        folder.rmdir()
 
 
 class _StopOnSignal:

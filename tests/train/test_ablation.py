@@ -138,6 +138,51 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(data, tmp_path, monkeypatch):
     assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
 
 
+def test_only_what_the_run_wrote_is_removed_from_its_folder(data, tmp_path):
+    for name in ("notes.txt", "checkpoints/mine.npz", "figures/a.png"):
+        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "own" / name).write_text("kept")
+    ablation.train_one(TrainConfig(**ARM, data=data), tmp_path / "own")
+    left = {str(p.relative_to(tmp_path / "own")) for p in (tmp_path / "own").rglob("*") if p.is_file()}
+    assert left == {"notes.txt", "checkpoints/mine.npz", "figures/a.png"}
+
+
+def children_of(pid):
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(word) for word in found.split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks ps for the workers")
+def test_workers_die_with_a_killed_command(data, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "agl_ref",
+        "ablation",
+        "--experiments",
+        "depth",
+        "--data",
+        data,
+        "--epochs",
+        "9999",
+    ]
+    big = np.load(data)
+    np.savez(data, x=np.kron(big["x"], np.ones((1, 2, 2, 1), np.uint8)), y=big["y"])  # vgg_snn needs 16 pixels
+    process = subprocess.Popen([*command, "--jobs", "2", "--out", str(tmp_path / "out")], stderr=subprocess.DEVNULL)
+    patience = time.monotonic() + 120
+    while len(list((tmp_path / "out" / "unfinished").glob("*/config.json"))) < 2 and time.monotonic() < patience:
+        time.sleep(0.05)
+    workers = children_of(process.pid)
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    patience = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{pid}") for pid in workers) and time.monotonic() < patience:
+        time.sleep(0.05)
+    assert not [pid for pid in workers if os.path.exists(f"/proc/{pid}")]
+
+
 @pytest.mark.slow
 def test_a_run_that_is_not_finite_is_a_record_not_a_crash(data):
     record = ablation.train_one(TrainConfig(**{**ARM, "dtype": "float32"}, data=data, lr=1e30))

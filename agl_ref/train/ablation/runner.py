@@ -3,8 +3,10 @@
 import contextlib
 import functools
 import json
-import shutil
+import os
 import tempfile
+import threading
+import time
 import warnings
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -15,7 +17,7 @@ from tqdm import tqdm
 
 from agl_ref import __version__, data
 from agl_ref.train.config import TrainConfig
-from agl_ref.train.trainer import Trainer
+from agl_ref.train.trainer import Trainer, remove_run
 
 from .plan import KEPT, digest_of, key_of, pending
 
@@ -33,8 +35,8 @@ def train_one(config, folder=None, threads=1):
     ----------
     config : TrainConfig
     folder : path, optional
-        Of the run; one that was stopped goes on from its checkpoint, and the folder is removed at the end. Without it
-        the run uses a temporary folder and starts from the beginning.
+        Of the run; one that was stopped goes on from its checkpoint. At the end what the run wrote is removed, and the
+        folder if nothing else is in it. Without it the run uses a temporary folder and starts from the beginning.
     threads : int
         Of Numba; the result does not depend on it.
 
@@ -60,8 +62,27 @@ def train_one(config, folder=None, threads=1):
         record["layers"] = {when: _kept(rows[i]["diagnostics"]["layers"]) for when, i in (("first", 0), ("last", -1))}
     except FloatingPointError as error:
         record["status"] = str(error)
-    shutil.rmtree(own)
+    remove_run(own)
     return record
+
+
+def _in_worker(parent, config, folder):
+    """`train_one` in a process that `parent` started."""
+    if os.getpid() != parent:
+        _die_with(parent)
+    return train_one(config, folder)
+
+
+@functools.lru_cache(maxsize=1)
+def _die_with(parent):
+    """End this process soon after `parent` is gone: it would train on for nobody, in a folder that the next command uses."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _kept(layers):
@@ -154,7 +175,7 @@ def _drop_cut_line(path):
 @contextlib.contextmanager
 def _in_processes(configs, unfinished, jobs):
     """The records of runs in processes of this machine, as they come."""
-    calls = (delayed(train_one)(config, unfinished / digest_of(config)) for config in configs)
+    calls = (delayed(_in_worker)(os.getpid(), config, unfinished / digest_of(config)) for config in configs)
     with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1):
         try:
             yield Parallel(return_as="generator_unordered", batch_size=1)(calls)
