@@ -12,12 +12,13 @@ _CHOICES = {
     "reset_gradient": ("attached", "detached"),
     "window_edge": ("<", "<="),
     "surrogate_scale": ("1/kappa", "1", "1/(2 kappa)"),
-    "width": ("adaptive", "first", "later", "fixed", "geometric", "exact", "empirical"),
+    "width": ("adaptive", "first", "later", "fixed", "2 V_th", "geometric", "exact", "empirical"),
     "width_gradient": ("none", "flows"),
     "input_scale": ("1", "1 - tau"),
     "plif": ("tau", "1 - tau"),
     "norm_variance": ("biased", "unbiased"),
     "norm_scale": ("alpha V_th", "1"),
+    "norm_shift": ("beta", "beta V_th"),
     "readout": ("mean", "sum", "last"),
     "axis_order": ("TN..C", "NTC..", "TNC.."),
 }
@@ -43,7 +44,7 @@ class Conventions:
         Whether |u_t - V_th| = kappa_t / 2 is outside or inside the rectangular window.
     surrogate_scale : {"1/kappa", "1", "1/(2 kappa)"}
         The surrogate's height at the threshold: area 1, peak 1, or half of area 1.
-    width : {"adaptive", "first", "later", "fixed", "geometric", "exact", "empirical"}
+    width : {"adaptive", "first", "later", "fixed", "2 V_th", "geometric", "exact", "empirical"}
         The rule for kappa_t, see `agl_ref.engine.width`. The last two are no one's convention but measures of the paper's
         approximation, and always constants for the gradient: width_gradient "flows" is refused with them.
     width_gradient : {"none", "flows"}
@@ -57,6 +58,8 @@ class Conventions:
         The batch variance that tdBN divides by in training.
     norm_scale : {"alpha V_th", "1"}
         tdBN's factor before gamma; "1" is plain batch norm.
+    norm_shift : {"beta", "beta V_th"}
+        What tdBN adds. With beta in units of V_th a network trains alike at every threshold, see METHOD.md.
     readout : {"mean", "sum", "last"}
         How the logits of T timesteps become one.
     axis_order : {"TN..C", "NTC..", "TNC.."}
@@ -81,6 +84,7 @@ class Conventions:
     plif: str = "tau"
     norm_variance: str = "biased"
     norm_scale: str = "alpha V_th"
+    norm_shift: str = "beta"
     readout: str = "mean"
     axis_order: str = "TN..C"
     fixed_width: float = 1.0

@@ -72,8 +72,10 @@ def spread(rule, decay, T):
 
 def width_of_layer(gamma, v_th, decay, T, dtype=np.float64, conventions=MPD_AGL, alpha=1.0):
     """kappa_t (T,) of all rules but the engine's "exact" and "empirical". Without tdBN (gamma None) kappa is 1."""
-    if gamma is None or conventions.width == "fixed":
-        return np.full(T, conventions.fixed_width if conventions.width == "fixed" else 1.0, dtype)
+    if gamma is None or conventions.width in ("fixed", "2 V_th"):
+        return np.full(
+            T, {"fixed": conventions.fixed_width, "2 V_th": 2 * v_th}.get(conventions.width, 1.0), dtype
+        )  # (W6)
     gamma_bar = max(float(np.mean(gamma, dtype=np.float64)), 0.0)  # a negative one closes the window too
     alpha, v_th = (alpha, v_th) if conventions.norm_scale == "alpha V_th" else (1.0, 1.0)
     return (2.0 * spread(conventions.width, decay, T) * gamma_bar * alpha * v_th).astype(dtype)  # (W1)
@@ -82,7 +84,7 @@ def width_of_layer(gamma, v_th, decay, T, dtype=np.float64, conventions=MPD_AGL,
 def width_gradient(dwidth, gamma, v_th, decay, conventions=MPD_AGL, alpha=1.0):
     """(dgamma (C,), ddecay) through kappa, for those who let it flow; MPD-AGL takes kappa for a constant."""
     gamma_bar, T = float(np.mean(gamma, dtype=np.float64)), len(dwidth)
-    if conventions.width == "fixed" or gamma_bar <= 0:
+    if conventions.width in ("fixed", "2 V_th") or gamma_bar <= 0:
         return np.zeros_like(gamma), 0.0
     scale = 2.0 * (alpha * v_th if conventions.norm_scale == "alpha V_th" else 1.0)
     std = spread(conventions.width, decay, T)
@@ -169,7 +171,9 @@ def plif_backward(ds, cache, width, conventions=None, surrogate=None):
 
 
 # --- tdBN: batch norm over time, samples and places, scaled to the threshold ----------------------------------------------
-TdBNCache = namedtuple("TdBNCache", "x_hat gamma mean var inv_std scale training ddof")  # x_hat (..., C), arrays (C,)
+TdBNCache = namedtuple(
+    "TdBNCache", "x_hat gamma mean var inv_std scale shift training ddof"
+)  # x_hat (..., C), arrays (C,)
 
 
 def tdbn_forward(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, conventions=MPD_AGL, running=None):
@@ -182,14 +186,15 @@ def tdbn_forward(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, conventions=MPD_
     inv_std = 1 / np.sqrt(var * (M / (M - ddof)) + eps)
     x_hat = (x - mean) * inv_std  # (N3)
     scale = alpha * v_th if conventions.norm_scale == "alpha V_th" else 1.0
-    y = gamma * (scale * x_hat) + beta  # (N4)
-    return y, TdBNCache(x_hat, gamma, mean, var, inv_std, scale, running is None, ddof)
+    shift = v_th if conventions.norm_shift == "beta V_th" else 1.0
+    y = gamma * (scale * x_hat) + shift * beta  # (N4)
+    return y, TdBNCache(x_hat, gamma, mean, var, inv_std, scale, shift, running is None, ddof)
 
 
 def tdbn_backward(dy, cache):
     """(dx, dgamma, dbeta). In training mean and variance depend on x too, and each takes a mean out of the gradient."""
     axes, M, x_hat = tuple(range(dy.ndim - 1)), dy.size // dy.shape[-1], cache.x_hat
-    dgamma, dbeta = total(dy * (cache.scale * x_hat), axes), total(dy, axes)  # (N5)
+    dgamma, dbeta = total(dy * (cache.scale * x_hat), axes), cache.shift * total(dy, axes)  # (N5)
     g = dy * (cache.gamma * cache.scale)
     if cache.training:
         g = g - total(g, axes) / M - x_hat * (total(g * x_hat, axes) / (M - cache.ddof))  # (N6)
@@ -289,7 +294,6 @@ def tet(logits, labels, lam=1e-3, target=1.0):
 
 
 # --- networks: a list of layers, walked forwards and then backwards -------------------------------------------------------
-#
 # A layer is {"kind": "pool"}, "sum_pool", "global_pool" or "flatten"; {"kind": "readout", "name": "fc"}, the last one;
 # {"kind": "block", "name": "conv1", "stride": 2, "padding": 1, "norm": None or {"alpha": 1.0, "eps": 1e-5},
 # "neuron": "lif" or "plif", "decay": 0.2, "v_th": 0.5}; {"kind": "residual", "body": [blocks], "shortcut": block or None}.

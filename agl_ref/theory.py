@@ -22,6 +22,18 @@ the probability to fire first at age j,
 which is the recursion f_{t+1} = P(u_t >= V_th) N(mu, sigma^2) + integral_{w < V_th} f_t(w) N(mu + tau w, sigma^2) dw
 sorted by age; r_{t+1} is the firing probability at t. The integral (1) is a Gauss-Legendre sum whose panels end at V_th,
 where alone the integrand is not smooth; everything else is an error function.
+
+Equivariance. Multiply V_th, mu and sigma by a > 0: each law is the same but for the unit, so that coverage by a kappa that
+is multiplied by a stays. For a whole network with tdBN before every neuron, hard or soft reset, LIF or PLIF, whose kappa is
+in units of V_th (adaptive, first, later, geometric, exact, empirical, "2 V_th"), METHOD.md proves by which power of a what
+is multiplied:
+
+    a^1      x, u, v, kappa
+    a^0      spikes, windows, ds, logits, loss, gradients of weights, gamma and w
+    a^-1     the surrogate, du, dx; beta's gradient, which under norm_shift "beta V_th" is a^0 too
+
+With that convention training by SGD or Adam is the same at every threshold, and for a = 2^k the same bits. A fixed kappa, the
+peak-1 surrogate, plain batch norm and neurons without a norm break it.
 """
 
 import math
@@ -367,8 +379,8 @@ def law_of_layer(gamma, beta, v_th, decay, T, conventions=MPD_AGL, alpha=1.0, la
     v_th, decay, T
         As for `theorem1`.
     conventions : Conventions
-        Reads `reset` (which exact law; "soft late" has none), `input_scale` (mu and sigma are times 1 - tau) and
-        `norm_scale` (under "1", sigma = |gamma_bar|).
+        Reads `reset` (which exact law; "soft late" has none), `input_scale` (mu and sigma are times 1 - tau),
+        `norm_scale` (under "1", sigma = |gamma_bar|) and `norm_shift` (under "beta V_th", mu = V_th beta_bar).
     alpha : float
     law : {"exact", "theorem1"}
 
@@ -388,7 +400,8 @@ def law_of_layer(gamma, beta, v_th, decay, T, conventions=MPD_AGL, alpha=1.0, la
     decay = validate.number("decay", decay, low=0, high=1, high_open=True)
     scale = 1.0 if conventions.norm_scale == "1" else validate.number("alpha", alpha, low=0, low_open=True) * v_th
     gain = 1.0 if conventions.input_scale == "1" else 1.0 - decay
-    mu = gain * float(np.mean(beta, dtype=np.float64))
+    shift = v_th if conventions.norm_shift == "beta V_th" else 1.0
+    mu = gain * shift * float(np.mean(beta, dtype=np.float64))
     sigma = gain * scale * abs(float(np.mean(gamma, dtype=np.float64)))
     laws = {"hard": hard_reset, "soft": soft_reset, "none": no_reset}
     if law == "exact" and conventions.reset not in laws:

@@ -239,7 +239,7 @@ def running_of(net):
 
 RULE = {
     "reset": "hard", "surrogate_scale": "1/kappa", "width": "adaptive", "input_scale": "1", "plif": "tau",
-    "norm_variance": "biased", "norm_scale": "alpha V_th", "readout": "mean", "fixed_width": 1.0,
+    "norm_variance": "biased", "norm_scale": "alpha V_th", "norm_shift": "beta", "readout": "mean", "fixed_width": 1.0,
 }  # fmt: skip
 
 
@@ -274,6 +274,8 @@ def width_of(layer, gamma, tau, T, rule):
     """kappa (T,) of one block."""
     if rule["width"] == "fixed":
         return np.full(T, rule["fixed_width"])
+    if rule["width"] == "2 V_th":
+        return np.full(T, 2 * layer.get("v_th", 0.5))
     if gamma is None:
         return np.ones(T)
     first = 2 * gamma.mean() * (layer.get("v_th", 0.5) if rule["norm_scale"] == "alpha V_th" else 1.0)
@@ -327,7 +329,8 @@ def relaxed_forward(layers, params, x, name="rectangular", rule=None, widths=Non
             axes = tuple(range(x.ndim - 1))
             unbiased = rule["norm_variance"] == "unbiased"
             x = (x - x.mean(axes)) / np.sqrt(x.var(axes, ddof=int(unbiased)) + 1e-5)
-            x = gamma * x * (v_th if rule["norm_scale"] == "alpha V_th" else 1.0) + params[full + ".beta"]
+            x = gamma * x * (v_th if rule["norm_scale"] == "alpha V_th" else 1.0)
+            x = x + params[full + ".beta"] * (v_th if rule["norm_shift"] == "beta V_th" else 1.0)
         tau = layer.get("decay", 0.2)
         if layer["neuron"] == "plif":
             w = params[full + ".w"]

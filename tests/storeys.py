@@ -65,7 +65,7 @@ def geometric_width(gamma, v_th, decay, T, alpha=1.0, dtype=None):
 
 def fixed_width(width, T, dtype=float):
     rule = agl.Conventions(width="fixed", fixed_width=width)
-    return reference.width_of_layer(None, None, None, T, dtype, rule)
+    return reference.width_of_layer(None, 1.0, 0.0, T, dtype, rule)
 
 
 def conv2d_forward(x, weight, bias=None, stride=1, padding=0, path="only one"):

@@ -18,7 +18,7 @@ def test_the_default_is_mpd_agl_and_the_first_of_each_list():
 
 
 def test_every_row_of_the_table_has_a_field():
-    assert len(agl.Conventions.choices()) == 13
+    assert len(agl.Conventions.choices()) == 14
 
 
 @pytest.mark.parametrize("field", sorted(agl.Conventions.choices()))

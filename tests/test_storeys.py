@@ -119,7 +119,7 @@ def test_surrogates_have_the_same_bits_but_for_the_last_places_of_exp(scale, sur
 
 
 @each_dtype
-@pytest.mark.parametrize("rule", ["adaptive", "first", "later", "fixed", "geometric"])
+@pytest.mark.parametrize("rule", ["adaptive", "first", "later", "fixed", "2 V_th", "geometric"])
 def test_widths_have_the_same_bits(rule, dtype):
     rng = np.random.default_rng(2)
     for norm_scale in CHOICES["norm_scale"]:

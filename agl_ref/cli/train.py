@@ -29,7 +29,9 @@ TRAIN_OPTIONS = (
     ("decay", float, "leak factor tau in [0, 1); where plif starts"),
     ("v_th", float, "threshold"),
     ("width", width_option, "width of the surrogate's window: adaptive, geometric, first, later, exact (from the law with "
-     "the reset), empirical (measured on each batch), fixed (kappa = 1), or a number for that fixed kappa"),
+     "the reset), empirical (measured on each batch), '2 V_th', fixed (kappa = 1), or a number for that fixed kappa"),
+    ("norm_shift", str, "what tdBN adds: beta (the paper's), or 'beta V_th', with which training is the same at every "
+     "threshold that is a power of two"),
     ("surrogate", str, "rectangular, triangular, sigmoid, arctan or gaussian"),
     ("T", int, "timesteps"),
     ("encoding", str, "direct (the image at every timestep), rate (Bernoulli spikes) or events (simulated change events)"),
@@ -83,7 +85,7 @@ def run(args):
     else:
         given.update(given.pop("width", {}))
         config = TrainConfig(**given)
-        width = f"fixed{config.fixed_width:g}" if config.width == "fixed" else config.width
+        width = f"fixed{config.fixed_width:g}" if config.width == "fixed" else config.width.replace(" ", "")
         default = f"runs/{config.network}-{width}-seed{config.seed}"
         trainer = Trainer(config, default if args.out is None else folder_option("--out", args.out))
     trainer.fit(progress=not args.json)

@@ -296,7 +296,7 @@ def tdbn_forward(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, conventions=MPD_
     eps : float
         Added to the variance, > 0.
     conventions : Conventions
-        Reads `norm_variance` and `norm_scale`.
+        Reads `norm_variance`, `norm_scale` and `norm_shift`.
     running : (mean, var), each ndarray (C,), optional
         Evaluation with these statistics; without, training with the batch's own.
 

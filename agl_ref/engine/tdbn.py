@@ -26,6 +26,7 @@ class TdBNCache(NamedTuple):
     var: np.ndarray  # of the batch, biased (in evaluation: the running variance)
     inv_std: np.ndarray  # 1 / sqrt(var + eps), of the variance that was used
     scale: float  # alpha V_th, or 1
+    shift: float  # V_th where beta is in its units, or 1
     training: bool
     unbiased: bool
     count: int  # M
@@ -34,6 +35,11 @@ class TdBNCache(NamedTuple):
     def x_hat(self):
         """Normalised input, shape of x."""
         return (self.x - self.mean) * self.inv_std
+
+    @property
+    def offset(self):
+        """What is added to gamma (scale x_hat): beta, or V_th beta."""
+        return self.beta * self.beta.dtype.type(self.shift)
 
 
 @kernel
@@ -54,14 +60,14 @@ def moments_kernel(x, mean, m2):
 
 
 @kernel
-def normalise_kernel(x, mean, inv_std, gamma, scale, beta, y):
+def normalise_kernel(x, mean, inv_std, gamma, scale, offset, y):
     M, C = x.shape
     for chunk in prange((M + CHUNK - 1) // CHUNK):
         for r in range(chunk * CHUNK, min((chunk + 1) * CHUNK, M)):
             xr, yr = x[r], y[r]
             for c in range(C):
                 x_hat = (xr[c] - mean[c]) * inv_std[c]  # (N3)
-                yr[c] = gamma[c] * (scale * x_hat) + beta[c]  # (N4)
+                yr[c] = gamma[c] * (scale * x_hat) + offset[c]  # (N4)
 
 
 @kernel
@@ -118,15 +124,16 @@ def measure(x, gamma, beta, v_th, alpha, eps, conventions, running):
         used_var = var
     inv_std = (1.0 / np.sqrt(used_var + eps)).astype(dtype)
     scale = alpha * v_th if conventions.norm_scale == "alpha V_th" else 1.0
+    shift = v_th if conventions.norm_shift == "beta V_th" else 1.0
     mean, var = mean.astype(dtype), var.astype(dtype)
-    return TdBNCache(x, gamma.copy(), beta.copy(), mean, var, inv_std, scale, running is None, unbiased, M)
+    return TdBNCache(x, gamma.copy(), beta.copy(), mean, var, inv_std, scale, shift, running is None, unbiased, M)
 
 
 def normalise(cache):
     """y of a `TdBNCache`."""
     x, y = cache.x, np.empty_like(cache.x)
     flat, out = x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1])
-    normalise_kernel(flat, cache.mean, cache.inv_std, cache.gamma, x.dtype.type(cache.scale), cache.beta, out)
+    normalise_kernel(flat, cache.mean, cache.inv_std, cache.gamma, x.dtype.type(cache.scale), cache.offset, out)
     return y
 
 
@@ -149,7 +156,7 @@ def backward(dy, cache):
     dx = np.empty_like(x)
     factors = (g_scale.astype(dtype), g_mean.astype(dtype), g_x_hat.astype(dtype))
     dx_kernel(dy, x, cache.mean, cache.inv_std, *factors, dx)
-    return dx.reshape(shape), (cache.scale * sum_dy_x_hat).astype(dtype), sum_dy.astype(dtype)
+    return dx.reshape(shape), (cache.scale * sum_dy_x_hat).astype(dtype), (cache.shift * sum_dy).astype(dtype)
 
 
 def update_running(running_mean, running_var, cache, momentum):

@@ -7,8 +7,8 @@ the threshold,
     kappa_{t>1} = 2 sqrt(1 + tau^2) gamma_bar alpha V_th
 
 where gamma_bar is the mean over channels of tdBN's scale. The other rules of the same family keep kappa_1 or
-kappa_{t>1} throughout, or the whole geometric sum of the leak; "fixed" ignores the statistics. Two more rules keep the
-idea and drop the approximation, each kappa_t twice a standard deviation of u_t:
+kappa_{t>1} throughout, or the whole geometric sum of the leak; "fixed" and "2 V_th" ignore the statistics. Two more
+rules keep the idea and drop the approximation, each kappa_t twice a standard deviation of u_t:
 
     exact      of its law with the reset (`agl_ref.theory`), from gamma_bar, beta_bar, tau and V_th
     empirical  as measured on the batch
@@ -227,6 +227,8 @@ def width_of_layer(gamma, v_th, decay, T, dtype, conventions=MPD_AGL, alpha=1.0,
         )
     if conventions.width == "fixed":
         return fixed_width(conventions.fixed_width, T, dtype)
+    if conventions.width == "2 V_th":
+        return fixed_width(2 * v_th, T, dtype)  # (W6)
     if gamma is None:
         return fixed_width(1.0, T, dtype)
     scale = v_th if conventions.norm_scale == "alpha V_th" else 1.0
@@ -236,7 +238,7 @@ def width_of_layer(gamma, v_th, decay, T, dtype, conventions=MPD_AGL, alpha=1.0,
 
 def width_gradient(dwidth, gamma, v_th, decay, conventions=MPD_AGL, alpha=1.0):
     """Chain dwidth (T,) through the rule: (dgamma (C,), ddecay), both zero where the rule ignores them."""
-    no_gradient = conventions.width == "fixed" or gamma is None
+    no_gradient = conventions.width in ("fixed", "2 V_th") or gamma is None
     if no_gradient or float(np.mean(gamma, dtype=np.float64)) <= 0:
         return (None if gamma is None else np.zeros_like(gamma)), 0.0
     T = len(dwidth)

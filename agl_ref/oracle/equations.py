@@ -16,6 +16,7 @@ CONVENTION_NAMES = {
     "plif": "meaning of PLIF's w",
     "norm_variance": "tdBN's variance",
     "norm_scale": "tdBN's scale",
+    "norm_shift": "tdBN's shift",
     "readout": "logits over time",
     "axis_order": "axis order",
 }
@@ -32,6 +33,7 @@ EQUATION_NAMES = {
     "W3": "spread, geometric",
     "W4": "gradient of gamma through the width",
     "W5": "gradient of tau through the width",
+    "W6": "width relative to the threshold",
     "S1": "height of the surrogate",
     "S2": "rectangular surrogate",
     "S3": "triangular surrogate",
@@ -94,12 +96,13 @@ _BY_OP = {  # {op: {array: the equations it comes from directly, the likeliest f
 def _of_anything(conventions, surrogate, loss):
     """{last part of an array's name: the equations it comes from directly, the likeliest first}."""
     late, flows = conventions["reset"] == "soft late", conventions["width_gradient"] == "flows"
+    spread = {"geometric": ("W1", "W3"), "2 V_th": ("W6",)}.get(conventions["width"], ("W1", "W2"))
     bump = ("S1", _SURROGATES[surrogate])
     return {
         "u": ("F1", "F5") if late else ("F1",),
         "s": ("F2",),
         "v": _RESETS[conventions["reset"]],
-        "width": ("W1", "W3" if conventions["width"] == "geometric" else "W2"),
+        "width": spread,
         "y": bump,
         "du": ("B2", "B1", *bump, "B5"),
         "dx": ("B3",),

@@ -28,7 +28,7 @@ from agl_ref import reference
 from agl_ref.conventions import MPD_AGL, Conventions
 from agl_ref.oracle.descriptions import blocks, describe
 
-FORWARD = ("spike_test", "reset", "input_scale", "plif", "norm_variance", "norm_scale")
+FORWARD = ("spike_test", "reset", "input_scale", "plif", "norm_variance", "norm_scale", "norm_shift")
 
 _NEURON = (
     "spike_test",
@@ -139,6 +139,12 @@ class Problem:
             names += tuple(f"grad_{self.meta['layers'][-1]['name']}.{kind}" for kind in ("weight", "bias"))
         return names
 
+    def thresholds(self):
+        """The set of all V_th."""
+        if self.op == "network":
+            return {block["v_th"] for block in blocks(self.meta["layers"])}
+        return {self.meta.get("v_th")}
+
     def irrelevant(self, surrogate=None):
         """{field: why it cannot matter here} under this surrogate, the problem's own by default."""
         op, inputs, reasons = self.op, self.inputs, {}
@@ -158,7 +164,7 @@ class Problem:
         if not (norm or op == "width" or "gamma" in inputs):
             reasons["norm_scale"] = "there is no tdBN"
         if not norm:
-            reasons["norm_variance"] = "there is no tdBN"
+            reasons["norm_variance"] = reasons["norm_shift"] = "there is no tdBN"
         elif "running_mean" in inputs or not self.meta.get("training", True):
             reasons["norm_variance"] = "tdBN is in evaluation mode"
         if T == 1 or op not in ("cross_entropy", "network") or self.meta.get("loss", "ce") != "ce":

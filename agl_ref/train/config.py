@@ -14,7 +14,7 @@ from agl_ref.engine.surrogate import code_of
 NETWORKS = ("conv_snn", "vgg_snn", "sew_resnet19")
 OPTIMISERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "constant")
-WIDTHS = Conventions.choices()["width"]
+WIDTHS, NORM_SHIFTS = (Conventions.choices()[field] for field in ("width", "norm_shift"))
 NORMALISATIONS = ("data", "cifar10")
 
 
@@ -22,11 +22,11 @@ NORMALISATIONS = ("data", "cifar10")
 class TrainConfig:
     """Everything that decides the bits of a run; written to config.json.
 
-    `width` is a rule ("adaptive", "fixed", "geometric", "first", "later", "exact", "empirical"); `fixed_width` is kappa
-    for "fixed". `channels` are the widths of the network's layers (None: the network's own). `augment` acts on training
-    images alone. `normalise`, for images encoded "direct": with the training images' own statistics ("data") or the
-    official runs' constants ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. Raises
-    ValueError or TypeError for values out of range.
+    `width` (a rule), `fixed_width` (kappa for "fixed") and `norm_shift` are those of `Conventions`. `channels` are the
+    channels of the network's layers (None: the network's own). `augment` acts on training images alone. `normalise`, for
+    images encoded "direct": with the training images' own statistics ("data") or the official runs' constants
+    ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. Raises ValueError or TypeError for
+    values out of range.
     """
 
     data: str = "bundled"
@@ -37,6 +37,7 @@ class TrainConfig:
     v_th: float = 0.5
     width: str = "adaptive"
     fixed_width: float = 1.0
+    norm_shift: str = "beta"
     surrogate: str = "rectangular"
     T: int = 4
     encoding: str = "direct"
@@ -59,6 +60,7 @@ class TrainConfig:
             ("network", NETWORKS),
             ("neuron", models.NEURONS),
             ("width", WIDTHS),
+            ("norm_shift", NORM_SHIFTS),
             ("encoding", data.ENCODINGS),
             ("augment", data.AUGMENTATIONS),
             ("normalise", NORMALISATIONS),
@@ -86,7 +88,7 @@ class TrainConfig:
 
     @property
     def conventions(self):
-        return Conventions(width=self.width, fixed_width=self.fixed_width)
+        return Conventions(width=self.width, fixed_width=self.fixed_width, norm_shift=self.norm_shift)
 
     def to_json(self):
         return json.dumps(dataclasses.asdict(self), indent=1)
@@ -104,6 +106,8 @@ class TrainConfig:
             values = json.loads(text)
             checksum = values.pop("sha256", None) if isinstance(values, dict) else None
             known = {field.name for field in dataclasses.fields(cls)}
+            if isinstance(values, dict):
+                values = {"norm_shift": "beta", **values}  # what runs were before there was a choice
             if not isinstance(values, dict) or set(values) != known:
                 raise ValueError(f"expected exactly the fields {', '.join(sorted(known))}")
             config = cls(**values)

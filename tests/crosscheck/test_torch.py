@@ -22,9 +22,9 @@ SURROGATES = ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")
 CHOICES = agl.Conventions.choices()
 # The twin knows the rules that gamma alone decides; test_width has the two others.
 CHOICES["width"] = tuple(rule for rule in CHOICES["width"] if rule not in ("exact", "empirical"))
-ROWS_1_TO_12 = [field for field in CHOICES if field != "axis_order"]
+ROWS = [field for field in CHOICES if field != "axis_order"]
 # Each value of each row, the defaults left out: those are every other test's.
-CHANGES = [(field, value) for field in ROWS_1_TO_12 for value in CHOICES[field][1:]]
+CHANGES = [(field, value) for field in ROWS for value in CHOICES[field][1:]]
 # These rows only act where u meets the threshold or the window's edge exactly, which takes dyadic numbers.
 TIES = {"spike_test", "window_edge"}
 CONVENTION_CASES = [
@@ -183,7 +183,7 @@ def test_conventions_together(seed):
     """Rows that are right one by one may be wrong together: random draws of all of them."""
     rng = np.random.default_rng(seed)
     drawn = {**CHOICES, "reset": ("hard", "soft", "none")}
-    changes = {field: str(rng.choice(drawn[field])) for field in ROWS_1_TO_12}
+    changes = {field: str(rng.choice(drawn[field])) for field in ROWS}
     if seed >= 24:
         changes["reset"] = "soft late"
     surrogate = str(rng.choice(SURROGATES))
@@ -273,9 +273,8 @@ def test_width_is_two_standard_deviations_of_the_current(norm_scale):
 
 # ------------------------------------------------------------------------------------------------------- ops
 
-LIF_CHANGES = [{}] + [
-    {field: value} for field, value in CHANGES if field not in ("width", "norm_variance", "norm_scale", "readout")
-]
+ELSEWHERE = ("width", "norm_variance", "norm_scale", "norm_shift", "readout")
+LIF_CHANGES = [{}] + [{field: value} for field, value in CHANGES if field not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("changes", LIF_CHANGES, ids=lambda c: "-".join(f"{k}={v}" for k, v in c.items()) or "default")
@@ -329,10 +328,12 @@ def test_closed_window(surrogate):
 
 @pytest.mark.parametrize("norm_variance", ["biased", "unbiased"])
 @pytest.mark.parametrize("norm_scale", ["alpha V_th", "1"])
+@pytest.mark.parametrize("norm_shift", ["beta", "beta V_th"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(3, 4, 5), (2, 3, 4, 5, 6)])
-def test_tdbn(norm_variance, norm_scale, training, shape):
-    conventions, rule = conventions_of({"norm_variance": norm_variance, "norm_scale": norm_scale})
+def test_tdbn(norm_variance, norm_scale, norm_shift, training, shape):
+    changes = {"norm_variance": norm_variance, "norm_scale": norm_scale, "norm_shift": norm_shift}
+    conventions, rule = conventions_of(changes)
     rng = np.random.default_rng(5)
     C = shape[-1]
     x, dy = rng.normal(1.0, 2.0, shape), rng.normal(size=shape)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-# METHOD.md's table of conventions, rows 1-12, with the default of each row.
+# METHOD.md's table of conventions, rows 1-12 and 14, with the default of each row.
 DEFAULTS = {
     "spike_test": ">=",
     "reset": "hard",
@@ -25,6 +25,7 @@ DEFAULTS = {
     "plif": "tau",
     "norm_variance": "biased",
     "norm_scale": "alpha V_th",
+    "norm_shift": "beta",
     "readout": "mean",
     "fixed_width": 1.0,
 }
@@ -88,6 +89,8 @@ def widths(gamma, v_th, alpha, tau, T, rule, dtype=torch.float64):
     one = torch.ones((), dtype=dtype)
     if rule["width"] == "fixed":
         return [one * rule["fixed_width"]] * T
+    if rule["width"] == "2 V_th":
+        return [one * 2 * v_th] * T
     if gamma is None:
         return [one] * T
     first = 2 * gamma.mean() * (alpha * v_th if rule["norm_scale"] == "alpha V_th" else 1.0)
@@ -164,7 +167,8 @@ def tdbn(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, rule=DEFAULTS, running=N
         used = var
     x_hat = (x - mean) / torch.sqrt(used + eps)
     scale = alpha * v_th if rule["norm_scale"] == "alpha V_th" else 1.0
-    return gamma * (scale * x_hat) + beta, mean.detach(), var.detach()
+    shift = v_th if rule["norm_shift"] == "beta V_th" else 1.0
+    return gamma * (scale * x_hat) + shift * beta, mean.detach(), var.detach()
 
 
 def fold(x):

@@ -15,10 +15,12 @@ from agl_ref.engine.ops import update_running
 from agl_ref.engine.tdbn import CHUNK
 
 VARIANTS = [
-    agl.Conventions(norm_variance=variance, norm_scale=scale)
-    for variance, scale in itertools.product(("biased", "unbiased"), ("alpha V_th", "1"))
+    agl.Conventions(norm_variance=variance, norm_scale=scale, norm_shift=shift)
+    for variance, scale, shift in itertools.product(("biased", "unbiased"), ("alpha V_th", "1"), ("beta", "beta V_th"))
 ]
-each_convention = pytest.mark.parametrize("c", VARIANTS, ids=lambda c: f"{c.norm_variance}, {c.norm_scale}")
+each_convention = pytest.mark.parametrize(
+    "c", VARIANTS, ids=lambda c: f"{c.norm_variance}, {c.norm_scale}, {c.norm_shift}"
+)
 each_mode = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)
 

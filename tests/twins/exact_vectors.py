@@ -54,6 +54,8 @@ def widths(sheet, T, decay):
         return list(sheet.a["width"])
     if sheet.c.width == "fixed":
         return [Fraction(sheet.c.fixed_width)] * T
+    if sheet.c.width == "2 V_th":
+        return [2 * sheet.number("v_th")] * T
     if "gamma" not in sheet.a:
         return [Fraction(1)] * T
     plain = sheet.c.norm_scale == "1"
@@ -104,6 +106,7 @@ def tdbn(sheet):
     x, dy = a["x"].reshape(-1, a["x"].shape[-1]), a["dy"].reshape(-1, a["x"].shape[-1])
     M, C = x.shape
     scale = Fraction(1) if c.norm_scale == "1" else sheet.number("alpha", 1.0) * sheet.number("v_th")
+    unit = Fraction(1) if c.norm_shift == "beta" else sheet.number("v_th")
     y, dx = exact.zeros(x.shape), exact.zeros(x.shape)
     dgamma, dbeta = exact.zeros((C,)), exact.zeros((C,))
     for ch in range(C):
@@ -118,14 +121,14 @@ def tdbn(sheet):
         inv_std = ledger.note(1 / root(ledger.note_sum([var, sheet.number("eps")])))
         x_hat = [ledger.note((value - mean) * inv_std) for value in column]
         gamma = a["gamma"][ch]
-        y[:, ch] = [ledger.note_sum([ledger.note(gamma * scale * h), a["beta"][ch]]) for h in x_hat]
+        y[:, ch] = [ledger.note_sum([ledger.note(gamma * scale * h), ledger.note(unit * a["beta"][ch])]) for h in x_hat]
         g = [ledger.note(value * gamma * scale) for value in d]
         first = ledger.note(ledger.note_sum(g) / M) if training else Fraction(0)
         second = ledger.note_sum([gi * hi for gi, hi in zip(g, x_hat, strict=True)]) / M if training else Fraction(0)
         parts = ([gi, -first, -ledger.note(hi * second)] for gi, hi in zip(g, x_hat, strict=True))
         dx[:, ch] = [ledger.note(ledger.note_sum(part) * inv_std) for part in parts]
         dgamma[ch] = ledger.note_sum([ledger.note(di * scale * hi) for di, hi in zip(d, x_hat, strict=True)])
-        dbeta[ch] = ledger.note_sum(d)
+        dbeta[ch] = ledger.note(unit * ledger.note_sum(d))
     shape = a["x"].shape
     return {"y": y.reshape(shape), "grad_x": dx.reshape(shape), "grad_gamma": dgamma, "grad_beta": dbeta}
 

@@ -164,9 +164,9 @@ def width_rule(gamma, v_th, decay, T, rule, alpha=1.0, fixed=1.0):
             "first": 1.0,
             "later": 1 + decay**2,
             "geometric": math.fsum(decay ** (2 * j) for j in range(t)),
-            "fixed": 1.0,
-        }[rule]
-        widths.append(fixed if rule == "fixed" else max(0.0, first * math.sqrt(spread)))
+        }.get(rule)
+        given = {"fixed": fixed, "2 V_th": 2 * v_th}.get(rule)
+        widths.append(max(0.0, first * math.sqrt(spread)) if given is None else given)
     return np.array(widths)
 
 
@@ -188,6 +188,11 @@ def tdbn_scale(v_th, alpha, c):
     return alpha * v_th if c.norm_scale == "alpha V_th" else 1.0
 
 
+def tdbn_shift(v_th, c):
+    """Convention 14."""
+    return v_th if c.norm_shift == "beta V_th" else 1.0
+
+
 def tdbn_used_variance(var, M, c, training):
     """Convention 10."""
     return [v * M / (M - 1) if training and c.norm_variance == "unbiased" else v for v in var]
@@ -203,7 +208,7 @@ def tdbn_forward(x, gamma, beta, v_th, alpha, eps, c, running=None):
     for m, row in enumerate(rows):
         for ch in range(C):
             x_hat = (row[ch] - float(mean[ch])) / math.sqrt(float(used[ch]) + eps)
-            y[m, ch] = float(gamma[ch]) * (scale * x_hat) + float(beta[ch])
+            y[m, ch] = float(gamma[ch]) * (scale * x_hat) + tdbn_shift(v_th, c) * float(beta[ch])
     return y.reshape(np.shape(x))
 
 
@@ -223,7 +228,7 @@ def tdbn_backward(dy, x, gamma, v_th, alpha, eps, c, running=None):
         d = [row[ch] for row in grows]
         g = [dm * float(gamma[ch]) * scale for dm in d]
         dgamma[ch] = math.fsum(dm * scale * xm for dm, xm in zip(d, x_hat, strict=True))
-        dbeta[ch] = math.fsum(d)
+        dbeta[ch] = tdbn_shift(v_th, c) * math.fsum(d)
         through_mean = math.fsum(g) / M
         through_var = math.fsum(gm * xm for gm, xm in zip(g, x_hat, strict=True)) / divisor
         for m in range(M):

@@ -28,21 +28,21 @@ class Norm(NamedTuple):
     mean: np.ndarray
     inv_std: np.ndarray
     gamma: np.ndarray
-    beta: np.ndarray
+    offset: np.ndarray  # beta, or V_th beta
     scale: float
 
 
 def norm_of(cache):
     """The `Norm` of a `TdBNCache`."""
     repeats = -(-ROW // cache.mean.size)
-    arrays = (np.tile(a, repeats) for a in (cache.mean, cache.inv_std, cache.gamma, cache.beta))
+    arrays = (np.tile(a, repeats) for a in (cache.mean, cache.inv_std, cache.gamma, cache.offset))
     return Norm(*arrays, cache.x.dtype.type(cache.scale))
 
 
 @inner
-def normalise_row(x, mean, inv_std, gamma, scale, beta, y):
+def normalise_row(x, mean, inv_std, gamma, scale, offset, y):
     for c in range(x.size):
-        y[c] = gamma[c] * (scale * ((x[c] - mean[c]) * inv_std[c])) + beta[c]  # (N3) (N4)
+        y[c] = gamma[c] * (scale * ((x[c] - mean[c]) * inv_std[c])) + offset[c]  # (N3) (N4)
 
 
 @inner
@@ -52,7 +52,7 @@ def normalise_chunk(x, first, norm, y):
     while i < y.size:
         n = min(norm.mean.size - c, y.size - i)
         e, source, target = c + n, x[first + i : first + i + n], y[i : i + n]
-        normalise_row(source, norm.mean[c:e], norm.inv_std[c:e], norm.gamma[c:e], norm.scale, norm.beta[c:e], target)
+        normalise_row(source, norm.mean[c:e], norm.inv_std[c:e], norm.gamma[c:e], norm.scale, norm.offset[c:e], target)
         i, c = i + n, 0
 
 

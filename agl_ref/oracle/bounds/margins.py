@@ -69,9 +69,10 @@ def tdbn_error(x, e, p, dtype):
     x_hat = (flat - mean) * inv_std  # (N3)
     error = (e + e_mean + np.abs(flat) + np.abs(mean)) * inv_std + np.abs(x_hat) * (relative + 2)
     scaled = np.abs(p.gamma * p.scale * x_hat)
-    y = p.gamma * p.scale * x_hat + p.beta  # (N4)
-    error = np.abs(p.gamma * p.scale) * error + 3 * scaled + np.abs(p.beta) + np.abs(y)
-    parameters = np.abs(p.scale * x_hat) * input_error(p.gamma, dtype) + input_error(p.beta, dtype) + scaled
+    offset = p.shift * p.beta
+    y = p.gamma * p.scale * x_hat + offset  # (N4)
+    error = np.abs(p.gamma * p.scale) * error + 3 * scaled + np.abs(offset) + p.shifted(p.beta) + np.abs(y)
+    parameters = np.abs(p.scale * x_hat) * input_error(p.gamma, dtype) + p.shift * input_error(p.beta, dtype) + scaled
     return (error + parameters).reshape(x.shape)
 
 
@@ -84,7 +85,7 @@ def leak_error(p, dtype):
 
 def width_error(width, p, norm, conventions, e_tau, dtype):
     """Of kappa_t (T,); none where kappa is given, or comes out as a number of few bits from such numbers."""
-    if conventions.width == "fixed" or norm is None:
+    if conventions.width in ("fixed", "2 V_th") or norm is None:
         return input_error(width, dtype)
     e_gamma = input_error(norm.gamma, dtype)
     exact = not e_gamma.any() and e_tau == 0 and representable(np.array(norm.scale), dtype)

@@ -61,6 +61,11 @@ def norm_scale(meta, conventions):
     return meta.get("alpha", 1.0) * meta["v_th"] if conventions.norm_scale == "alpha V_th" else 1.0
 
 
+def norm_shift(meta, conventions):
+    """What tdBN multiplies beta with."""
+    return meta["v_th"] if conventions.norm_shift == "beta V_th" else 1.0
+
+
 # --- the neuron, its surrogate and its width ------------------------------------------------------------------------
 
 
@@ -76,7 +81,7 @@ def width_of(a, meta, conventions, decay, T):
 
 def replay_width_of(r, a, meta, conventions, tau, width):
     """kappa_t with its rounding errors, of the engine's `width`."""
-    if "width" in a or "gamma" not in a or conventions.width == "fixed" or not (width > 0).all():
+    if "width" in a or "gamma" not in a or conventions.width in ("fixed", "2 V_th") or not (width > 0).all():
         return r.given(width)
     scale = norm_scale(meta, conventions)
     return replay.width_of_layer(r, conventions.width, r.given(a["gamma"]), scale, tau, len(width))
@@ -147,7 +152,7 @@ def neuron_margins(a, meta, conventions, values, dtype):
     """`margins.Margins` of a neuron op."""
     p, norm = neuron_of(a, meta, conventions, values), None
     if "width" not in a and "gamma" in a:
-        norm = replay.Norm(a["gamma"], a["gamma"], norm_scale(meta, conventions), 1.0)
+        norm = replay.Norm(a["gamma"], a["gamma"], norm_scale(meta, conventions), 1.0, 1.0)
     e_width = proven.width_error(values["width"], p, norm, conventions, proven.leak_error(p, dtype), dtype)
     e_x = proven.input_error(a["x"], dtype)
     return proven.lif_margins(a["x"], e_x, values["u"], values["s"], values["width"], e_width, p, dtype)
@@ -197,7 +202,8 @@ def replay_tdbn(r, a, meta, conventions, values):
     running = running and tuple(map(r.given, running))
     unbiased = conventions.norm_variance == "unbiased"
     gamma, beta = r.given(a["gamma"]), r.given(a["beta"])
-    p = replay.Norm(gamma, beta, norm_scale(meta, conventions), meta.get("eps", 1e-5), unbiased, running)
+    scale, shift = norm_scale(meta, conventions), norm_shift(meta, conventions)
+    p = replay.Norm(gamma, beta, scale, shift, meta.get("eps", 1e-5), unbiased, running)
     y, p = replay.tdbn_forward(r, r.given(a["x"]), p)
     return {"y": y, **gradients(("x", "gamma", "beta"), replay.tdbn_backward(r, r.given(a["dy"]), p))}
 

@@ -223,11 +223,16 @@ class Norm(NamedTuple):
     gamma: np.ndarray
     beta: np.ndarray
     scale: float
+    shift: float
     eps: float
     unbiased: bool = False
     running: tuple | None = None
     x_hat: np.ndarray | None = None
     inv_std: np.ndarray | None = None
+
+    def shifted(self, value):
+        """Error of V_th times beta or its gradient, and of V_th itself; none where beta is added as it is."""
+        return 0.0 if is_power_of_two(self.shift) else 2 * np.abs(self.shift * value)
 
 
 def tdbn_forward(r, x, p):
@@ -247,7 +252,8 @@ def tdbn_forward(r, x, p):
     x_hat = (x - mean) * inv_std  # (N3)
     x_hat = r(x_hat, lambda: 2 * np.abs(x_hat) + (np.abs(x) + np.abs(mean)) * inv_std)
     scaled = p.gamma * (p.scale * x_hat)
-    y = r(scaled + p.beta, lambda: 3 * np.abs(scaled) + np.abs(p.beta) + np.abs(scaled + p.beta))  # (N4)
+    offset = r(p.shift * p.beta, lambda: p.shifted(p.beta))
+    y = r(scaled + offset, lambda: 3 * np.abs(scaled) + np.abs(offset) + np.abs(scaled + offset))  # (N4)
     return y, p._replace(x_hat=x_hat, inv_std=inv_std)
 
 
@@ -273,7 +279,8 @@ def tdbn_backward(r, dy, p):
     dx = (g - g_mean - g_x_hat) * p.inv_std  # (N6)
     dx = r(dx, lambda: p.inv_std * (4 * np.abs(g) + 3 * np.abs(g_mean) + 6 * np.abs(g_x_hat)) + np.abs(dx))
     dgamma = r(p.scale * sum_dy_x_hat, lambda: 2 * np.abs(p.scale * sum_dy_x_hat))  # (N5)
-    return dx, dgamma, sum_dy
+    dbeta = r(p.shift * sum_dy, lambda: p.shifted(sum_dy))
+    return dx, dgamma, dbeta
 
 
 # --- synapses: y = x W + b as a convolution (linear: a 1x1 image) ---------------------------------------------------

@@ -22,7 +22,9 @@ def synapse_of(block, given):
 def norm_of(block, given, cache):
     """The Norm of a block, of the engine's `TdBNCache`."""
     running = None if cache.training else (given("running_mean"), given("running_var"))
-    return ops.Norm(given("gamma"), given("beta"), cache.scale, block["norm"]["eps"], cache.unbiased, running)
+    return ops.Norm(
+        given("gamma"), given("beta"), cache.scale, cache.shift, block["norm"]["eps"], cache.unbiased, running
+    )
 
 
 def neuron_of(net, block, cache, s=None):
@@ -133,7 +135,7 @@ class NetworkReplay:
     def width(self, norm, tau, width):
         """kappa_t by the rule, or as the trace has it where it follows from no gamma."""
         rule = self.conventions.width
-        if rule == "fixed" or norm is None or self.trace.mode.widths or not (width > 0).all():
+        if rule in ("fixed", "2 V_th") or norm is None or self.trace.mode.widths or not (width > 0).all():
             return self.r.given(width)
         return ops.width_of_layer(self.r, rule, norm.gamma, norm.scale, tau, len(width))
 

@@ -37,7 +37,7 @@ def _norm_exact_evaluation(draw):
     }
 
 
-def _norm(shape, mean=0.3, std=1.5, running=False, dead=False):
+def norm_inputs(shape, mean=0.3, std=1.5, running=False, dead=False):
     def make(draw):
         C = shape[-1]
         x = draw.normal(mean, std, shape)
@@ -64,14 +64,14 @@ def _tdbn(id, tier, make, flags=(), decides=(), meta=None, bits=None, **conventi
 NORMS = [
     _tdbn("tdbn-training-exact", 2, _norm_exact, ("odd_sizes",), ("norm_scale",), {"eps": 0.4375}, 24),
     _tdbn("tdbn-evaluation-exact", 1, _norm_exact_evaluation, ("odd_sizes",), ("norm_scale",), {"eps": 0.0625}, 24),
-    _tdbn("tdbn-training", 3, _norm((4, 3, 5, 3, 6)), ("odd_sizes",), ("norm_variance", "norm_scale")),
-    _tdbn("tdbn-evaluation", 3, _norm((4, 3, 5, 3, 6), running=True), ("odd_sizes",), ("norm_scale",)),
-    _tdbn("tdbn-unbiased", 3, _norm((2, 3, 7)), ("odd_sizes",), ("norm_variance",), norm_variance="unbiased"),
-    _tdbn("tdbn-plain", 3, _norm((4, 3, 7)), ("odd_sizes",), ("norm_scale",), norm_scale="1"),
-    _tdbn("tdbn-alpha", 3, _norm((4, 3, 7)), ("odd_sizes",), ("norm_scale",), {"alpha": 0.75, "v_th": 1.25}),
-    _tdbn("tdbn-large-mean", 3, _norm((4, 4, 9), 30.0, 0.5), ("large_values", "odd_sizes")),
-    _tdbn("tdbn-dead-channel", 3, _norm((4, 4, 9), dead=True), ("dead_channel", "odd_sizes")),
-    _tdbn("tdbn-many-rows", 3, _norm((2, 2, 25, 41, 2)), ("several_thread_blocks", "odd_sizes")),
+    _tdbn("tdbn-training", 3, norm_inputs((4, 3, 5, 3, 6)), ("odd_sizes",), ("norm_variance", "norm_scale")),
+    _tdbn("tdbn-evaluation", 3, norm_inputs((4, 3, 5, 3, 6), running=True), ("odd_sizes",), ("norm_scale",)),
+    _tdbn("tdbn-unbiased", 3, norm_inputs((2, 3, 7)), ("odd_sizes",), ("norm_variance",), norm_variance="unbiased"),
+    _tdbn("tdbn-plain", 3, norm_inputs((4, 3, 7)), ("odd_sizes",), ("norm_scale",), norm_scale="1"),
+    _tdbn("tdbn-alpha", 3, norm_inputs((4, 3, 7)), ("odd_sizes",), ("norm_scale",), {"alpha": 0.75, "v_th": 1.25}),
+    _tdbn("tdbn-large-mean", 3, norm_inputs((4, 4, 9), 30.0, 0.5), ("large_values", "odd_sizes")),
+    _tdbn("tdbn-dead-channel", 3, norm_inputs((4, 4, 9), dead=True), ("dead_channel", "odd_sizes")),
+    _tdbn("tdbn-many-rows", 3, norm_inputs((2, 2, 25, 41, 2)), ("several_thread_blocks", "odd_sizes")),
 ]
 
 

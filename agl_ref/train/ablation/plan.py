@@ -90,7 +90,7 @@ def command_of(config):
     for field in dataclasses.fields(TrainConfig):
         value = getattr(config, field.name)
         if field.name == "width":
-            words.append(f"--width {config.fixed_width:g}" if value == "fixed" else f"--width {value}")
+            words.append(f"--width {config.fixed_width:g}" if value == "fixed" else f"--width {shlex.quote(value)}")
         elif field.name != "fixed_width" and value != getattr(defaults, field.name):
             text = ",".join(map(str, value)) if field.name == "channels" else str(value)
             words.append(f"--{field.name.replace('_', '-')} {shlex.quote(text)}")
