@@ -32,6 +32,7 @@ TRAIN_OPTIONS = (
      "the reset), empirical (measured on each batch), '2 V_th', fixed (kappa = 1), or a number for that fixed kappa"),
     ("norm_shift", str, "what tdBN adds: beta (the paper's), or 'beta V_th', with which training is the same at every "
      "threshold that is a power of two"),
+    ("gamma", float, "where the scale of every tdBN starts"),
     ("surrogate", str, "rectangular, triangular, sigmoid, arctan or gaussian"),
     ("T", int, "timesteps"),
     ("encoding", str, "direct (the image at every timestep), rate (Bernoulli spikes) or events (simulated change events)"),

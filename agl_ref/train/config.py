@@ -22,11 +22,11 @@ NORMALISATIONS = ("data", "cifar10")
 class TrainConfig:
     """Everything that decides the bits of a run; written to config.json.
 
-    `width` (a rule), `fixed_width` (kappa for "fixed") and `norm_shift` are those of `Conventions`. `channels` are the
-    channels of the network's layers (None: the network's own). `augment` acts on training images alone. `normalise`, for
-    images encoded "direct": with the training images' own statistics ("data") or the official runs' constants
-    ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. Raises ValueError or TypeError for
-    values out of range.
+    `width` (a rule), `fixed_width` (kappa for "fixed") and `norm_shift` are those of `Conventions`; every tdBN's scale starts
+    at `gamma`. `channels` are those of the network's layers (None: the network's own). `augment` acts on training images
+    alone. `normalise`, for images encoded "direct": with the training images' own statistics ("data") or the official runs'
+    constants ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. Raises ValueError or
+    TypeError for values out of range.
     """
 
     data: str = "bundled"
@@ -38,6 +38,7 @@ class TrainConfig:
     width: str = "adaptive"
     fixed_width: float = 1.0
     norm_shift: str = "beta"
+    gamma: float = 1.0
     surrogate: str = "rectangular"
     T: int = 4
     encoding: str = "direct"
@@ -75,7 +76,7 @@ class TrainConfig:
             validate.integer(name, getattr(self, name))
         validate.integer("seed", self.seed, low=0)
         for name, low, open_low in (
-            ("fixed_width", 0, False), ("v_th", 0, True), ("lr", 0, True), ("weight_decay", 0, False)
+            ("fixed_width", 0, False), ("v_th", 0, True), ("gamma", 0, True), ("lr", 0, True), ("weight_decay", 0, False)
         ):  # fmt: skip
             validate.number(name, getattr(self, name), low=low, low_open=open_low)
         for name in ("decay", "momentum"):
@@ -107,7 +108,7 @@ class TrainConfig:
             checksum = values.pop("sha256", None) if isinstance(values, dict) else None
             known = {field.name for field in dataclasses.fields(cls)}
             if isinstance(values, dict):
-                values = {"norm_shift": "beta", **values}  # what runs were before there was a choice
+                values = {"norm_shift": "beta", "gamma": 1.0, **values}  # as runs were before there was a choice
             if not isinstance(values, dict) or set(values) != known:
                 raise ValueError(f"expected exactly the fields {', '.join(sorted(known))}")
             config = cls(**values)
@@ -127,7 +128,7 @@ def build_network(config, dataset):
         raise ValueError(f"data {dataset.name}: expected square images, received {height}x{width}; crop or pad them")
     channels = 2 if config.encoding == "events" else channels
     sizes = {} if config.channels is None else {"channels": config.channels}
-    return getattr(models, config.network)(
+    net = getattr(models, config.network)(
         in_channels=channels,
         image_size=height,
         num_classes=dataset.num_classes,
@@ -140,6 +141,10 @@ def build_network(config, dataset):
         seed=config.seed,
         **sizes,
     )
+    for name, value in net.parameters().items():
+        if name.endswith(".gamma"):
+            value *= config.gamma
+    return net
 
 
 def require_fitting(config, dataset):

@@ -54,6 +54,7 @@ def test_train_then_eval_agree(images, tmp_path, capsys):
 def test_every_option_reaches_the_config(images, tmp_path):
     given = {
         "network": "conv_snn", "channels": (4,), "neuron": "plif", "decay": 0.3, "v_th": 0.6, "surrogate": "arctan",
+        "norm_shift": "beta V_th", "gamma": 1.5,
         "T": 3, "encoding": "rate", "augment": "crop-flip", "normalise": "data", "binning": "count",
         "epochs": 1, "batch": 20, "optimiser": "adam", "lr": 0.01, "momentum": 0.5,
         "weight_decay": 0.0, "schedule": "constant", "loss": "tet", "seed": 7, "dtype": "float64",

@@ -68,6 +68,18 @@ def test_the_plan_is_what_the_claim_needs():
             assert {key for key in base | other if base.get(key) != other.get(key)} == changed
 
 
+def test_an_axis_changes_one_number():
+    for name, field in (("threshold", "v_th"), ("threshold-deep", "v_th"), ("gamma", "gamma")):
+        experiment = ablation.EXPERIMENTS[name]
+        assert experiment.axis and experiment.seeds == 5
+        for text, settings in experiment.arms.items():
+            top, _, bottom = text.partition("/")
+            assert settings[field] == int(top) / int(bottom or 1)
+            assert settings | {field: 1.0} == next(iter(experiment.arms.values())) | {field: 1.0}
+    shifted = [c for _, width, c in ablation.EXPERIMENTS["threshold"].runs() if width == ablation.SHIFTED]
+    assert len(shifted) == 20 and {(c.width, c.norm_shift) for c in shifted} == {("adaptive", "beta V_th")}
+
+
 def test_geometric_is_the_adaptive_run_up_to_two_timesteps():
     """The same widths, bit for bit, so one run. At T = 3 the rules differ."""
     for T, same in ((1, True), (2, True), (3, False)):
@@ -87,15 +99,16 @@ def test_runs_that_experiments_share_are_trained_once_and_seeds_come_in_turn():
     total = sum(len(list(e.runs())) for e in ablation.EXPERIMENTS.values())
     shared = 2 * 21 + 9  # the base network of depth, neuron and timesteps, and of surrogate's rectangular arm
     twins = 3 + 3 * 3  # geometric at T = 2 is adaptive: headline; the base network once, shallow, LIF
-    assert len(left) == total - shared - twins
+    usual = 2 * 5  # gamma = 1 is the deep network at V_th = 1/2
+    assert len(left) == total - shared - twins - usual
     seeds = [config.seed for config in left]
-    assert seeds == sorted(seeds) and set(seeds) == set(range(3))
+    assert seeds == sorted(seeds) and set(seeds) == set(range(5))
 
 
 @pytest.mark.parametrize("name", list(ablation.EXPERIMENTS))
 def test_the_printed_command_gives_the_same_configuration(name, monkeypatch):
     for _, _, config in list(ablation.EXPERIMENTS[name].runs())[:20]:
-        args = parser_of("train").parse_args(ablation.command_of(config).split()[1:])
+        args = parser_of("train").parse_args(shlex.split(ablation.command_of(config))[1:])
         given = {n: getattr(args, n) for n, _, _ in TRAIN_OPTIONS if getattr(args, n) is not None}
         given.update(given.pop("width", {}))
         assert TrainConfig(**given) == config
@@ -284,6 +297,9 @@ def test_summary_by_hand_and_by_scipy(told):
     lost = rows["5.0"]  # a run that was not finite is left out of the mean and of the pairs, and of the count
     assert lost["seeds"] == 2 and lost["mean"] == pytest.approx(0.2) and lost["difference"] == pytest.approx(-0.55)
     assert rows["adaptive"]["difference"] == 0 and rows["adaptive"]["p"] is None
+    # Holm: of two tests the smaller p counts twice, and the larger is at least as large as that
+    assert lost["p"] < one["p"] and lost["p_holm"] == pytest.approx(2 * lost["p"])
+    assert one["p_holm"] == pytest.approx(max(2 * lost["p"], one["p"]))
     assert rows["exact"]["difference"] == pytest.approx(0.1) and rows["exact"]["p"] is None  # the same on each seed
 
 
@@ -346,6 +362,8 @@ def test_every_width_of_a_plan_has_a_colour_and_many_arms_wrap(told):
     for experiment in ablation.EXPERIMENTS.values():
         assert len({figures.colour(width) for width in experiment.widths}) == len(experiment.widths)
     assert figures.colour("later")  # --widths takes every rule
+    (axis,) = figures.accuracy_figure("threshold", ablation.EXPERIMENTS["threshold"], {}).axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["1/8", "1/2", "2", "8"]
     five = ablation.EXPERIMENTS["surrogate"]
     axes = figures.accuracy_figure("surrogate", five, {}).axes
     assert [ax.get_title() for ax in axes] == list(five.arms)

@@ -12,8 +12,8 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "plan": (
-            "BASELINE", "DEEP", "EXPERIMENTS", "Experiment", "FIXED_WIDTHS", "FULL", "KEPT", "RULES", "SHALLOW", "SUBSET",
-            "TRAINABLE", "command_of", "key_of", "pending", "width_settings",
+            "BASELINE", "DEEP", "EXPERIMENTS", "Experiment", "FIXED_WIDTHS", "FULL", "KEPT", "RULES", "SHALLOW", "SHIFTED",
+            "SUBSET", "TRAINABLE", "command_of", "key_of", "pending", "width_settings",
         ),
         "runner": ("WorkerDied", "read_results", "run", "train_one"),
         "statistics": ("accuracies", "depth_profile", "summary"),

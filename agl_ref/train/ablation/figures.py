@@ -4,15 +4,21 @@ import numpy as np
 from matplotlib import colormaps
 
 from agl_ref.train import plots
-from agl_ref.train.config import WIDTHS
 
-from .plan import BASELINE
+from .plan import BASELINE, SHIFTED
 from .statistics import accuracies, depth_profile
+
+RULES = ("geometric", "exact", "empirical", "2 V_th", "first", "later")
 
 
 def accuracy_figure(name, experiment, records):
-    """Test accuracy by width, one panel for each arm: each seed a dot, the mean a bar. A matplotlib Figure."""
+    """Test accuracy by width, one panel for each arm: each seed a dot, the mean a bar. A matplotlib Figure.
+
+    Along an axis, one panel: a line through each width's means.
+    """
     found = accuracies(experiment, records)
+    if experiment.axis:
+        return _axis_figure(name, experiment, found)
     figure, axes = _panels(len(found), "test accuracy (%)")
     for ax, (arm, widths) in zip(axes, found.items(), strict=True):
         for i, (width, values) in enumerate(widths.items()):
@@ -26,6 +32,24 @@ def accuracy_figure(name, experiment, records):
         ax.set_xlabel("width kappa: fixed, or the rule", fontsize=12)
         ax.grid(alpha=0.3, axis="y")
     figure.suptitle(f"{name}: each dot a seed, each bar their mean", x=0.01, ha="left", fontsize=13)
+    return figure
+
+
+def _axis_figure(name, experiment, found):
+    figure, (ax,) = _panels(1, "test accuracy (%)")
+    for width in experiment.widths:
+        means = []
+        for i, arm in enumerate(experiment.arms):
+            shown = 100 * found[arm][width][~np.isnan(found[arm][width])]
+            ax.plot(np.full(len(shown), i), shown, ".", color=colour(width), alpha=0.5)
+            means.append(shown.mean() if len(shown) else np.nan)
+        ax.plot(means, "-" if isinstance(width, str) else "--", color=colour(width), lw=2.5, label=str(width))
+    ax.set_xticks(range(len(experiment.arms)), list(experiment.arms), fontsize=11)
+    ax.tick_params(axis="y", labelsize=11)
+    ax.set_xlabel(experiment.axis, fontsize=12)
+    ax.grid(alpha=0.3)
+    figure.legend(title="width", fontsize=10, loc="outside right upper", frameon=False)
+    figure.suptitle(f"{name}: each dot a seed, the lines through their means", x=0.01, ha="left", fontsize=13)
     return figure
 
 
@@ -63,6 +87,8 @@ def colour(width):
     """Each rule in a colour of plots.py; fixed widths from light to dark blue."""
     if width == BASELINE:
         return plots.ADAPTIVE
+    if width == SHIFTED:
+        return plots.THRESHOLD
     if isinstance(width, str):
-        return plots.OTHERS[WIDTHS.index(width) % len(plots.OTHERS)]
+        return plots.OTHERS[RULES.index(width) % len(plots.OTHERS)]
     return colormaps["Blues"](0.35 + 0.6 * min(1.0, np.log(width / 0.5 + 1) / np.log(21)))

@@ -15,6 +15,7 @@ FIXED_WIDTHS = (0.5, 1.0, 2.5, 5.0, 10.0)
 RULES = ("adaptive", "geometric", "exact", "empirical")
 TRAINABLE = (*FIXED_WIDTHS[:3], *RULES)  # 5 and 10 hardly train a deep network: headline and depth show it
 BASELINE = "adaptive"  # every other width is compared with it, seed by seed
+SHIFTED = "adaptive + beta V_th"  # the same with norm_shift "beta V_th"
 KEPT = ("coverage", "firing_rate", "gradient_norm", "nonzero_gradient", "width", "std", "std_theorem1", "std_exact")
 
 # Eight convolutions of 4, 8, 16, 16, 32, 32, 32, 32 channels: the paper's VGGSNN, narrow; its runs' momentum and batch.
@@ -22,16 +23,21 @@ DEEP = {"network": "vgg_snn", "channels": (4, 8, 16, 32), "neuron": "plif", "T":
 SHALLOW = {**DEEP, "network": "conv_snn", "channels": (16, 32, 64)}
 FULL = {"data": "fashion-mnist", "epochs": 4}
 SUBSET = {"data": "bundled", "epochs": 8, "batch": 50}
+SHORT = {**SUBSET, "epochs": 4}
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Arms {name: settings of TrainConfig}, each trained with all `widths` and with seeds 0 .. seeds - 1."""
+    """Arms {name: settings of TrainConfig}, each trained with all `widths` and with seeds 0 .. seeds - 1.
+
+    `axis` is the name of the number that the arms differ in, where they are points on an axis.
+    """
 
     question: str
     arms: dict
     widths: tuple = (*FIXED_WIDTHS, *RULES)
     seeds: int = 3
+    axis: str | None = None
 
     def runs(self):
         """(arm, width, TrainConfig) of every run, seed by seed, so that an unfinished plan is balanced."""
@@ -49,11 +55,19 @@ def width_settings(width, T):
     """
     if width == "geometric" and T <= 2:
         width = "adaptive"
+    if width == SHIFTED:
+        return {"width": "adaptive", "norm_shift": "beta V_th"}
     return {"width": width} if isinstance(width, str) else {"width": "fixed", "fixed_width": float(width)}
 
 
 def _subset(**changes):
     return {**DEEP, **SUBSET, **changes}
+
+
+def _thresholds(network):
+    return {
+        text: {**network, **SHORT, "v_th": v} for text, v in (("1/8", 1 / 8), ("1/2", 1 / 2), ("2", 2.0), ("8", 8.0))
+    }
 
 
 EXPERIMENTS = {
@@ -70,6 +84,27 @@ EXPERIMENTS = {
         "Does the surrogate's shape matter?",
         {name: _subset(surrogate=name) for name in ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")},
         widths=(1.0, 2.5, BASELINE),
+    ),
+    "threshold": Experiment(
+        "Which width trains three layers at every threshold?",
+        _thresholds(SHALLOW),
+        widths=(1.0, "2 V_th", BASELINE, SHIFTED),
+        seeds=5,
+        axis="V_th",
+    ),
+    "threshold-deep": Experiment(
+        "Which width trains eight layers at every threshold?",
+        _thresholds(DEEP),
+        widths=(1.0, "2 V_th", BASELINE, SHIFTED),
+        seeds=5,
+        axis="V_th",
+    ),
+    "gamma": Experiment(
+        "Which width trains eight layers wherever gamma starts?",
+        {text: {**DEEP, **SHORT, "gamma": g} for text, g in (("1/2", 1 / 2), ("1", 1.0), ("2", 2.0), ("4", 4.0))},
+        widths=(1.0, BASELINE),
+        seeds=5,
+        axis="starting gamma",
     ),
 }
 

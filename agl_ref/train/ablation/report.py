@@ -13,7 +13,7 @@ from .statistics import depth_profile, summary
 
 RUN_COLUMNS = ("experiment", "arm", "width", "seed", "status", "test_accuracy", "test_loss", "train_loss", "seconds",
                "command")  # fmt: skip
-SUMMARY_COLUMNS = ("experiment", "arm", "width", "seeds", "mean", "std", "difference", "low", "high", "p")
+SUMMARY_COLUMNS = ("experiment", "arm", "width", "seeds", "mean", "std", "difference", "low", "high", "p", "p_holm")
 LABELS = {key: "kappa" if key == "width" else key for key in KEPT}  # the column "width" says which rule
 DEPTH_COLUMNS = ("experiment", "arm", "width", "epoch", "depth", "layer", "t", *LABELS.values())
 BY_DEPTH = ("coverage", "gradient_norm")
@@ -97,7 +97,7 @@ def text_table(experiments, records):
     lines = []
     for name, experiment in experiments.items():
         lines += [f"{name}: {experiment.question}", f"  {'arm':<12}{'width':<11}{'seeds':>5}  {'accuracy (%)':<16}"
-                  f"{f'minus {BASELINE} (points)':<28}p"]  # fmt: skip
+                  f"{f'minus {BASELINE} (points)':<28}p (Holm)"]  # fmt: skip
         for row in summary(experiment, records):
             accuracy, difference, p = cells(row)
             lines.append(f"  {row['arm']:<12}{row['width']:<11}{row['seeds']:>5}  {accuracy:<16}{difference:<28}{p}")
@@ -118,7 +118,7 @@ def markdown_table(experiment, records, arm):
     """The summary of one arm as a table for a README: accuracy, difference, coverage and gradient in the last layer."""
     deepest = {key: depth_profile(experiment, records, arm, key) for key in BY_DEPTH}
     lines = [
-        f"| width | seeds | test accuracy (%) | minus {BASELINE} (points) | p | coverage, first and last layer (%) | "
+        f"| width | seeds | test accuracy (%) | minus {BASELINE} (points) | p (Holm) | coverage, first and last layer (%) | "
         "gradient norm, first over last layer |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -133,7 +133,7 @@ def markdown_table(experiment, records, arm):
 
 
 def cells(row):
-    """(accuracy, difference with its interval, p) of a summary row as text; "-" where there is nothing to say."""
+    """(accuracy, difference with its interval, corrected p) of a summary row as text; "-" where there is nothing to say."""
     accuracy = "-" if row["mean"] is None else f"{100 * row['mean']:.2f}"
     accuracy += "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
     if row["width"] == BASELINE or row["difference"] is None:
@@ -141,4 +141,4 @@ def cells(row):
     difference = f"{100 * row['difference']:+.2f}"
     if row["low"] is not None:
         difference += f" [{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]"
-    return accuracy, difference, "-" if row["p"] is None else f"{row['p']:.2g}"
+    return accuracy, difference, "-" if row["p_holm"] is None else f"{row['p_holm']:.2g}"

@@ -24,6 +24,7 @@ def summary(experiment, records):
         "arm", "width", "seeds" (trained), "mean", "std" (over seeds, n - 1; NaN for one), and against the adaptive width
         on the same seeds "difference" (this minus adaptive), "low", "high" (95 % confidence interval), "p": the paired
         t-test of scipy (`scipy.stats.ttest_rel`); None where fewer than two pairs or no variance leave nothing to test.
+        "p_holm": p corrected by Holm's method for the number of tests of this experiment.
     """
     rows = []
     for arm, widths in accuracies(experiment, records).items():
@@ -33,13 +34,23 @@ def summary(experiment, records):
             row["mean"] = float(trained.mean()) if len(trained) else None
             row["std"] = float(trained.std(ddof=1)) if len(trained) > 1 else None
             rows.append({**row, **_paired(values, widths[BASELINE])})
+    tested = sorted((row for row in rows if row["p"] is not None), key=lambda row: row["p"])
+    least = 0.0
+    for done, row in enumerate(tested):  # Holm: the smallest p times the number of tests, the next times one fewer, ...
+        row["p_holm"] = least = max(least, min(1.0, (len(tested) - done) * row["p"]))
     return rows
 
 
 def _paired(values, baseline):
     pairs = ~(np.isnan(values) | np.isnan(baseline))
     a, b = values[pairs], baseline[pairs]
-    row = {"difference": float((a - b).mean()) if len(a) else None, "low": None, "high": None, "p": None}
+    row = {
+        "difference": float((a - b).mean()) if len(a) else None,
+        "low": None,
+        "high": None,
+        "p": None,
+        "p_holm": None,
+    }
     if len(a) > 1 and np.ptp(a - b) > 1e-9:  # far below one image of any test set, above the rounding of a - b
         test = stats.ttest_rel(a, b)
         low, high = test.confidence_interval(0.95)
