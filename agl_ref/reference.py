@@ -72,10 +72,9 @@ def spread(rule, decay, T):
 
 def width_of_layer(gamma, v_th, decay, T, dtype=np.float64, conventions=MPD_AGL, alpha=1.0):
     """kappa_t (T,) of all rules but the engine's "exact" and "empirical". Without tdBN (gamma None) kappa is 1."""
-    if gamma is None or conventions.width in ("fixed", "2 V_th"):
-        return np.full(
-            T, {"fixed": conventions.fixed_width, "2 V_th": 2 * v_th}.get(conventions.width, 1.0), dtype
-        )  # (W6)
+    given = {"fixed": conventions.fixed_width, "2 V_th": 2 * v_th}  # (W6)
+    if gamma is None or conventions.width in given:
+        return np.full(T, given.get(conventions.width, 1.0), dtype)
     gamma_bar = max(float(np.mean(gamma, dtype=np.float64)), 0.0)  # a negative one closes the window too
     alpha, v_th = (alpha, v_th) if conventions.norm_scale == "alpha V_th" else (1.0, 1.0)
     return (2.0 * spread(conventions.width, decay, T) * gamma_bar * alpha * v_th).astype(dtype)  # (W1)
@@ -171,9 +170,7 @@ def plif_backward(ds, cache, width, conventions=None, surrogate=None):
 
 
 # --- tdBN: batch norm over time, samples and places, scaled to the threshold ----------------------------------------------
-TdBNCache = namedtuple(
-    "TdBNCache", "x_hat gamma mean var inv_std scale shift training ddof"
-)  # x_hat (..., C), arrays (C,)
+TdBNCache = namedtuple("TdBNCache", "x_hat gamma mean var inv_std scale shift training ddof")  # x_hat is of x's shape
 
 
 def tdbn_forward(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, conventions=MPD_AGL, running=None):
@@ -240,9 +237,8 @@ def conv2d_backward(dy, cache):
         dx, dweight, dbias = conv2d_backward(dy[..., None, None, :], cache)
         return dx[..., 0, 0, :], dweight[0, 0], dbias
     images = np.pad(x.reshape(-1, *x.shape[-3:]), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    dimages, dweight, (Ho, Wo, C_out) = np.zeros_like(images), np.zeros_like(weight), dy.shape[-3:]
-    flat = dy.reshape(-1, C_out)
-    to, back = taps(weight, images, stride, Ho, Wo), taps(dweight, dimages, stride, Ho, Wo)
+    dimages, dweight, flat = np.zeros_like(images), np.zeros_like(weight), dy.reshape(-1, dy.shape[-1])
+    to, back = taps(weight, images, stride, *dy.shape[-3:-1]), taps(dweight, dimages, stride, *dy.shape[-3:-1])
     for (w, seen), (dw, dseen) in zip(to, back, strict=True):
         dw[...] = product(seen.reshape(-1, len(w)).T, flat)  # (C2)
         dseen += product(flat, w.T).reshape(dseen.shape)  # (C3)

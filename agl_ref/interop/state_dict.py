@@ -71,7 +71,8 @@ def load_torch_state_dict(net, state):
     layout either way: conv (C_out, C_in, kh, kw), linear (F_out, F_in), with the inputs of a linear layer behind a
     flatten in the order (C, H, W). The counters "num_batches_tracked" may be there or not; agl_ref has no use for them.
 
-    A state dict holds no threshold, no leak of LIF neurons and no alpha: build the network with the right ones.
+    A state dict holds no threshold, no leak of LIF neurons, no alpha and not the unit of beta: build the network with the
+    right ones; official checkpoints have `norm_shift` "beta".
 
     Parameters
     ----------

@@ -139,11 +139,10 @@ class Problem:
             names += tuple(f"grad_{self.meta['layers'][-1]['name']}.{kind}" for kind in ("weight", "bias"))
         return names
 
-    def thresholds(self):
-        """The set of all V_th."""
-        if self.op == "network":
-            return {block["v_th"] for block in blocks(self.meta["layers"])}
-        return {self.meta.get("v_th")}
+    def repeats_the_fixed_width(self, conventions):
+        """Whether these have the width 2 V_th, and it is kappa of the rule "fixed" at every threshold here."""
+        units = blocks(self.meta["layers"]) if self.op == "network" else [self.meta]
+        return conventions.width == "2 V_th" and all(2 * u.get("v_th", 0.5) == conventions.fixed_width for u in units)
 
     def irrelevant(self, surrogate=None):
         """{field: why it cannot matter here} under this surrogate, the problem's own by default."""

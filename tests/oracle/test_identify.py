@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from helpers_oracle import LABELS, drive, every_layer, flat_network
 
-from agl_ref import MPD_AGL, Conventions, reference
+from agl_ref import MPD_AGL, Conventions, models, reference
 from agl_ref.interop import conv_weight_to_torch, to_layout
 from agl_ref.oracle import identify as identify_own
 from agl_ref.oracle.identify import distinguishing_cases, search, search_surrogates
 from agl_ref.oracle.identify.distinguishing_cases import telling_cases
+from agl_ref.oracle.identify.search import relevant_values
 from agl_ref.oracle.mutants.table import LISTED, NOT_LISTED, mutant_of
 from agl_ref.oracle.problems import Problem
 
@@ -21,6 +22,7 @@ SINGLE = [
     for field, values in Conventions.known_choices().items()
     for value in values[1:]
     if field not in ("axis_order", "spike_test", "window_edge")  # drawn from a continuum, no neuron sits on an edge
+    and value != "2 V_th"  # at V_th = 1/2 the fixed width
 ]
 
 
@@ -44,6 +46,15 @@ class TestConventions:
         assert found.verdict == "conventions"
         assert found.wrong == {field: (getattr(MPD_AGL, field), value)}
         assert found.tried == found.combinations
+
+    def test_two_thresholds_are_a_width_of_their_own_where_no_threshold_is_one_half(self):
+        net = models.conv_snn(1, 6, 3, (3, 4), v_th=0.75, seed=2)
+        net.parameters()["conv1.gamma"][...] = (0.5, 1.0, 2.5)  # at 1 the rule "first" gives the same
+        rng = np.random.default_rng(0)
+        problem = Problem.of_network(net, rng.normal(0.5, 1, (3, 4, 6, 6, 1)), np.array([0, 1, 2, 0]))
+        found = found_in(dump(replace(MPD_AGL, width="2 V_th"), problem=problem), problem)
+        assert found.wrong == {"width": ("adaptive", "2 V_th")}
+        assert "2 V_th" not in relevant_values(PROBLEM, MPD_AGL, "rectangular")[0]["width"]
 
     def test_several_at_once_from_the_gradients_alone(self):
         theirs = replace(MPD_AGL, reset="soft", surrogate_scale="1", readout="sum", width="later")

@@ -80,8 +80,8 @@ def relevant_values(problem, base, surrogate):
         for name, allowed in Conventions.known_choices().items()
         if name not in reasons and name != "axis_order"
     }
-    if problem.thresholds() == {base.fixed_width / 2} and base.width != "2 V_th":  # then it is the fixed width
-        values["width"] = tuple(rule for rule in values.get("width", ()) if rule != "2 V_th")
+    if "width" in values and problem.repeats_the_fixed_width(replace(base, width="2 V_th")):
+        values["width"] = tuple(rule for rule in values["width"] if rule != "2 V_th" or rule == base.width)
     return values, {name: reason for name, reason in reasons.items() if name != "axis_order"}
 
 

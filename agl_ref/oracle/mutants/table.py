@@ -85,7 +85,7 @@ class Mutant:
     def dump(self, problem, conventions, dtype=np.float32):
         """{name: array} that it would dump for a problem, or None where the case has its value already."""
         rules = self.rules(conventions)
-        if rules is None:
+        if rules is None or problem.repeats_the_fixed_width(rules):  # the mutant "fixed" is there already
             return None
         with np.errstate(all="ignore"):
             arrays = problem.run(self.module, rules, dtype)
