@@ -16,6 +16,7 @@ OPTIMISERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "constant")
 WIDTHS, NORM_SHIFTS = (Conventions.choices()[field] for field in ("width", "norm_shift"))
 NORMALISATIONS = ("data", "cifar10")
+LATER = {"norm_shift": "beta", "gamma": 1.0}  # options that older runs do not name, and what they had
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +97,8 @@ class TrainConfig:
 
     def to_file(self):
         """The text of config.json: `to_json` with a checksum, which `from_json` compares if it is there."""
-        return json.dumps({**dataclasses.asdict(self), "sha256": self._checksum()}, indent=1)
-
-    def _checksum(self):
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        values = dataclasses.asdict(self)
+        return json.dumps({**values, "sha256": _checksum(values)}, indent=1)
 
     @classmethod
     def from_json(cls, text, name="config.json"):
@@ -107,18 +106,19 @@ class TrainConfig:
             values = json.loads(text)
             checksum = values.pop("sha256", None) if isinstance(values, dict) else None
             known = {field.name for field in dataclasses.fields(cls)}
-            if isinstance(values, dict):
-                values = {"norm_shift": "beta", "gamma": 1.0, **values}  # as runs were before there was a choice
-            if not isinstance(values, dict) or set(values) != known:
+            if not isinstance(values, dict) or set(values | LATER) != known:
                 raise ValueError(f"expected exactly the fields {', '.join(sorted(known))}")
-            config = cls(**values)
-            if checksum not in (None, config._checksum()):
+            if checksum not in (None, _checksum(values)):
                 raise ValueError("a checksum of other values; start a new run for other options")
-            return config
+            return cls(**{**LATER, **values})
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"{name}: expected a configuration written by agl_ref, received one with: {error}"
             ) from None
+
+
+def _checksum(values):
+    return hashlib.sha256(json.dumps(values, indent=1).encode()).hexdigest()
 
 
 def build_network(config, dataset):

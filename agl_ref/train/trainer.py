@@ -30,7 +30,7 @@ from .checkpoint import (
     require_rows,
     write_checkpoint,
 )
-from .config import TrainConfig, build_network, require_fitting
+from .config import LATER, TrainConfig, build_network, require_fitting
 
 CHECKPOINT_SECONDS = 30.0
 MAX_DESCRIPTION = 1 << 26  # bytes of a checkpoint beside the network's arrays: its metrics grow with the epochs
@@ -286,6 +286,8 @@ class Trainer:
         meta, arrays = read_checkpoint(path, sum(array.nbytes for array in own.values()) + MAX_DESCRIPTION)
         for what, mine in self._identity().items():
             theirs = meta["identity"].get(what)
+            if what == "configuration" and isinstance(theirs, dict):
+                theirs = {**LATER, **theirs}
             if theirs != json.loads(json.dumps(mine)):
                 raise CheckpointError(f"{path}: {difference(what, mine, theirs)}")
         require_position(path, meta, self.config.epochs, len(self.dataset.x_train), self.config.batch)

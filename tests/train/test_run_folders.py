@@ -1,6 +1,7 @@
 """Run folders under attack: damaged, edited, deleted and older files, and values that are not finite."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -106,6 +107,24 @@ def test_a_run_folder_of_before_is_read(folder):
     assert (run.epoch, len(run.metrics())) == (2, 2)
     run.save()
     assert_same_bits(run._arrays(), parameters_of(folder))
+
+
+def test_a_run_of_before_some_options_is_read(folder):
+    """Its files do not name them, and the checksum is of what they name."""
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    for name in ("norm_shift", "gamma", "sha256"):
+        del values[name]
+    text = json.dumps(values, indent=1)
+    path.write_text(json.dumps({**values, "sha256": hashlib.sha256(text.encode()).hexdigest()}, indent=1))
+    assert train.TrainConfig.from_json(path.read_text()) == CONFIG
+    meta, _ = read_checkpoint(folder / "checkpoints" / "last.npz")
+    configuration = {k: v for k, v in meta["identity"]["configuration"].items() if k not in ("norm_shift", "gamma")}
+    older(folder, identity={**meta["identity"], "configuration": configuration})
+    assert resume(folder).epoch == 2
+    older(folder, identity={**meta["identity"], "configuration": {**configuration, "gamma": 2.0}})
+    with pytest.raises(train.CheckpointError, match="gamma"):
+        resume(folder)
 
 
 @pytest.mark.parametrize("changes", [
