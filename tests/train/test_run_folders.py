@@ -35,7 +35,7 @@ def older(folder, **changes):
     """Make the checkpoint one of format 2, without checksum and metrics, with other values."""
     path = folder / "checkpoints" / "last.npz"
     meta, arrays = read_checkpoint(path)
-    del meta["rows"]
+    meta.pop("rows", None)
     np.savez(path, meta=np.array(json.dumps({**meta, "format": 2, **changes})), **arrays)
 
 
