@@ -155,6 +155,14 @@ def test_narrow_windows_fail_and_the_losses_are_the_runs():
     assert losses[0].min() > 1 and losses[1].max() == 0
 
 
+def test_the_line_of_medians_hides_no_seed():
+    ax = why_a_surrogate.width_and_learning((1.0, 2.0), np.array([[0.0, 1, 2], [3, 4, 5]])).axes[0]
+    (median,) = (line for line in ax.lines if line.get_label() == "median")
+    seeds = [line for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata()) == 3]
+    assert median.get_ydata().tolist() == [1, 4] and median.get_marker() == "None" and len(seeds) == 2
+    assert all(median.get_zorder() < line.get_zorder() for line in seeds)
+
+
 def test_only_a_gradient_of_a_function_sums_to_zero_round_a_square():
     assert abs(why_a_surrogate.gain_of_walk(relaxed=True)) < 1e-7
     assert why_a_surrogate.gain_of_walk(relaxed=False) > 0.03

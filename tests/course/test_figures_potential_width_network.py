@@ -33,8 +33,8 @@ def small(monkeypatch):
     monkeypatch.setattr(conv_snn, "fashion", lambda *_: few)
     monkeypatch.setattr(conv_snn, "DEEP", 4)
 
-    def run(depth, window="adaptive", gamma=1.0, seed=0):
-        return conv_snn.fit(conv_snn.chain(depth, window, gamma, seed), *few, epochs=1, batch=3, seed=seed)
+    def run(depth, window="adaptive"):
+        return conv_snn.fit(conv_snn.chain(depth, window), *few, epochs=1, batch=3)
 
     monkeypatch.setattr(conv_snn, "run", run)
     return few
@@ -125,8 +125,11 @@ def test_window_on_density_takes_every_position_of_its_sliders(gamma, decay, bet
 
 
 def test_window_on_density_says_the_coverage():
-    text = words(figures.window_on_density())
+    text = words(figures.window_on_density(gamma=1.0))
     assert "adaptive, width 1.00: covers 48%" in text and "adaptive, width 1.02: covers 47%" in text
+    assert "fixed, width 1.00: covers 48%" in text  # at gamma = 1 they are the same window
+    opened = words(figures.window_on_density())  # where the sliders start: two windows that differ
+    assert "adaptive, width 2.50: covers 64%" in opened and "fixed, width 1.00: covers 29%" in opened
     kappa = 2 * np.sqrt(1.04)
     share = theory.hard_reset(0.0, 1.0, 0.2, 0.5, 4).coverage(np.array([2.0, kappa, kappa, kappa]))
     assert f"adaptive, width {kappa:.2f}: covers {share[3]:.0%}" in words(figures.window_on_density(gamma=2.0))
@@ -141,6 +144,13 @@ def test_coverage_by_gamma_crosses_where_the_windows_are_one():
     assert (adaptive[gammas < 0.99 * same] < fixed[gammas < 0.99 * same]).all()
     assert np.allclose(adaptive_width.gaussian_coverage(2.0, 0.0, 0.2), (0.626799, 0.336600), atol=1e-6)
     assert np.allclose(adaptive_width.gaussian_coverage(0.5, 0.0, 0.2), (0.166703, 0.499956), atol=1e-6)
+
+
+def test_curves_over_gamma_say_what_they_hold_fixed():
+    for name in ("coverage_by_gamma", "factor_by_gamma"):
+        text = words(getattr(figures, name)(decay=0.25))
+        for fixed in (r"$t \geq 2$", r"$\tau$ = 0.25", "$V_{th}$ = 0.5", r"$\bar\beta$ = 0"):
+            assert fixed in text, (name, fixed)
 
 
 def test_factor_by_gamma_is_flat_for_the_adaptive_window_alone():
@@ -221,11 +231,12 @@ def test_layers_by_depth_leaves_out_layers_without_gradient():
     layers = (np.array([0.0, 0.5, 0.5]), np.array([0.0, 1.0, 2.0]))
     figure = figures.layers_by_depth({"0.2": layers}, predicted=False)
     assert np.isnan(ydata(figure.axes[1])[0]) and ydata(figure.axes[1])[1] == 1
+    assert "width 0.2" in words(figure)  # in a legend: a label beside a curve would lie under another on some machine
 
 
 @needs_jit
 @pytest.mark.parametrize(
-    "name", ["training_curves", "accuracies", "large_gamma", "spikes_inside", "layers_after_training"]
+    "name", ["training_curves", "accuracies", "threshold_sweep", "spikes_inside", "layers_after_training"]
 )
 def test_figures_of_trained_networks_are_complete_by_themselves(name, small):
     assert isinstance(getattr(figures, name)(), Figure)
@@ -238,6 +249,44 @@ def test_training_curves_name_each_window_and_its_accuracy(small):
     for text in ("adaptive: 25%", "width 0.2: 25%", "width 5: 25%", "3 layers"):
         assert text in words(figure)
     assert np.allclose(ydata(figure.axes[0])[-1], np.linspace(2, 1, 12)[6:].mean())
+
+
+def test_accuracies_keep_a_window_s_colour_and_tell_depths_apart_by_markers():
+    runs = {(d, w): conv_snn.Run(None, None, np.array([True, False])) for d in (3, 8) for w in ("adaptive", "1")}
+    ax = figures.accuracies(runs).axes[0]
+    drawn = [(bar[0].get_color(), bar[0].get_marker()) for bar in ax.containers]
+    colours = [conv_snn.LOOK[window]["color"] for window in ("adaptive", "1")]
+    assert drawn == [(colour, marker) for marker in "oD" for colour in colours]
+    legend = {handle.get_color() for handle in ax.get_legend().legend_handles}
+    assert not legend & set(colours)
+
+
+def test_threshold_sweep_draws_every_seed_and_the_means():
+    right = np.array([[True, True, True, False], [True, False, False, False]])  # 75 and 25 %
+    swept = {("width 1", 0.5): right, ("width 1", 32.0): ~right, ("adaptive", 0.5): right}
+    figure = figures.threshold_sweep(swept, {("1", 0.5): 0.5, ("1", 32.0): 0.01})
+    coverage, accuracy = figure.axes
+    assert ydata(coverage).tolist() == [50, 1]
+    at_half, at_32 = (line.get_ydata() for line in accuracy.lines[:2])  # a line per seed, of markers alone
+    assert at_half.tolist() == [75, 25] and at_32.tolist() == [25, 75] and accuracy.lines[0].get_linestyle() == "None"
+    assert ydata(accuracy, 2).tolist() == [50, 50] and accuracy.lines[2].get_linestyle() == "-"
+    assert "1/2" in [label.get_text() for label in accuracy.get_xticklabels()]
+
+
+@needs_jit
+def test_the_sweep_s_settings_are_what_they_are_called(small, monkeypatch):
+    monkeypatch.setattr(conv_snn, "SWEPT", 2)
+    swept = conv_snn.sweep(seeds=(0, 1))
+    low, high = conv_snn.THRESHOLDS[0], conv_snn.THRESHOLDS[-1]
+    assert all(right.shape == (2, 50) for right in swept.values())
+    assert np.array_equal(
+        swept["adaptive, shift in units of V_th", low], swept["adaptive, shift in units of V_th", high]
+    )
+    assert not np.array_equal(swept["adaptive", low], swept["adaptive", high])
+    covered = {
+        w: [conv_snn.by_depth(conv_snn.chain(2, w, v), small[0])[0] for v in (low, high)] for w in ("1", "adaptive")
+    }
+    assert np.array_equal(*covered["adaptive"]) and (covered["1"][0] > 0.9).all() and (covered["1"][1] < 0.1).all()
 
 
 def test_spikes_inside_draws_the_spikes(small):

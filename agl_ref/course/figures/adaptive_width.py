@@ -73,7 +73,7 @@ def learn_tau(start, target=0.8, steps=80, lr=2.0, neurons=2000):
 
 
 @figure
-def window_on_density(gamma=1.0, decay=0.2, beta=0.0):
+def window_on_density(gamma=2.5, decay=0.2, beta=0.0):
     """The exact density of u_t at t = 1 and t = 4 with the adaptive and the fixed window, and the coverage of both."""
     steps = 4
     law = theory.hard_reset(beta, gamma * V_TH, decay, V_TH, steps)
@@ -114,6 +114,11 @@ def _two_curves(ax, x, values, labels_at):
     ax.grid(alpha=0.3)
 
 
+def _held(decay):
+    """What a curve over gamma holds fixed, for its title."""
+    return rf"$t \geq 2$, $\tau$ = {decay:g}, $V_{{th}}$ = {V_TH:g}"
+
+
 @figure
 def coverage_by_gamma(decay=0.2, beta=0.0):
     """Coverage of the adaptive window and of the window of width 1, by tdBN's scale, at t >= 2."""
@@ -127,6 +132,7 @@ def coverage_by_gamma(decay=0.2, beta=0.0):
     ax.set_xticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
     ax.minorticks_off()
     ax.set(xlabel=r"$\bar\gamma$", ylabel="neurons inside the window (%)", ylim=(0, 75))
+    ax.set_title(_held(decay) + rf", $\bar\beta$ = {beta:g}")
     return fig
 
 
@@ -142,6 +148,7 @@ def factor_by_gamma(decay=0.2):
     ax.set(xscale="log", xlabel=r"$\bar\gamma$", ylabel="factor from layer to layer", ylim=(0, 2.2))
     ax.set_xticks([0.5, 1, 2, 5], ["0.5", "1", "2", "5"])
     ax.minorticks_off()
+    ax.set_title(_held(decay) + r", $\bar\beta$ = 0")
     return fig
 
 

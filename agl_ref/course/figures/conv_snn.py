@@ -1,6 +1,7 @@
 """Figures of notebook 6: a convolutional network on real images; windows, depth and what training makes of them."""
 
 from contextlib import contextmanager
+from fractions import Fraction
 from functools import cache
 from typing import NamedTuple
 
@@ -16,12 +17,12 @@ from agl_ref.engine.parts import LIF
 
 from .adaptive_width import layer_factor
 from .membrane_potential import blocks_in_a_row
-from .registry import COLOURS, GREY, PALETTE, beside, figure, panels
+from .registry import COLOURS, GREY, INK, PALETTE, beside, figure, panels
 
 T, DTYPE = 2, np.float32
 WINDOWS = {"adaptive": ("adaptive", 1.0), "1": ("fixed", 1.0), "0.2": ("fixed", 0.2), "5": ("fixed", 5.0)}
 LOOK = {
-    "adaptive": {"color": COLOURS["adaptive"], "marker": "o"},
+    "adaptive": {"color": COLOURS["adaptive"], "marker": "o", "ms": 10},  # larger: width 1 often lies on it
     "1": {"color": COLOURS["fixed"], "marker": "s"},
     "0.2": {"color": PALETTE[3], "marker": "^"},
     "5": {"color": PALETTE[2], "marker": "D"},
@@ -52,18 +53,14 @@ def fashion(n_train=800, n_test=1000):
     return tuple(Images(data.encode(data.standardise(x, mean, std, DTYPE), T=T), y) for x, y in parts)
 
 
-def chain(depth, window="adaptive", gamma=1.0, seed=0):
+def chain(depth, window="adaptive", v_th=0.5, seed=0, norm_shift="beta"):
     """A network of `depth` spiking blocks of 16 channels, the first two at stride 2, then a readout.
 
-    window : a key of WINDOWS, the adaptive rule or a fixed width. gamma : where tdBN's scales start.
+    window : a key of WINDOWS, the adaptive rule or a fixed width. norm_shift : whether tdBN's shift counts in units of v_th.
     """
     rule, width = WINDOWS[window]
-    conventions = Conventions(width=rule, fixed_width=width)
-    net = blocks_in_a_row(depth, 2, lambda i: [seed, i], LIF, dtype=DTYPE, conventions=conventions)
-    for name, array in net.parameters().items():
-        if name.endswith(".gamma"):
-            array[...] = gamma
-    return net
+    conventions = Conventions(width=rule, fixed_width=width, norm_shift=norm_shift)
+    return blocks_in_a_row(depth, 2, lambda i: [seed, i], lambda: LIF(v_th=v_th), dtype=DTYPE, conventions=conventions)
 
 
 @contextmanager
@@ -92,13 +89,39 @@ def fit(net, train, test, epochs=3, batch=40, lr=0.1, seed=0):
     return Run(net, np.array(losses), logits.mean(axis=0).argmax(axis=1) == test.labels)
 
 
-SHALLOW, DEEP, LARGE_GAMMA = 3, 8, 4.0
+SHALLOW, DEEP = 3, 8
 
 
 @cache
-def run(depth, window="adaptive", gamma=1.0, seed=0):
+def run(depth, window="adaptive"):
     """The Run of `chain` with these arguments on the images of `fashion`. Seconds; kept."""
-    return fit(chain(depth, window, gamma, seed), *fashion(), seed=seed)
+    return fit(chain(depth, window), *fashion())
+
+
+SWEPT, THRESHOLDS = 5, (1 / 32, 1 / 8, 1 / 2, 32.0)  # layers and V_th of the threshold sweep
+SWEEP = {  # its settings: the window, tdBN's shift, thresholds
+    "width 1": ("1", "beta", THRESHOLDS),
+    "adaptive": ("adaptive", "beta", THRESHOLDS),
+    "adaptive, shift in units of V_th": ("adaptive", "beta V_th", (THRESHOLDS[0], THRESHOLDS[-1])),  # two will do
+}
+
+
+def sweep(seeds=range(4)):
+    """{(setting, V_th): which test images are right (seeds, n)} of networks of SWEPT layers, trained for two epochs."""
+    swept = {}
+    for setting, (window, norm_shift, thresholds) in SWEEP.items():
+        for v_th in thresholds:
+            runs = [
+                fit(chain(SWEPT, window, v_th, seed, norm_shift), *fashion(), epochs=2, seed=seed) for seed in seeds
+            ]
+            swept[setting, v_th] = np.array([run.right for run in runs])
+    return swept
+
+
+def few_images():
+    """The first hundred of the training images."""
+    train, _ = fashion()
+    return Images(train.x[:, :100], train.labels[:100])
 
 
 def by_depth(net, images):
@@ -164,40 +187,33 @@ def layers_by_depth(measured=None, predicted=True):
     which hold for gamma = 1.
     """
     if measured is None:
-        train, _ = fashion()
-        few = Images(train.x[:, :100], train.labels[:100])
-        measured = {window: by_depth(chain(DEEP, window), few) for window in WINDOWS}
-    fig, (left, right) = panels(10.5, 4.4, 1, 2)
+        measured = {window: by_depth(chain(DEEP, window), few_images()) for window in WINDOWS}
+    fig, (left, right) = panels(10.5, 4.6, 1, 2)
     for window, (covered, norms) in measured.items():
         norms = np.where(norms > 0, norms, np.nan)  # a logarithm has no place for 0
-        at = int(np.nanargmax(norms)) if window == "0.2" else 0  # of the label
-        layers, colour = np.arange(1, len(norms) + 1), LOOK[window]["color"]
+        layers = np.arange(1, len(norms) + 1)
         style = {**LOOK[window], "ls": "" if predicted else "-"}
-        left.plot(layers, 100 * covered, **style)
+        left.plot(layers, 100 * covered, **style, label=name_of(window))
         right.plot(layers, norms, **style)
         if predicted:
             factor = layer_factor(1.0)[0] if window == "adaptive" else layer_factor(1.0, width=float(window))[1]
-            right.plot(layers, norms[-1] * factor ** (layers[-1] - layers), color=colour, lw=1.5)
-        same = window == "1"  # lies on the adaptive one
-        beside(left, name_of(window), (layers[-1], 100 * covered[-1]), (8, -14 if same else 0), color=colour)
-        offset = (12, -22) if same or norms[at] < norms[-1] / 10 else (-2, 9)
-        beside(right, name_of(window), (layers[at], norms[at]), offset, color=colour)
+            line = norms[-1] * factor ** (layers[-1] - layers)
+            right.plot(layers, line, color=LOOK[window]["color"], lw=1.5)
     left.set(ylabel="neurons inside the window (%)", ylim=(-4, 108))
     right.set(ylabel="norm of the gradient dx", yscale="log")
-    low, high = right.get_ylim()
-    right.set_ylim(low / 2, high * 4)
     for ax in (left, right):
         ax.set_xticks(layers)
-        ax.set(xlabel="layer (1 is next to the image)", xlim=(0.6, layers[-1] + (2.4 if ax is left else 0.4)))
+        ax.set(xlabel="layer (1 is next to the image)")
         ax.grid(alpha=0.3)
+    fig.legend(loc="outside upper center", ncols=len(measured))
     return fig
 
 
 @figure
 def layers_after_training():
     """`layers_by_depth` of the trained networks."""
-    few = Images(fashion()[0].x[:, :100], fashion()[0].labels[:100])
-    return layers_by_depth({window: by_depth(run(DEEP, window).net, few) for window in WINDOWS}, predicted=False)
+    trained = {window: by_depth(run(DEEP, window).net, few_images()) for window in WINDOWS}
+    return layers_by_depth(trained, predicted=False)
 
 
 def _smooth(losses, over=6):
@@ -214,7 +230,7 @@ def _spread_labels(values, gap):
     return placed - values
 
 
-def _draw_losses(ax, curves, points, room):
+def _draw_losses(ax, curves, points):
     """Smoothed losses of {label: (losses, look)} by training step; the axis has `points` of height to a unit of loss."""
     ends = np.array([_smooth(losses)[1][-1] for losses, _ in curves.values()])
     for (label, (losses, look)), dy in zip(curves.items(), _spread_labels(ends * points, 17), strict=True):
@@ -222,7 +238,7 @@ def _draw_losses(ax, curves, points, room):
         ax.plot(at, values, **look)
         beside(ax, label, (at[-1], values[-1]), (8, dy - 4), color=look["color"])
     steps = len(losses)
-    ax.set(xlabel="training step", xlim=(0, room * steps), xticks=np.arange(0, steps + 1, max(1, steps // 3)))
+    ax.set(xlabel="training step", xlim=(0, 1.62 * steps), xticks=np.arange(0, steps + 1, max(1, steps // 3)))
     ax.grid(alpha=0.3)
 
 
@@ -238,7 +254,7 @@ def training_curves(runs=None):
     for ax, depth in zip(np.ravel(axes), depths, strict=True):
         here = {window: result for (d, window), result in runs.items() if d == depth}
         curves = {f"{name_of(w)}: {r.right.mean():.0%}": (r.losses, LOOK[w]) for w, r in here.items()}
-        _draw_losses(ax, curves, 105, 1.62)  # an axis of 2.6 is about 270 points high
+        _draw_losses(ax, curves, 105)  # an axis of 2.6 is about 270 points high
         steps = len(next(iter(here.values())).losses)
         ax.plot([0, steps], [np.log(10)] * 2, color=GREY, lw=1.5, ls=":")
         ax.set(title=f"{depth} layers (right: test accuracy)", ylim=(0, 2.7))
@@ -258,10 +274,12 @@ def accuracies(runs=None):
     fig, ax = panels(8, 4.2)
     names = list(dict.fromkeys(window for _, window in runs))
     for k, depth in enumerate(depths):
+        look = {"marker": "oD"[k], "ms": 8, "ls": "", "mfc": (None, "white")[k]}
+        ax.plot([], [], color=INK, **look, label=f"{depth} layers")  # for the legend
         for i, window in enumerate(names):
             right = runs[depth, window].right
-            ax.errorbar(i + 0.2 * k - 0.1, 100 * right.mean(), 100 * standard_error(right), color=PALETTE[k], capsize=5,
-                        marker="os"[k], ms=8, label=f"{depth} layers" if i == 0 else None)  # fmt: skip
+            y, error = 100 * right.mean(), 100 * standard_error(right)
+            ax.errorbar(i + 0.2 * k - 0.1, y, error, color=LOOK[window]["color"], capsize=5, **look)
     ax.axhline(10, color=GREY, lw=1.5, ls=":")
     beside(ax, "guessing", (len(names) - 0.6, 10), (0, 5), color="#666666", ha="right")
     ax.set_xticks(range(len(names)), [name_of(window) for window in names])
@@ -272,21 +290,38 @@ def accuracies(runs=None):
 
 
 @figure
-def large_gamma(runs=None, gamma=LARGE_GAMMA):
-    """Training loss by step in a deep network whose gammas start large: adaptive and fixed window, some seeds.
+def threshold_sweep(swept=None, covered=None):
+    """Coverage before training, and test accuracy, by threshold: a line through the means, a dot per seed.
 
-    runs : {(window, seed): Run}
+    swept : what `sweep` returns. covered : {(window, v_th): share}
     """
-    if runs is None:
-        runs = {(window, seed): run(DEEP, window, gamma, seed) for window in ("adaptive", "1") for seed in (0, 1)}
-    fig, ax = panels(8, 4.4)
-    curves = {}
-    for (window, seed), result in runs.items():
-        label = f"{name_of(window)}, seed {seed}: {result.right.mean():.0%}"
-        curves[label] = result.losses, {**LOOK[window], "ls": "-" if seed == 0 else "--"}
-    _draw_losses(ax, curves, 70, 1.5)
-    title = rf"{DEEP} layers, $\gamma$ starts at {gamma:g} (right: test accuracy)"
-    ax.set(title=title, ylabel="training loss", ylim=(0, None))
+    swept = sweep() if swept is None else swept
+    if covered is None:
+        each = [(window, v_th) for window in ("1", "adaptive") for v_th in THRESHOLDS]
+        covered = {key: by_depth(chain(SWEPT, *key), few_images())[0].mean() for key in each}
+    fig, (left, right) = panels(10.5, 4.6, 1, 2)
+    for window in dict.fromkeys(window for window, _ in covered):
+        at = [v_th for w, v_th in covered if w == window]
+        left.plot(at, [100 * covered[window, v_th] for v_th in at], **LOOK[window])
+    for k, setting in enumerate(dict.fromkeys(setting for setting, _ in swept)):
+        window, norm_shift, _ = SWEEP[setting]
+        look = LOOK[window] if norm_shift == "beta" else {"color": INK, "marker": "D"}
+        at = np.array([v_th for s, v_th in swept if s == setting])
+        seeds = 100 * np.array([swept[setting, v_th].mean(axis=1) for v_th in at])
+        places = at * 1.3 ** (k - 1)  # side by side
+        right.plot(places, seeds, **{**look, "ms": 6, "ls": ""}, alpha=0.6)
+        right.plot(places, seeds.mean(axis=1), color=look["color"], lw=1.5)
+        right.plot([], [], **look, label=setting.replace("V_th", "$V_{th}$"))
+    right.axhline(10, color=GREY, lw=1.5, ls=":")
+    beside(right, "guessing", (THRESHOLDS[-1], 10), (0, 5), color="#666666", ha="right")
+    left.set(ylabel="neurons inside the window (%)", ylim=(-4, 104), title=f"{SWEPT} layers, before training")
+    right.set(ylabel="test accuracy (%)", ylim=(0, 100), title="after training, a dot per seed")
+    for ax in (left, right):
+        ax.set(xscale="log", xlabel="threshold $V_{th}$")
+        ax.set_xticks(THRESHOLDS, [str(Fraction(v_th)) for v_th in THRESHOLDS])
+        ax.minorticks_off()
+        ax.grid(alpha=0.3)
+    fig.legend(loc="outside upper center", ncols=len(SWEEP))
     return fig
 
 

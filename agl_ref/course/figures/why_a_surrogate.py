@@ -139,7 +139,7 @@ def width_and_learning(widths=WIDTHS, losses=None):
     fig, ax = panels(8, 4.2)
     for row, width in zip(losses, widths, strict=True):
         ax.plot(np.full(len(row), width), row, "o", color=GREY, ms=6, alpha=0.7)
-    ax.plot(widths, np.median(losses, axis=1), "-s", color=COLOURS["window"], ms=8, label="median")
+    ax.plot(widths, np.median(losses, axis=1), color=COLOURS["window"], zorder=1, label="median")  # below the seeds
     ax.plot([], [], "o", color=GREY, label="one seed")
     ax.axhline(1.5, color=INK, lw=1, ls=":")
     beside(ax, "a silent neuron: 1.5", (2.2, 1.5), (0, 4), ha="center")
