@@ -15,7 +15,7 @@ from agl_ref import __version__
 from .shared import BAD_INPUT, FAILED, STOPPED
 
 COMMANDS = {  # name, which is also that of the file: what it does
-    "demo": "train a small conv SNN with a fixed and with the adaptive width, and compare (under a minute)",
+    "demo": "train a small conv SNN at five thresholds, with a fixed and with the adaptive width (under a minute)",
     "train": "train a network on a data set",
     "eval": "test accuracy and layer statistics of a trained run",
     "ablation": "put the paper's claim to the test: all width rules, several seeds, paired tests (hours)",

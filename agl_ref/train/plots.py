@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito (2008), which colour-blind readers can distin
 through matplotlib's cividis, and carry different markers.
 """
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,12 @@ ADAPTIVE, FIXED, POTENTIAL, THRESHOLD = "#D55E00", "#0072B2", "#999999", "#00000
 OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MAX_SAMPLES = 200_000  # of u in one histogram
 MAX_LABELS = 8  # of an ordered series in one legend
+THRESHOLD_STYLES = (  # of the lines of `threshold_figure`
+    {"color": FIXED, "marker": "o", "ls": "--", "lw": 2.5, "ms": 9},
+    {"color": ADAPTIVE, "marker": "s", "ls": "-", "lw": 2.5, "ms": 9},
+    {"color": FIXED, "marker": "D", "ls": "", "mfc": "none", "mew": 2.5, "ms": 16},
+    {"color": ADAPTIVE, "marker": "X", "ls": "", "mfc": "white", "mew": 2, "ms": 12},
+)
 BY_DEPTH = {  # statistic of `diagnostics.layer_statistics`: (axis label, is a share)
     "coverage": ("neurons inside the window (%)", True),
     "firing_rate": ("neurons that fire (%)", True),
@@ -79,6 +86,66 @@ def run_figure(trace, windows, runs, title):
     upper.legend(handles, labels, loc="outside upper right", ncols=len(labels))
     figure.suptitle(title, x=0.01, ha="left")
     return figure
+
+
+def threshold_figure(lines, potentials, windows, title):
+    """What the threshold does to each width: accuracy and coverage above, potentials and windows below.
+
+    Parameters
+    ----------
+    lines : dict
+        {name: {v_th: (test accuracy, coverage)}}; the first two names are those of `windows`.
+    potentials : dict
+        {v_th: u_t}: a histogram each.
+    windows : dict
+        {name: {v_th: kappa}}, drawn over the histograms.
+    title : str
+        Whose potentials they are.
+
+    Returns
+    -------
+    matplotlib Figure
+    """
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    (accuracy, coverage), below = figure.subplots(2, len(potentials))
+    styles = dict(zip(lines, THRESHOLD_STYLES, strict=True))
+    for name, points in lines.items():
+        for ax, values in zip((accuracy, coverage), np.array(list(points.values())).T, strict=True):
+            ax.plot(list(points), 100 * values, label=name, clip_on=False, zorder=3, **styles[name])
+    accuracy.set_title("test accuracy (%)", fontsize=15)
+    coverage.set_title("neurons inside the window (%)", fontsize=15)
+    for ax in (accuracy, coverage):
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(list(lines[next(iter(windows))]))
+        ax.xaxis.set_major_formatter(lambda v_th, _: str(Fraction(v_th)))
+        ax.set_xlabel("threshold $V_{th}$", fontsize=14)
+        ax.set_ylim(0, 100)
+        ax.grid(alpha=0.3)
+    for ax, (v_th, u) in zip(below, potentials.items(), strict=True):
+        _windows_over_potentials(ax, u.ravel(), v_th, {name: kappa[v_th] for name, kappa in windows.items()}, styles)
+    for ax in figure.axes:
+        ax.tick_params(labelsize=13)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel(title, fontsize=13)
+    handles, names = accuracy.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False, fontsize=14)
+    return figure
+
+
+def _windows_over_potentials(ax, u, v_th, windows, styles):
+    low, high = np.quantile(u, [0.005, 0.995])
+    ax.hist(u, bins=50, range=(low, high), color=POTENTIAL)
+    top = ax.get_ylim()[1]
+    for k, (name, kappa) in enumerate(windows.items()):
+        ends = np.clip([v_th - kappa / 2, v_th + kappa / 2], low, high)
+        height, colour = top * (1.05 + 0.33 * k), styles[name]["color"]
+        ax.fill_between(ends, top, color=colour, alpha=0.15, lw=0)
+        ax.plot(ends, [height] * 2, lw=7, color=colour, solid_capstyle="butt")
+        inside = np.mean(np.abs(u - v_th) < kappa / 2)
+        ax.text(low, height + 0.07 * top, f"{name}: {100 * inside:.0f} % inside", fontsize=13, color=colour)
+    ax.plot([v_th, v_th], [0, top], color=THRESHOLD, lw=1.5)
+    ax.set(ylim=(0, 1.7 * top), yticks=[])
+    ax.set_title(f"potentials at $V_{{th}}$ = {Fraction(v_th)}", fontsize=15)
 
 
 def panels(count, most, width, height, title_height=0.0, sharex=False):

@@ -233,10 +233,10 @@ def test_every_command_has_a_file_and_a_help_page(command, capsys):
 
 @pytest.fixture
 def small_demo(monkeypatch):
-    """The demo on 100 images and one epoch."""
+    """The demo on 100 images."""
     bundled = data.load_bundled()
     monkeypatch.setattr(data, "load", lambda name: bundled.subset(100, 50))
-    monkeypatch.setattr(demo, "DEMO", {**demo.DEMO, "channels": (4, 8), "epochs": 1, "batch": 25})
+    monkeypatch.setattr(demo, "DEMO", {**demo.DEMO, "channels": (4, 8)})
 
 
 @pytest.mark.parametrize("goal, code", [(0.0, 0), (1.1, 1)])
@@ -245,31 +245,91 @@ def test_the_demo_compares_both_widths_and_judges_itself(small_demo, tmp_path, c
     argv = ["demo", "--out", str(tmp_path / "demo")]
     assert cli.main(argv) == code
     out = capsys.readouterr().out
-    for word in ("fixed", "adaptive", "window coverage", "firing rate", "t = 4", "conv2", "Figure:"):
+    for word in (*demo.NAMES.values(), "1/32", "test accuracy (%)", "neurons inside the window (%)", "Figure:"):
         assert word in out
     assert (tmp_path / "demo" / "demo.png").read_bytes()[:4] == b"\x89PNG"
     assert cli.main([*argv, "--json"]) == code  # replaces the first
     report = json.loads(capsys.readouterr().out)
-    accuracy = [report[k]["test_accuracy"] for k in ("fixed", "adaptive")]
-    by_accuracy = {True: "adaptive", False: "fixed"}[accuracy[1] > accuracy[0]]
-    assert report["winner"] == ("neither" if accuracy[0] == accuracy[1] else by_accuracy)
-    assert report["fixed"]["layers"]["conv1"]["width"] == [1.0] * 4
-    assert report["adaptive"]["layers"]["conv1"]["width"] != [1.0] * 4
+    assert {label: list(report[label]) for label in demo.SERIES} == {
+        "fixed": ["1/32", "1/8", "1/2", "2", "8"], "adaptive": ["1/32", "1/8", "1/2", "2", "8"],
+        "2 V_th": ["8"], "plain beta": ["1/32"],
+    }  # fmt: skip
+    assert report["goal_reached"] is (code == 0) and report["same_weights"] and report["relative_is_fixed"]
+    for v_th, gain in report["difference"].items():
+        fixed, adaptive = (report[label][v_th] for label in ("fixed", "adaptive"))
+        assert gain == pytest.approx(adaptive["test_accuracy"] - fixed["test_accuracy"])
+        assert fixed["layers"]["conv1"]["width"] == [1.0, 1.0] != adaptive["layers"]["conv1"]["width"]
+    assert report["2 V_th"]["8"]["layers"]["conv1"]["width"] == [16.0, 16.0]
+    assert len(list((tmp_path / "demo").glob("*/config.json"))) == 12
+    config = train.TrainConfig.from_json((tmp_path / "demo" / "plain-beta-0.03125" / "config.json").read_text())
+    assert (config.v_th, config.width, config.norm_shift) == (1 / 32, "adaptive", "beta")
+
+
+def made_facts(fixed=0.7, adaptive=0.7, plain=0.1, weights="the same", relative="as fixed", images=1000):
+    """(accuracy, facts) of runs that were never trained; `fixed` by threshold, or one for all."""
+    accuracy = {("2 V_th", 8.0): 0.7, ("plain beta", 1 / 32): plain}
+    made = {("2 V_th", 8.0): relative, ("plain beta", 1 / 32): "others"}
+    for i, v_th in enumerate(demo.THRESHOLDS):
+        accuracy["fixed", v_th] = fixed[i] if isinstance(fixed, tuple) else fixed
+        accuracy["adaptive", v_th] = adaptive
+        made["fixed", v_th] = "as fixed" if v_th == 1 / 2 else f"fixed {v_th}"
+        made["adaptive", v_th] = weights if v_th == 8.0 else "the same"
+    return accuracy, demo.facts_of(accuracy, made, images)
+
+
+def test_the_demo_says_no_more_than_its_runs_show():
+    accuracy, facts = made_facts(fixed=(0.3, 0.66, 0.71, 0.75, 0.5))
+    assert facts["winner"] == {"1/32": "adaptive", "1/8": "neither", "1/2": "neither", "2": "fixed", "8": "adaptive"}
+    assert facts["difference"] == {"1/32": 0.4, "1/8": 0.04, "1/2": -0.01, "2": -0.05, "8": 0.2}
+    assert facts["margin"]["1/2"] == pytest.approx(2 * np.sqrt((0.7 * 0.3 + 0.71 * 0.29) / 1000), abs=1e-6)
+    assert facts["goal_reached"] and facts["worst"] == 0.7 and facts["plain_beta_loses"]
+    text = "\n".join(demo.sentences(accuracy, facts))
+    for part in ("adaptive wins at V_th = 1/32 (+40.0), 8 (+20.0)\n", "fixed wins at V_th = 2 (-5.0)\n",
+                 "fixed is as good at V_th = 1/8 (+4.0), 1/2 (-1.0): within two standard errors, 4.1\n",
+                 "the same weights", "as steady", "needs tdBN's shift"):  # fmt: skip
+        assert part in text
+    assert "excludes" not in text
+
+
+@pytest.mark.parametrize(
+    "change, fact, said, unsaid",
+    [
+        (
+            {"weights": "others"},
+            "same_weights",
+            "end with different weights, which METHOD.md excludes",
+            "the same weights",
+        ),
+        ({"relative": "others"}, "relative_is_fixed", "ends with other weights", "as steady"),
+        ({"plain": 0.7}, "plain_beta_loses", "does as well without", "needs"),
+    ],
+)
+def test_a_demo_in_which_something_does_not_hold_says_so(change, fact, said, unsaid):
+    accuracy, facts = made_facts(**change)
+    text = "\n".join(demo.sentences(accuracy, facts))
+    assert facts[fact] is False and said in text and unsaid not in text
+    assert facts["goal_reached"] is (fact != "same_weights")
+    assert "wins" not in text
 
 
 def test_the_demo_removes_no_other_run_and_nothing_before_its_options_are_checked(small_demo, images, tmp_path, capsys):
     out = tmp_path / "demo"
     assert cli.main(["demo", "--out", str(out), "--json"]) in (0, FAILED)
+    (out / "fixed-2" / "notes.txt").write_text("mine")
     capsys.readouterr()
     assert cli.main(["demo", "--out", str(out), "--seed", "-1"]) == BAD_INPUT
-    assert "seed: expected" in one_line(capsys) and (out / "fixed" / "config.json").exists()
+    assert "seed: expected" in one_line(capsys) and (out / "fixed-2" / "config.json").exists()
+    assert cli.main(["demo", "--out", str(out), "--seed", "1", "--json"]) in (0, FAILED)
+    assert json.loads((out / "fixed-2" / "config.json").read_text())["seed"] == 1
+    assert (out / "fixed-2" / "notes.txt").read_text() == "mine"
     other = tmp_path / "other"
-    assert cli.main(small(images, "--out", str(other / "fixed"), "--json")) == 0
-    before = (other / "fixed" / "checkpoints" / "last.npz").read_bytes()
+    assert cli.main(small(images, "--out", str(other / "adaptive-8"), "--json")) == 0
+    before = (other / "adaptive-8" / "checkpoints" / "last.npz").read_bytes()
     capsys.readouterr()
     assert cli.main(["demo", "--out", str(other)]) == BAD_INPUT
     assert "expected nothing or an earlier demo, received another run" in one_line(capsys)
-    assert (other / "fixed" / "checkpoints" / "last.npz").read_bytes() == before
+    assert (other / "adaptive-8" / "checkpoints" / "last.npz").read_bytes() == before
+    assert [path.name for path in other.iterdir()] == ["adaptive-8"]
 
 
 @pytest.mark.parametrize("argv", [["train", "--resume", ""], ["train", "--out", ""], ["demo", "--out", ""]])

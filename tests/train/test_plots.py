@@ -90,3 +90,31 @@ def test_figures_of_few_and_of_many_layers_are_saved(layers, T, tmp_path):
 def test_figures_of_nothing_are_refused(rows):
     with pytest.raises(ValueError, match="expected .* received none"):
         plots.diagnostic_figures(rows)
+
+
+def test_threshold_figure_draws_every_run_and_both_windows():
+    rng = np.random.default_rng(0)
+    thresholds = (1 / 8, 1 / 2, 8.0)
+    lines = {name: {v: tuple(rng.uniform(0, 1, 2)) for v in thresholds} for name in ("one", "other")}
+    lines |= {"third": {8.0: (0.5, 0.25)}, "fourth": {1 / 8: (0.1, 0.0)}}
+    potentials = {v: v * rng.normal(0, 1, (20, 30)) for v in (1 / 8, 8.0)}
+    windows = {"one": dict.fromkeys(potentials, 1.0), "other": {v: 2 * v for v in potentials}}
+    figure = plots.threshold_figure(lines, potentials, windows, "whose they are")
+    accuracy, coverage, small, large = figure.axes
+    for k, ax in enumerate((accuracy, coverage)):
+        drawn = {line.get_label(): (list(line.get_xdata()), line.get_ydata()) for line in ax.get_lines()}
+        assert list(drawn) == list(lines)
+        for name, points in lines.items():
+            assert drawn[name][0] == list(points)
+            np.testing.assert_allclose(drawn[name][1], [100 * values[k] for values in points.values()])
+    for ax, (v_th, u) in zip((small, large), potentials.items(), strict=True):
+        assert f"= {'1/8' if v_th < 1 else '8'}" in ax.get_title()
+        for line, (name, kappa) in zip(ax.get_lines(), windows.items(), strict=False):
+            half = kappa[v_th] / 2
+            ends = np.clip([v_th - half, v_th + half], *np.quantile(u, [0.005, 0.995]))
+            np.testing.assert_allclose(line.get_xdata(), ends)
+            inside = 100 * np.mean(np.abs(u - v_th) < half)
+            assert f"{name}: {inside:.0f} % inside" in [text.get_text() for text in ax.texts]
+    assert "whose they are" in figure.get_supxlabel()
+    figure.draw_without_rendering()
+    assert [tick.get_text() for tick in accuracy.get_xticklabels()] == ["1/8", "1/2", "8"]
