@@ -11,6 +11,7 @@ import warnings
 from importlib import import_module
 
 from agl_ref import __version__
+from agl_ref.engine.memory import keep_freed_memory
 
 from .shared import BAD_INPUT, FAILED, STOPPED
 
@@ -26,6 +27,7 @@ COMMANDS = {  # name, which is also that of the file: what it does
     "course": "for teachers: the points of submitted notebooks",
     "figures": "write the tutorials' figures as PNG and SVG, for slides",
 }
+TRAINING = ("demo", "train", "eval", "ablation")  # they have large arrays
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,6 +62,8 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     args = parser_of(next((word for word in argv if not word.startswith("-")), None)).parse_args(argv)
     warnings.showwarning = lambda message, *rest, **kw: print(f"agl-ref: warning: {message}", file=sys.stderr)
+    if args.command in TRAINING:
+        keep_freed_memory()
     try:
         code = args.run(args)
         sys.stdout.flush()

@@ -17,10 +17,10 @@ depends on shapes and data alone.
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from .fast import spike_driven, winograd
-from .jit import inner, kernel, one_blas_thread, rows_at_once
+from .jit import inner, kernel, rows_at_once
+from .parallel import one_blas_thread, pieces, run
 
 PATCHES = 256  # output positions, at most, whose patches are multiplied in one matrix product
 
@@ -79,32 +79,32 @@ def gather(x, geometry, first, last, patches):
 
 
 @kernel
-def dense_forward_kernel(x, weight, geometry, step, y):
+def dense_forward_kernel(first, last, x, weight, geometry, step, y):
     """y rows = patches @ weight, block by block of `step` output rows; weight (K, C_out), y (B Ho Wo, C_out)."""
     Ho, Wo = geometry.Ho, geometry.Wo
     rows = len(x) * Ho
-    for block in prange((rows + step - 1) // step):
-        first, last = block * step, min((block + 1) * step, rows)
-        patches = np.empty((step * Wo, weight.shape[0]), x.dtype)
-        m = gather(x, geometry, first, last, patches)
-        np.dot(patches[:m], weight, y[first * Wo : last * Wo])  # (C1)
+    patches = np.empty((step * Wo, weight.shape[0]), x.dtype)
+    for block in range(first, last):
+        a, e = block * step, min((block + 1) * step, rows)
+        m = gather(x, geometry, a, e, patches)
+        np.dot(patches[:m], weight, y[a * Wo : e * Wo])  # (C1)
 
 
 @kernel
-def dense_dweight_kernel(x, dy, geometry, step, partial):
+def dense_dweight_kernel(first, last, x, dy, geometry, step, partial):
     """partial[slot] = sum over the slot's blocks of patches^T @ dy; (slots, K, C_out), added up by the caller."""
     Ho, Wo = geometry.Ho, geometry.Wo
     slots, K, _ = partial.shape
     rows = len(x) * Ho
     blocks = (rows + step - 1) // step
-    for slot in prange(slots):
-        patches = np.empty((step * Wo, K), x.dtype)
-        product = np.empty(partial.shape[1:], x.dtype)
+    patches = np.empty((step * Wo, K), x.dtype)
+    product = np.empty(partial.shape[1:], x.dtype)
+    for slot in range(first, last):
         total = partial[slot]
         for block in range(slot * blocks // slots, (slot + 1) * blocks // slots):
-            first, last = block * step, min((block + 1) * step, rows)
-            m = gather(x, geometry, first, last, patches)
-            np.dot(patches[:m].T, dy[first * Wo : last * Wo], product)  # (C2)
+            a, e = block * step, min((block + 1) * step, rows)
+            m = gather(x, geometry, a, e, patches)
+            np.dot(patches[:m].T, dy[a * Wo : e * Wo], product)  # (C2)
             for k in range(K):
                 for c in range(product.shape[1]):
                     total[k, c] += product[k, c]
@@ -133,20 +133,18 @@ def scatter_add(patches, geometry, first, last, dx):
 
 
 @kernel
-def dense_dx_kernel(dy, weight, geometry, dx):
-    """Patches of gradients = dy @ weight^T, added back image by image, so that no two threads share one."""
+def dense_dx_kernel(first, last, dy, weight, geometry, images, dx):
+    """Patches of gradients = dy @ weight^T, added back `images` images at a time, so that no two threads share one."""
     Ho, Wo = geometry.Ho, geometry.Wo
-    B = len(dx)
-    images = max(1, PATCHES // (Ho * Wo))
     step = max(1, PATCHES // Wo)
-    for group in prange((B + images - 1) // images):
-        patches = np.empty((step * Wo, weight.shape[0]), dx.dtype)
-        end = min((group + 1) * images, B) * Ho
-        for first in range(group * images * Ho, end, step):
-            last = min(first + step, end)
-            m = (last - first) * Wo
-            np.dot(dy[first * Wo : last * Wo], weight.T, patches[:m])  # (C3)
-            scatter_add(patches, geometry, first, last, dx)
+    patches = np.empty((step * Wo, weight.shape[0]), dx.dtype)
+    for group in range(first, last):
+        end = min((group + 1) * images, len(dx)) * Ho
+        for a in range(group * images * Ho, end, step):
+            e = min(a + step, end)
+            m = (e - a) * Wo
+            np.dot(dy[a * Wo : e * Wo], weight.T, patches[:m])  # (C3)
+            scatter_add(patches, geometry, a, e, dx)
 
 
 class Geometry(NamedTuple):
@@ -210,7 +208,9 @@ def forward(x, weight, bias, stride, padding, path="auto"):
         with one_blas_thread():
             flat_weight = weight.reshape(-1, shape[-1])
             step = max(1, rows_at_once(weight.size, PATCHES) // geometry.Wo)
-            dense_forward_kernel(image_rows(images), flat_weight, geometry, step, y.reshape(-1, shape[-1]))
+            blocks = pieces(len(images) * geometry.Ho, step)
+            flat_y = y.reshape(-1, shape[-1])
+            run(dense_forward_kernel, blocks, image_rows(images), flat_weight, geometry, step, flat_y)
     if bias is not None:
         y += bias
     cache = ConvCache(x, weight, bias is not None, stride, padding, spikes, tiles)
@@ -225,9 +225,9 @@ def dweight_of(x, dy, cache, geometry):
         if cache.tiles:
             return winograd.dweight(x, dy, cache.padding)
         C_out, step = dy.shape[-1], max(1, rows_at_once(cache.weight.size, PATCHES) // geometry.Wo)
-        slots = min(4, -(-len(dy) * dy.shape[1] // step))  # no more than there are blocks
+        slots = min(4, pieces(len(dy) * dy.shape[1], step))  # no more than there are blocks
         partial = np.zeros((slots, cache.weight.size // C_out, C_out), x.dtype)
-        dense_dweight_kernel(image_rows(x), dy.reshape(-1, C_out), geometry, step, partial)
+        run(dense_dweight_kernel, slots, image_rows(x), dy.reshape(-1, C_out), geometry, step, partial)
     return partial.sum(axis=0).reshape(cache.weight.shape)
 
 
@@ -245,7 +245,10 @@ def backward(dy, cache, need_dx=True):
         dx = np.zeros_like(images)
         with one_blas_thread():
             flat_weight = weight.reshape(-1, weight.shape[3])
-            dense_dx_kernel(dy.reshape(-1, weight.shape[3]), flat_weight, geometry, image_rows(dx))
+            flat_dy = dy.reshape(-1, weight.shape[3])
+            at_once = max(1, PATCHES // (geometry.Ho * geometry.Wo))
+            groups = pieces(len(dx), at_once)
+            run(dense_dx_kernel, groups, flat_dy, flat_weight, geometry, at_once, image_rows(dx))
         dx = dx.reshape(x.shape)
     if repeats(x):
         dweight = dweight_of(x[0], dy.sum(axis=0), cache, geometry)

@@ -1,60 +1,81 @@
-"""The JIT options of all kernels, and BLAS held to one thread.
+"""The JIT options of all kernels, and their compiled code on the disk."""
 
-Two rules give the same bits on every run and with any number of threads: `prange` runs only over independent
-outputs, cut into chunks whose size depends on the shape alone; and each matrix product inside such a chunk is
-computed by one thread (OpenBLAS rounds differently with one and with two).
-"""
-
-import ctypes
-import functools
-import os
-import platform
-from pathlib import Path
-
-# GNU OpenMP's waiting threads spin for a while before they sleep. Where another process wants the same core, each
-# parallel loop then lasts until the scheduler's next turn, and training takes several times as long. Spin briefly.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+import contextlib
+import warnings
 
 import numba
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+# A kernel releases Python's lock, so that several threads can run it (`agl_ref.engine.parallel`). fastmath is never on: it
+# would let the compiler reorder sums. A wrapper to call a kernel from C would only take time to compile.
+JIT = {"nogil": True, "fastmath": False, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
-def _keep_freed_memory():
-    """Ask glibc to keep large freed blocks for the next array of that size.
+def inner(function):
+    """Compile a function that kernels call. With NUMBA_DISABLE_JIT=1 it stays plain Python."""
+    return numba.njit(**JIT)(function)
 
-    By default an array of more than 32 MB is fresh from the system every time, and the first touch of each of its
-    pages stops for the kernel: where a layer's arrays are that large, norms, neurons and pools take two to five times as
-    long. Without glibc nothing is done.
+
+def kernel(function):
+    """Compile a serial loop over the chunks first..last-1, its first two arguments, and keep the code on the disk."""
+    compiled = inner(function)
+    if not numba.config.DISABLE_JIT:
+        with _in_memory_alone_if_it_fails(numba.config.CACHE_DIR or "beside the package and in the home folder"):
+            compiled._cache = _KernelCache(function)
+    return compiled
+
+
+class _KernelCache(FunctionCache):
+    """Numba's folder of compiled code. What cannot be read is compiled, and what cannot be written stays in memory.
+
+    Numba uses compiled code again as long as the kernel's own file is unchanged; here also the files of the functions
+    that it calls must be.
     """
-    if platform.libc_ver()[0] == "glibc":
-        TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
-        libc = ctypes.CDLL(None)
-        libc.mallopt(MMAP_MAX, 0)
-        libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(TOP_PAD, 2**26)
+
+    def __init__(self, function):
+        super().__init__(function)
+        stamps = sorted(self._impl_class(called).locator.get_source_stamp() for called in _called(function))
+        self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamps)
+
+    def load_overload(self, sig, target_context):
+        with _in_memory_alone_if_it_fails(self.cache_path):
+            found = super().load_overload(sig, target_context)
+            # Two processes that compile at once can write one file each's index names.
+            return found if found is None or found.signature.args == sig else None
+
+    def save_overload(self, sig, data):
+        with _in_memory_alone_if_it_fails(self.cache_path):
+            super().save_overload(sig, data)
 
 
-_keep_freed_memory()
-
-# Loops become parallel where a kernel says `prange`, and nowhere else. fastmath is never on: it would let the compiler
-# reorder sums. A wrapper to call a kernel from C would only take time to compile.
-PRANGE = {"prange": True} | dict.fromkeys(
-    ("comprehension", "fusion", "inplace_binop", "numpy", "reduction", "setitem", "stencil"), False
-)
-JIT = {"parallel": PRANGE, "cache": True, "fastmath": False, "error_model": "numpy", "no_cfunc_wrapper": True}
-SERIAL_JIT = {**JIT, "parallel": False, "cache": False}  # a kernel's cached code holds the functions that it calls
-
-
-@functools.cache
-def _controller():
-    import scipy.linalg.blas  # noqa: F401  the BLAS that numba's np.dot calls; it must be loaded to be limited
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
+def _called(function):
+    """A function and all compiled ones that it calls, by name, directly or not."""
+    found, todo = set(), [function]
+    while todo:
+        one = todo.pop()
+        found.add(one)
+        values = (one.__globals__.get(name) for name in one.__code__.co_names)
+        todo += [value.py_func for value in values if hasattr(value, "py_func") and value.py_func not in found]
+    return found
 
 
-def one_blas_thread():
-    """Context manager: every BLAS call inside is made by the calling thread alone."""
-    return _controller().limit(limits=1, user_api="blas")
+@contextlib.contextmanager
+def _in_memory_alone_if_it_fails(folder):
+    """Whatever is wrong with the folder, damaged files, no permission or a full disk, is one warning."""
+    try:
+        yield
+    except Exception as error:  # unpickling a damaged file raises nearly anything
+        if not _warned:
+            _warned.append(True)
+            warnings.warn(
+                f"agl_ref cannot keep its compiled kernels in {folder} ({type(error).__name__}: {error}) and compiles them "
+                "in each process; set NUMBA_CACHE_DIR to a folder of your own, or remove the .nbi and .nbc files there",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+_warned = []  # once in a process
 
 
 def rows_at_once(matrix, most):
@@ -65,33 +86,3 @@ def rows_at_once(matrix, most):
     """
     rows = 10**6 // matrix
     return min(rows, most) if rows >= 32 else most
-
-
-def kernel(function):
-    """Compile a kernel whose outer loop is a `prange`. With NUMBA_DISABLE_JIT=1 it stays plain Python."""
-    return numba.njit(**JIT)(function)
-
-
-def kernel_with(*files):
-    """`kernel` for a function that calls functions of these files, given from its own file's folder, beside its own.
-
-    Numba uses compiled code again as long as the kernel's own file is unchanged. Here what it compiled before one of the
-    other files was changed is dropped too.
-    """
-
-    def compile_later(function):
-        compiled = kernel(function)
-        if not numba.config.DISABLE_JIT:
-            own = Path(function.__code__.co_filename)
-            changed = max((own.parent / file).stat().st_mtime_ns for file in files)
-            for index in Path(compiled.stats.cache_path).glob(f"{own.stem}.{function.__qualname__}-*.nbi"):
-                if index.stat().st_mtime_ns < changed:
-                    index.unlink(missing_ok=True)
-        return compiled
-
-    return compile_later
-
-
-def inner(function):
-    """Compile a function that kernels call inside their parallel loop."""
-    return numba.njit(**SERIAL_JIT)(function)

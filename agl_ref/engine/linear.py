@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .jit import one_blas_thread
+from .parallel import one_blas_thread
 
 
 class LinearCache(NamedTuple):

@@ -5,18 +5,18 @@
     s  (T, n) spikes, 0 or 1           v (T, n) membrane potential after reset
     width (T,) the surrogate's kappa   tau = decay, the leak factor
 
-Neurons do not talk to each other: kernels run over chunks of neurons in parallel, over time inside, and one timestep of
-a chunk is a row of neurons. The validated functions, PLIF's among them, are in `agl_ref.engine.ops`.
+Neurons do not talk to each other: kernels run over chunks of neurons, over time inside, and one timestep of a chunk is a
+row of neurons. The validated functions, PLIF's among them, are in `agl_ref.engine.ops`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from agl_ref.conventions import MPD_AGL, Conventions
 
-from .jit import inner, kernel_with
+from .jit import inner, kernel
+from .parallel import pieces
 from .surrogate import derivative_row, primitive_row, window_of
 
 CHUNK = 8192  # neurons that one thread takes at a time; depends on nothing, so results never do
@@ -110,20 +110,20 @@ def lif_step_relaxed(x, p, window, t, v, s_before, u, s):
         s_before[i] = s[i]
 
 
-@kernel_with("surrogate.py")
-def lif_forward_kernel(x, p, u, s):
+@kernel
+def lif_forward_kernel(first, last, x, p, u, s):
     T, n = x.shape
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
+    for chunk in range(first, last):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
         v, s_before = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)
         for t in range(T):
             lif_step(x[t, a:b], p, v, s_before, u[t, a:b], s[t, a:b])
 
 
-@kernel_with("surrogate.py")
-def lif_relaxed_kernel(x, p, window, u, s):
+@kernel
+def lif_relaxed_kernel(first, last, x, p, window, u, s):
     T, n = x.shape
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
+    for chunk in range(first, last):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
         v, s_before = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)
         for t in range(T):
@@ -167,11 +167,11 @@ def sum_in_order(terms):
     return total
 
 
-@kernel_with("surrogate.py")
-def lif_backward_kernel(ds, u, s, x, p, window, dx, sums):
+@kernel
+def lif_backward_kernel(first, last, ds, u, s, x, p, window, dx, sums):
     """sums (chunks, 1 + T), float64: each chunk's ddecay and dkappa_t, which the caller adds up in order."""
     T, n = ds.shape
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
+    for chunk in range(first, last):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
         dv, du, h = np.zeros(b - a, u.dtype), np.zeros(b - a, u.dtype), np.empty(b - a, u.dtype)
         ddecay, nothing = np.zeros(b - a), np.zeros(b - a, u.dtype)
@@ -209,7 +209,7 @@ def backward_arguments(ds, cache, width, conventions, surrogate):
 
 def new_grads(x):
     """Arrays for the backward kernels of x (T, n): dx and the chunks' sums."""
-    return np.empty_like(x), np.zeros(((x.shape[1] + CHUNK - 1) // CHUNK, 1 + len(x)))
+    return np.empty_like(x), np.zeros((pieces(x.shape[1], CHUNK), 1 + len(x)))
 
 
 def grads_of(dx, sums, shape):

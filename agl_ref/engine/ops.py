@@ -17,6 +17,7 @@ from agl_ref.conventions import MPD_AGL
 from . import conv, linear, loss, tdbn
 from .loss import reduce_logits  # noqa: F401  public, like NAMES and LIFCache
 from .neuron import (
+    CHUNK,
     LIFCache,
     backward_arguments,
     decay_from_w,
@@ -27,6 +28,7 @@ from .neuron import (
     lif_relaxed_kernel,
     neuron_constants,
 )
+from .parallel import pieces, run
 from .surrogate import NAMES, code_of, derivative_row, heights, primitive_row, window_of  # noqa: F401
 
 
@@ -175,11 +177,11 @@ def lif_forward(x, decay=0.2, v_th=0.5, conventions=MPD_AGL, surrogate="rectangu
     """
     flat = np.ascontiguousarray(x).reshape(len(x), -1)
     u, s = np.empty_like(flat), np.empty_like(flat)
-    p = neuron_constants(x.dtype, decay, v_th, conventions)
+    p, chunks = neuron_constants(x.dtype, decay, v_th, conventions), pieces(flat.shape[1], CHUNK)
     if relaxed_width is None:
-        lif_forward_kernel(flat, p, u, s)
+        run(lif_forward_kernel, chunks, flat, p, u, s)
     elif (relaxed_width > 0).all():
-        lif_relaxed_kernel(flat, p, window_of(relaxed_width, conventions, surrogate), u, s)
+        run(lif_relaxed_kernel, chunks, flat, p, window_of(relaxed_width, conventions, surrogate), u, s)
     else:
         raise ValueError("relaxed_width: expected kappa > 0, received 0; a closed window has no smooth step")
     kept_x = flat.reshape(x.shape) if p.scaled else None
@@ -236,9 +238,7 @@ def lif_backward(ds, cache, width, conventions=None, surrogate=None):
     ValueError, TypeError
         For another shape or dtype than the cache's, values that are not finite, a negative width.
     """
-    arguments = backward_arguments(ds, cache, width, conventions, surrogate)
-    lif_backward_kernel(*arguments)
-    dx, ddecay, _ = grads_of(*arguments[-2:], cache.u.shape)
+    dx, ddecay, _ = lif_backward_full.unchecked(ds, cache, width, conventions, surrogate)
     return dx, ddecay
 
 
@@ -246,7 +246,7 @@ def lif_backward(ds, cache, width, conventions=None, surrogate=None):
 def lif_backward_full(ds, cache, width, conventions=None, surrogate=None):
     """`lif_backward` with all that it computes: LIFGrads(dx, ddecay, dwidth)."""
     arguments = backward_arguments(ds, cache, width, conventions, surrogate)
-    lif_backward_kernel(*arguments)
+    run(lif_backward_kernel, len(arguments[-1]), *arguments)
     return grads_of(*arguments[-2:], cache.u.shape)
 
 

@@ -9,9 +9,9 @@ Statistics run over all axes but the last. Sums are taken in float64, chunk by c
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from .jit import kernel
+from .parallel import pieces, run
 
 CHUNK = 256  # rows (of C values) that one thread takes at a time
 
@@ -43,10 +43,10 @@ class TdBNCache(NamedTuple):
 
 
 @kernel
-def moments_kernel(x, mean, m2):
+def moments_kernel(first, last, x, mean, m2):
     """Each chunk's mean and sum of squared deviations, both (chunks, C) float64."""
     M, C = x.shape
-    for chunk in prange((M + CHUNK - 1) // CHUNK):
+    for chunk in range(first, last):
         rows = x[chunk * CHUNK : min((chunk + 1) * CHUNK, M)]
         mu, dev = mean[chunk], m2[chunk]
         for r in range(len(rows)):
@@ -60,9 +60,9 @@ def moments_kernel(x, mean, m2):
 
 
 @kernel
-def normalise_kernel(x, mean, inv_std, gamma, scale, offset, y):
+def normalise_kernel(first, last, x, mean, inv_std, gamma, scale, offset, y):
     M, C = x.shape
-    for chunk in prange((M + CHUNK - 1) // CHUNK):
+    for chunk in range(first, last):
         for r in range(chunk * CHUNK, min((chunk + 1) * CHUNK, M)):
             xr, yr = x[r], y[r]
             for c in range(C):
@@ -71,23 +71,23 @@ def normalise_kernel(x, mean, inv_std, gamma, scale, offset, y):
 
 
 @kernel
-def sums_kernel(dy, x, mean, inv_std, sum_dy, sum_dy_x_hat):
+def sums_kernel(first, last, dy, x, mean, inv_std, sum_dy, sum_dy_x_hat):
     """Each chunk's sum(dy) and sum(dy x_hat), both (chunks, C) float64."""
     M, C = x.shape
-    for chunk in prange((M + CHUNK - 1) // CHUNK):
-        first, second = sum_dy[chunk], sum_dy_x_hat[chunk]
+    for chunk in range(first, last):
+        own_dy, own_dy_x_hat = sum_dy[chunk], sum_dy_x_hat[chunk]
         for r in range(chunk * CHUNK, min((chunk + 1) * CHUNK, M)):
             xr, dyr = x[r], dy[r]
             for c in range(C):
-                first[c] += dyr[c]
-                second[c] += dyr[c] * ((xr[c] - mean[c]) * inv_std[c])  # (N5)
+                own_dy[c] += dyr[c]
+                own_dy_x_hat[c] += dyr[c] * ((xr[c] - mean[c]) * inv_std[c])  # (N5)
 
 
 @kernel
-def dx_kernel(dy, x, mean, inv_std, g_scale, g_mean, g_x_hat, dx):
+def dx_kernel(first, last, dy, x, mean, inv_std, g_scale, g_mean, g_x_hat, dx):
     """dx = (g - mean(g) - x_hat mean(g x_hat)) / sqrt(var + eps) with g = dy gamma scale."""
     M, C = x.shape
-    for chunk in prange((M + CHUNK - 1) // CHUNK):
+    for chunk in range(first, last):
         for r in range(chunk * CHUNK, min((chunk + 1) * CHUNK, M)):
             xr, dyr, dxr = x[r], dy[r], dx[r]
             for c in range(C):
@@ -95,12 +95,17 @@ def dx_kernel(dy, x, mean, inv_std, g_scale, g_mean, g_x_hat, dx):
                 dxr[c] = (dyr[c] * g_scale[c] - g_mean[c] - x_hat * g_x_hat[c]) * inv_std[c]  # (N6)
 
 
+def grain_of(C):
+    """How many chunks are worth a thread."""
+    return max(1, 2**16 // (CHUNK * C))
+
+
 def moments(x):
     """Mean and biased variance of each column of x (M, C), float64: of the chunks' means and squared deviations."""
     M, C = x.shape
-    chunks = (M + CHUNK - 1) // CHUNK
+    chunks = pieces(M, CHUNK)
     means, m2s = np.zeros((chunks, C)), np.zeros((chunks, C))
-    moments_kernel(x, means, m2s)
+    run(moments_kernel, chunks, x, means, m2s, grain=grain_of(C))
     counts = np.full((chunks, 1), float(CHUNK))
     counts[-1] = M - (chunks - 1) * CHUNK
     mean = (counts * means).sum(axis=0) / M
@@ -133,7 +138,8 @@ def normalise(cache):
     """y of a `TdBNCache`."""
     x, y = cache.x, np.empty_like(cache.x)
     flat, out = x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1])
-    normalise_kernel(flat, cache.mean, cache.inv_std, cache.gamma, x.dtype.type(cache.scale), cache.offset, out)
+    factors = cache.mean, cache.inv_std, cache.gamma, x.dtype.type(cache.scale), cache.offset
+    run(normalise_kernel, pieces(len(flat), CHUNK), flat, *factors, out, grain=grain_of(x.shape[-1]))
     return y
 
 
@@ -144,8 +150,9 @@ def backward(dy, cache):
     x = x.reshape(-1, shape[-1])
     dy = np.ascontiguousarray(dy).reshape(x.shape)
     M, C = x.shape
-    sum_dy, sum_dy_x_hat = np.zeros((2, (M + CHUNK - 1) // CHUNK, C))
-    sums_kernel(dy, x, cache.mean, cache.inv_std, sum_dy, sum_dy_x_hat)
+    chunks, grain = pieces(M, CHUNK), grain_of(C)
+    sum_dy, sum_dy_x_hat = np.zeros((2, chunks, C))
+    run(sums_kernel, chunks, dy, x, cache.mean, cache.inv_std, sum_dy, sum_dy_x_hat, grain=grain)
     sum_dy, sum_dy_x_hat = sum_dy.sum(axis=0), sum_dy_x_hat.sum(axis=0)
     g_scale = cache.gamma.astype(np.float64) * cache.scale
     if cache.training:
@@ -155,7 +162,7 @@ def backward(dy, cache):
         g_mean = g_x_hat = np.zeros(C)
     dx = np.empty_like(x)
     factors = (g_scale.astype(dtype), g_mean.astype(dtype), g_x_hat.astype(dtype))
-    dx_kernel(dy, x, cache.mean, cache.inv_std, *factors, dx)
+    run(dx_kernel, chunks, dy, x, cache.mean, cache.inv_std, *factors, dx, grain=grain)
     return dx.reshape(shape), (cache.scale * sum_dy_x_hat).astype(dtype), (cache.shift * sum_dy).astype(dtype)
 
 

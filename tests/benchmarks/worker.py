@@ -128,20 +128,18 @@ def torch_lif(work, layer, reset):
 
 def ours_copy(work):
     """One copy of an array by all threads: reads and writes its bytes once each."""
-    from numba import prange
-
     from agl_ref.engine.jit import kernel
+    from agl_ref.engine.parallel import pieces, run
 
-    globals()["prange"] = prange
     source = work["x"].reshape(-1)
     target = np.empty_like(source)
     compiled = kernel(_copy)
-    return lambda: compiled(source, target)
+    return lambda: run(compiled, pieces(source.size, 4096), source, target)
 
 
-def _copy(source, target):
+def _copy(first, last, source, target):
     chunk = 4096
-    for k in prange((source.size + chunk - 1) // chunk):  # noqa: F821
+    for k in range(first, last):
         target[k * chunk : (k + 1) * chunk] = source[k * chunk : (k + 1) * chunk]
 
 
@@ -151,7 +149,10 @@ def load_modules(side):
         from numba.core.registry import cpu_target
 
         import agl_ref as agl
-        from agl_ref.engine.jit import one_blas_thread
+        from agl_ref.engine.memory import keep_freed_memory
+        from agl_ref.engine.parallel import one_blas_thread
+
+        keep_freed_memory()
 
         agl.neuron, agl.models.conv_snn  # noqa: B018
         cpu_target.typing_context.refresh()

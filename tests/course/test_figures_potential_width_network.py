@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from agl_ref import theory
 from agl_ref.course import figures
 from agl_ref.course.figures import adaptive_width, conv_snn, membrane_potential
+from agl_ref.engine import parallel
 
 needs_jit = pytest.mark.skipif(
     bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="trains networks: minutes without the JIT"
@@ -299,11 +300,9 @@ def test_spikes_inside_draws_the_spikes(small):
 
 @needs_jit
 def test_fit_learns_and_leaves_the_number_of_threads_alone(small):
-    import numba
-
-    before = numba.get_num_threads()
+    before = parallel.threads()
     result = conv_snn.fit(conv_snn.chain(2), *small, epochs=6, batch=10)
-    assert numba.get_num_threads() == before
+    assert parallel.threads() == before
     assert result.losses[0] > 2 and result.losses[-4:].mean() < 1.7 and result.right.shape == (50,)
     again = conv_snn.fit(conv_snn.chain(2), *small, epochs=6, batch=10)
     assert np.array_equal(again.losses, result.losses)

@@ -1,4 +1,4 @@
-"""Kernels on the disk: used again if nothing changed, compiled again if a function that they call did."""
+"""Kernels on the disk: used again if nothing changed, compiled if a function that they call did or they cannot be read."""
 
 import os
 import subprocess
@@ -7,6 +7,8 @@ import sys
 import numba
 import pytest
 
+pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="without the JIT nothing is compiled")
+
 INNER = """
 from agl_ref.engine.jit import inner
 
@@ -14,40 +16,118 @@ from agl_ref.engine.jit import inner
 def change(x):
     return x + {}
 """
-KERNEL = """
-import sys
-import numpy as np
-from numba import prange
-from agl_ref.engine.jit import kernel_with
+MIDDLE = """
+from agl_ref.engine.jit import inner
 from changing import change
 
-@kernel_with("changing.py")
-def run(x, y):
-    for i in prange(x.size):
-        y[i] = change(x[i])
+@inner
+def twice(x):
+    return change(change(x))
+"""
+KERNEL = """
+import resource
+import sys
 
-y = np.empty(2)
-run(np.zeros(2), y)
-print(y[0], sum(run.stats.cache_hits.values()))
+import numpy as np
+from numba.core import caching
+
+if "nowhere" in sys.argv:  # as in a read-only package without a home folder
+    caching.CacheImpl._locator_classes = []
+if "full" in sys.argv:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+from agl_ref.engine.jit import kernel
+from middle import twice
+
+
+@kernel
+def run(first, last, x, y):
+    for i in range(first, last):
+        y[i] = twice(x[i])
+
+
+@kernel
+def other(first, last, x, y):
+    for i in range(first, last):
+        y[i] = twice(x[i])
+
+
+for dtype in (np.float32, np.float64):
+    x, y = np.zeros(2, dtype), np.empty(2, dtype)
+    run(0, 2, x, y)
+    other(0, 2, x, y)
+    print(y[0])
+print(sum(run.stats.cache_hits.values()))
 """
 
 
-@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="without the JIT nothing is compiled")
-def test_a_changed_file_that_a_kernel_calls_is_compiled_again(tmp_path):
+@pytest.fixture
+def run(tmp_path):
     (tmp_path / "calling.py").write_text(KERNEL)
+    (tmp_path / "middle.py").write_text(MIDDLE)
+    (tmp_path / "changing.py").write_text(INNER.format(1))
     paths = [str(tmp_path), os.getcwd(), os.environ.get("PYTHONPATH", "")]
     env = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(p for p in paths if p),
         "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
-    def run():
-        command = [sys.executable, "-c", "import calling"]
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()
+    def run(*words):
+        command = [sys.executable, "calling.py", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split(), done.stderr
 
-    (tmp_path / "changing.py").write_text(INNER.format(1))
-    assert run() == ["1.0", "0"]
-    assert run() == ["1.0", "1"]
-    (tmp_path / "changing.py").write_text(INNER.format(2))
-    assert run() == ["2.0", "0"]
+    run.cache = lambda pattern: sorted((tmp_path / "cache").rglob(pattern))
+    return run
+
+
+def assert_one_line(stderr, *words):
+    """One warning, which names the folder and NUMBA_CACHE_DIR (Python adds the line of code that it came from)."""
+    assert stderr.count("Warning") == 1, stderr
+    for word in ("NUMBA_CACHE_DIR", *words):
+        assert word in stderr, (word, stderr)
+
+
+def test_a_changed_file_that_a_kernel_calls_is_compiled_again(run, tmp_path):
+    assert run() == (["2.0", "2.0", "0"], "")
+    assert run() == (["2.0", "2.0", "2"], "")
+    (tmp_path / "changing.py").write_text(INNER.format(2))  # a function of a function that the kernel calls
+    assert run() == (["4.0", "4.0", "0"], "")
+    assert run() == (["4.0", "4.0", "2"], "")
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "foreign"])
+@pytest.mark.parametrize("files", ["*.nbi", "*.nbc"])
+def test_a_damaged_cache_is_an_absent_one(files, damage, run, tmp_path):
+    run()
+    for path in run.cache(files):
+        whole = path.read_bytes()
+        path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "foreign": b"cbuiltins\nabsent\n."}[damage])
+    out, err = run()
+    assert out[:2] == ["2.0", "2.0"]
+    assert_one_line(err, str(tmp_path / "cache"))
+
+
+def test_code_for_other_types_is_not_used(run):
+    """Two processes that compile at once may both write the file that one's index names."""
+    run()
+    first, second = run.cache("calling.run-*.nbc")
+    code = first.read_bytes(), second.read_bytes()
+    first.write_bytes(code[1])
+    second.write_bytes(code[0])
+    assert run() == (["2.0", "2.0", "0"], "")
+
+
+def test_without_a_folder_to_write_to_kernels_are_compiled_in_memory(run):
+    out, err = run("nowhere")
+    assert out == ["2.0", "2.0", "0"]
+    assert_one_line(err)
+    assert not run.cache("*.nb?")
+
+
+def test_with_a_full_disk_kernels_are_compiled_in_memory(run, tmp_path):
+    out, err = run("full")
+    assert out == ["2.0", "2.0", "0"]
+    assert_one_line(err, str(tmp_path / "cache"))

@@ -184,6 +184,7 @@ def test_workers_die_with_a_killed_command(data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::agl_ref.WindowCollapsedWarning")
 def test_a_run_that_is_not_finite_is_a_record_not_a_crash(data):
     record = ablation.train_one(TrainConfig(**{**ARM, "dtype": "float32"}, data=data, lr=1e30))
     assert "not finite" in record["status"] and "test_accuracy" not in record

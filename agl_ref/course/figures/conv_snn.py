@@ -1,16 +1,14 @@
 """Figures of notebook 6: a convolutional network on real images; windows, depth and what training makes of them."""
 
-from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from agl_ref import data
 from agl_ref.conventions import Conventions
-from agl_ref.engine import optim
+from agl_ref.engine import optim, parallel
 from agl_ref.engine.network import Network
 from agl_ref.engine.ops import conv2d_forward
 from agl_ref.engine.parts import LIF
@@ -63,22 +61,11 @@ def chain(depth, window="adaptive", v_th=0.5, seed=0, norm_shift="beta"):
     return blocks_in_a_row(depth, 2, lambda i: [seed, i], lambda: LIF(v_th=v_th), dtype=DTYPE, conventions=conventions)
 
 
-@contextmanager
-def _one_thread():
-    """Kernels on one thread: for layers this small a second one costs more to wake than it does. The bits are the same."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
-
-
 def fit(net, train, test, epochs=3, batch=40, lr=0.1, seed=0):
     """Train in place by SGD with momentum 0.9, the learning rate on a cosine to 0; a Run."""
     order = [index for epoch in range(epochs) for index in data.batches(len(train.labels), batch, seed, epoch)]
     optimiser, losses = optim.SGD(net.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4), []
-    with _one_thread():
+    with parallel.at_most(1):  # for layers this small a second one costs more to wake than it does
         for step, index in enumerate(order):
             optimiser.lr = optim.cosine(lr, step, len(order))
             result = net.loss_and_grads(train.x[:, index], train.labels[index], input_gradient=False)

@@ -10,9 +10,9 @@ reaches only every stride-th tap: which ones depends on the remainder of w + pad
 """
 
 import numpy as np
-from numba import prange
 
 from agl_ref.engine.jit import inner, kernel
+from agl_ref.engine.parallel import pieces, run
 
 POSITIONS = 256  # output or input positions that one thread works on at a time, so that their rows stay in its cache
 
@@ -59,10 +59,10 @@ def first_output(w, starts, geometry):
 
 
 @kernel
-def list_kernel(x, index, count):
+def list_kernel(first, last, x, index, count):
     """The nonzero channels of every pixel: index (P, C), the first count[m] of its row."""
     P, C = x.shape
-    for chunk in prange((P + POSITIONS - 1) // POSITIONS):
+    for chunk in range(first, last):
         for m in range(chunk * POSITIONS, min((chunk + 1) * POSITIONS, P)):
             n = 0
             for c in range(C):
@@ -72,25 +72,24 @@ def list_kernel(x, index, count):
 
 
 @kernel
-def forward_kernel(x, index, count, wide, starts, geometry, y):
+def forward_kernel(first, last, x, index, count, wide, starts, geometry, step, y):
     """For each nonzero input: out[the outputs it reaches] += x wide[its row of taps]. x (B, H, W, C), y (B, Ho, Wo C_out).
 
-    Block by block of output rows, kernel row by kernel row, so that the block and the weights stay in the cache. `out` has
-    kw pixels to spare on both sides for outputs that do not exist.
+    Block by block of `step` output rows, kernel row by kernel row, so that the block and the weights stay in the cache. `out`
+    has kw pixels to spare on both sides for outputs that do not exist.
     """
     kh, kw, stride, padding, Ho, Wo = geometry
     B, H, W, C = x.shape
     C_out = y.shape[2] // Wo
     length, zero = kw * C_out, x.dtype.type(0)
-    step = max(1, POSITIONS // Wo)
-    for block in prange((B * Ho + step - 1) // step):
-        first, last = block * step, min((block + 1) * step, B * Ho)
-        out = aligned_jitted(last - first, (Wo + 2 * kw) * C_out, y)
+    start, factor = np.empty(C + 3, np.int64), np.empty(C + 3, x.dtype)
+    out = aligned_jitted(step, (Wo + 2 * kw) * C_out, y)
+    for block in range(first, last):
+        begin, end = block * step, min((block + 1) * step, B * Ho)
         out[:] = zero
-        start, factor = np.empty(C + 3, np.int64), np.empty(C + 3, x.dtype)
         for p in range(kh):
             weights = wide[p].reshape(-1)
-            for row in range(first, last):
+            for row in range(begin, end):
                 b, h = row // Ho, row % Ho * stride + p - padding
                 if h < 0 or h >= H:
                     continue
@@ -105,10 +104,10 @@ def forward_kernel(x, index, count, wide, starts, geometry, y):
                     while n % 4 != 0:
                         start[n], factor[n] = 0, zero
                         n += 1
-                    target = out[row - first, (j + kw) * C_out : (j + kw + e - a) * C_out]
+                    target = out[row - begin, (j + kw) * C_out : (j + kw + e - a) * C_out]
                     add_rows(target, weights, start, factor, n)
-        for row in range(first, last):
-            source, target = out[row - first, kw * C_out : (kw + Wo) * C_out], y[row // Ho, row % Ho]
+        for row in range(begin, end):
+            source, target = out[row - begin, kw * C_out : (kw + Wo) * C_out], y[row // Ho, row % Ho]
             for k in range(target.size):
                 target[k] = source[k]
 
@@ -142,7 +141,7 @@ def starts_of_outputs(rows, p, r, starts, geometry, shape, out):
 
 
 @kernel
-def dweight_kernel(x, padded, starts, geometry, shape, dwide):
+def dweight_kernel(first, last, x, padded, starts, geometry, shape, step, group, dwide):
     """For each nonzero input: dwide[its row of taps] += x * the dy it reaches. Threads share the input channels out.
 
     x (B H W, C), padded: dy with kw columns of zeros on both sides, shape (H, W, C_out), dwide (kh, C, kw C_out). Block by
@@ -151,23 +150,21 @@ def dweight_kernel(x, padded, starts, geometry, shape, dwide):
     kh, _, stride, _, _, _ = geometry
     H, W, C_out = shape
     P, C = x.shape
-    step = max(1, POSITIONS // W)
-    group = max(1, min(32, C // 4))
     zero = x.dtype.type(0)
-    for part in prange((C + group - 1) // group):
+    positions, values = np.empty((group, step * W), np.int32), np.empty((group, step * W), x.dtype)
+    count, out = np.empty(group, np.int64), np.empty(step * W, np.int64)
+    start, factor = np.empty(step * W + 3, np.int64), np.empty(step * W + 3, x.dtype)
+    for part in range(first, last):
         channels = (part * group, min((part + 1) * group, C))
-        positions, values = np.empty((group, step * W), np.int32), np.empty((group, step * W), x.dtype)
-        count, out = np.empty(group, np.int64), np.empty(step * W, np.int64)
-        start, factor = np.empty(step * W + 3, np.int64), np.empty(step * W + 3, x.dtype)
-        for first in range(0, P // W, step):
-            last = min(first + step, P // W)
-            list_by_channel(x, channels, (first * W, last * W), positions, values, count)
+        for begin in range(0, P // W, step):
+            end = min(begin + step, P // W)
+            list_by_channel(x, channels, (begin * W, end * W), positions, values, count)
             for p in range(kh):
                 for r in range(stride):
                     a, e = starts[r] * C_out, starts[r + 1] * C_out
                     if e == a:
                         continue
-                    starts_of_outputs((first, last), p, r, starts, geometry, shape, out)
+                    starts_of_outputs((begin, end), p, r, starts, geometry, shape, out)
                     for k in range(channels[1] - channels[0]):
                         n = 0
                         for m in range(count[k]):
@@ -180,12 +177,18 @@ def dweight_kernel(x, padded, starts, geometry, shape, dwide):
 
 
 @kernel
-def copy_kernel(source, begin, target, to, length):
+def copy_kernel(first, last, source, begin, target, to, length):
     """target[to[i] :] = source[begin[i] :], `length` numbers each, for all i; both flat."""
-    for i in prange(len(begin)):
+    for i in range(first, last):
         a, b = source[begin[i] : begin[i] + length], target[to[i] : to[i] + length]
         for k in range(length):
             b[k] = a[k]
+
+
+def copy(source, begin, target, to, length):
+    """`copy_kernel` of arrays of any shape."""
+    grain = max(1, 2**16 // length)
+    run(copy_kernel, len(begin), source.reshape(-1), begin, target.reshape(-1), to, length, grain=grain)
 
 
 def taps_side_by_side(shape, order):
@@ -202,12 +205,15 @@ def forward(x, weight, geometry):
     order, starts = taps(kw, geometry[2])
     wide = aligned(kh * C, kw * C_out, x).reshape(kh, C, -1)
     narrow_rows, wide_rows = taps_side_by_side(weight.shape, order)
-    copy_kernel(weight.reshape(-1), narrow_rows, wide.reshape(-1), wide_rows, C_out)
+    copy(weight, narrow_rows, wide, wide_rows, C_out)
     pixels = x.reshape(-1, C)
     index, count = np.empty((len(pixels), C), np.int32), np.empty(len(pixels), np.int64)
-    list_kernel(pixels, index, count)
+    run(list_kernel, pieces(len(pixels), POSITIONS), pixels, index, count)
     y = np.empty((len(x), *geometry[4:], C_out), x.dtype)
-    forward_kernel(x, index, count, wide, starts, geometry, y.reshape(*y.shape[:2], -1))
+    _, Ho, Wo, _ = y.shape
+    step = max(1, POSITIONS // Wo)
+    blocks = pieces(len(x) * Ho, step)
+    run(forward_kernel, blocks, x, index, count, wide, starts, geometry, step, y.reshape(*y.shape[:2], -1))
     return y
 
 
@@ -219,11 +225,14 @@ def dweight(x, dy, geometry):
     padded = aligned(len(dy) * Ho, length + 2 * margin, dy)
     padded[:, :margin] = padded[:, margin + length :] = 0
     rows = np.arange(len(padded))
-    copy_kernel(dy.reshape(-1), rows * length, padded.reshape(-1), rows * padded.shape[1] + margin, length)
+    copy(dy, rows * length, padded, rows * padded.shape[1] + margin, length)
     dwide = aligned(kh * C, kw * C_out, x).reshape(kh, C, -1)
     dwide[:] = 0
-    dweight_kernel(x.reshape(-1, C), padded.reshape(-1), starts, geometry, (H, W, C_out), dwide)
+    step, group = max(1, POSITIONS // W), max(1, min(32, C // 4))
+    pixels = x.reshape(-1, C)
+    shapes = starts, geometry, (H, W, C_out), step, group
+    run(dweight_kernel, pieces(C, group), pixels, padded.reshape(-1), *shapes, dwide)
     gradient = np.empty((kh, kw, C, C_out), x.dtype)
     narrow_rows, wide_rows = taps_side_by_side(gradient.shape, order)
-    copy_kernel(dwide.reshape(-1), wide_rows, gradient.reshape(-1), narrow_rows, C_out)
+    copy(dwide, wide_rows, gradient, narrow_rows, C_out)
     return gradient

@@ -10,13 +10,13 @@ Where nobody will look at u and s of the trace, they are not stored either: the 
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from agl_ref.engine import neuron as lif
 from agl_ref.engine import tdbn
-from agl_ref.engine.jit import inner, kernel_with
+from agl_ref.engine.jit import inner, kernel
 from agl_ref.engine.neuron import CHUNK, LIFCache, lif_step, lif_step_backward, sum_in_order
 from agl_ref.engine.ops import lif_forward
+from agl_ref.engine.parallel import pieces, run
 from agl_ref.engine.surrogate import window_of
 
 ROW = 512  # numbers, at least, that are normalised in one loop: few channels are repeated up to that
@@ -56,11 +56,11 @@ def normalise_chunk(x, first, norm, y):
         i, c = i + n, 0
 
 
-@kernel_with("../neuron.py", "../surrogate.py")
-def forward_kernel(x, norm, p, u, s):
+@kernel
+def forward_kernel(first, last, x, norm, p, u, s):
     """u is of s's shape, or empty where it is not to be stored."""
     T, n = x.shape
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
+    for chunk in range(first, last):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
         v, s_before = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)
         current, not_stored = np.empty(b - a, x.dtype), np.empty(b - a, x.dtype)
@@ -69,11 +69,11 @@ def forward_kernel(x, norm, p, u, s):
             lif_step(current, p, v, s_before, u[t, a:b] if len(u) > 0 else not_stored, s[t, a:b])
 
 
-@kernel_with("../neuron.py", "../surrogate.py")
-def backward_kernel(ds, x, norm, p, window, dx, sums):
+@kernel
+def backward_kernel(first, last, ds, x, norm, p, window, dx, sums):
     """Each chunk's u and s again, and back; sums (chunks, 1 + T) as for `lif_backward_kernel`."""
     T, n = x.shape
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
+    for chunk in range(first, last):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
         v, s_before, nothing = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)
         u, s = np.empty((T, b - a), x.dtype), np.empty((T, b - a), x.dtype)
@@ -103,7 +103,8 @@ def forward(norm, decay, v_th, conventions, surrogate, store_u=True):
         return lif_forward.unchecked(tdbn.normalise(norm), decay, v_th, conventions, surrogate)
     x, shape = norm.x.reshape(len(norm.x), -1), norm.x.shape
     u, s = np.empty_like(x) if store_u else np.empty((0, 0), x.dtype), np.empty_like(x)
-    forward_kernel(x, norm_of(norm), lif.neuron_constants(x.dtype, decay, v_th, conventions), u, s)
+    p = lif.neuron_constants(x.dtype, decay, v_th, conventions)
+    run(forward_kernel, pieces(x.shape[1], CHUNK), x, norm_of(norm), p, u, s)
     s = s.reshape(shape)
     stored = (u.reshape(shape), s) if store_u else (None, None)
     return s, LIFCache(*stored, None, decay, v_th, conventions, surrogate)
@@ -114,5 +115,6 @@ def backward(ds, norm, cache, width):
     x, conventions = norm.x.reshape(len(norm.x), -1), cache.conventions
     ds, results = np.ascontiguousarray(ds).reshape(x.shape), lif.new_grads(x)
     p = lif.neuron_constants(x.dtype, cache.decay, cache.v_th, conventions)
-    backward_kernel(ds, x, norm_of(norm), p, window_of(width, conventions, cache.surrogate), *results)
+    window = window_of(width, conventions, cache.surrogate)
+    run(backward_kernel, pieces(x.shape[1], CHUNK), ds, x, norm_of(norm), p, window, *results)
     return lif.grads_of(*results, norm.x.shape)

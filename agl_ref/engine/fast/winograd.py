@@ -26,9 +26,9 @@ Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 
 """
 
 import numpy as np
-from numba import prange
 
 from agl_ref.engine.jit import inner, kernel, rows_at_once
+from agl_ref.engine.parallel import run
 
 CHANNELS = 48  # fewer channels than this on either side: the additions cost more than the products saved
 GAIN = 1.7  # of the 2.25; odd image sizes waste part of their last tiles
@@ -102,7 +102,7 @@ def transform_output_back(y0, y1, m0, m1, m2, m3):
         m3[k] = -y1[k]
 
 
-# --- kernels: rows of tiles in parallel, rows of an image first, then its columns -------------------------------------
+# --- kernels: rows of an image first, then its columns; `row` is the group's first row of tiles -----------------------
 
 
 @inner
@@ -111,16 +111,16 @@ def image_row(x, b, h, blank):
 
 
 @kernel
-def inputs_kernel(x, first, tiles, padding, V):
+def inputs_kernel(first, last, x, row, tiles, padding, V):
     """V[4 a + c, tile] = (B^T x B)[a, c]; x (B, H, W C), tiles = (tile rows and columns of an image, C)."""
     th, tw, C = tiles
     start, wanted = padding * C, (2 * tw + 2) * C
     width = min(x.shape[2], wanted - start)
-    for r in prange(V.shape[1] // tw):
-        b, h = (first + r) // th, (first + r) % th * 2 - padding
-        blank = np.zeros(x.shape[2], x.dtype)
-        mid = np.zeros((4, wanted), x.dtype)
-        part = mid[:, start : start + width]
+    blank = np.zeros(x.shape[2], x.dtype)
+    mid = np.zeros((4, wanted), x.dtype)
+    part = mid[:, start : start + width]
+    for r in range(first, last):
+        b, h = (row + r) // th, (row + r) % th * 2 - padding
         d0, d1 = image_row(x, b, h, blank), image_row(x, b, h + 1, blank)
         d2, d3 = image_row(x, b, h + 2, blank), image_row(x, b, h + 3, blank)
         transform_input(d0, d1, d2, d3, part[0], part[1], part[2], part[3])
@@ -132,14 +132,14 @@ def inputs_kernel(x, first, tiles, padding, V):
 
 
 @kernel
-def outputs_kernel(M, first, tiles, y):
+def outputs_kernel(first, last, M, row, tiles, y):
     """y's 2x2 of each tile = A^T M A; y (B, Ho, Wo C). Tiles may reach one row or column over its edge."""
     th, tw, C = tiles
     _, Ho, width = y.shape
-    for r in prange(M.shape[1] // tw):
-        b, h = (first + r) // th, (first + r) % th * 2
-        mid = np.empty((2, 4, C), y.dtype)
-        out = np.empty((2, 2 * tw * C), y.dtype)
+    mid = np.empty((2, 4, C), y.dtype)
+    out = np.empty((2, 2 * tw * C), y.dtype)
+    for r in range(first, last):
+        b, h = (row + r) // th, (row + r) % th * 2
         for j in range(tw):
             tile = r * tw + j
             for c in range(4):
@@ -149,21 +149,21 @@ def outputs_kernel(M, first, tiles, y):
                 m, place = mid[p], out[p, 2 * j * C : (2 * j + 2) * C]
                 transform_output(m[0], m[1], m[2], m[3], place[:C], place[C:])
         for p in range(min(2, Ho - h)):
-            row, target = out[p], y[b, h + p]
+            source, target = out[p], y[b, h + p]
             for k in range(width):
-                target[k] = row[k]
+                target[k] = source[k]
 
 
 @kernel
-def output_gradients_kernel(dy, first, tiles, Z):
+def output_gradients_kernel(first, last, dy, row, tiles, Z):
     """Z[4 a + c, tile] = (A dy A^T)[a, c]; dy (B, Ho, Wo C)."""
     th, tw, C = tiles
     width = dy.shape[2]
-    for r in prange(Z.shape[1] // tw):
-        b, h = (first + r) // th, (first + r) % th * 2
-        blank = np.zeros(width, dy.dtype)
-        mid = np.zeros((4, 2 * tw * C), dy.dtype)
-        part = mid[:, :width]
+    blank = np.zeros(width, dy.dtype)
+    mid = np.zeros((4, 2 * tw * C), dy.dtype)
+    part = mid[:, :width]
+    for r in range(first, last):
+        b, h = (row + r) // th, (row + r) % th * 2
         y0, y1 = image_row(dy, b, h, blank), image_row(dy, b, h + 1, blank)
         transform_output_back(y0, y1, part[0], part[1], part[2], part[3])
         for a in range(4):
@@ -174,10 +174,10 @@ def output_gradients_kernel(dy, first, tiles, Z):
 
 
 @kernel
-def weights_kernel(weight, U):
+def weights_kernel(first, last, weight, U):
     """U[4 a + c] = (G weight G^T)[a, c]; weight (3, 3, C_in, C_out)."""
-    for i in prange(weight.shape[2]):
-        mid = np.empty((4, 3, weight.shape[3]), weight.dtype)
+    mid = np.empty((4, 3, weight.shape[3]), weight.dtype)
+    for i in range(first, last):
         for q in range(3):
             g0, g1, g2 = weight[0, q, i], weight[1, q, i], weight[2, q, i]
             transform_weight(g0, g1, g2, mid[0, q], mid[1, q], mid[2, q], mid[3, q])
@@ -187,10 +187,10 @@ def weights_kernel(weight, U):
 
 
 @kernel
-def weight_gradients_kernel(dU, dweight):
+def weight_gradients_kernel(first, last, dU, dweight):
     """dweight = G^T dU G."""
-    for i in prange(dweight.shape[2]):
-        mid = np.empty((3, 4, dweight.shape[3]), dweight.dtype)
+    mid = np.empty((3, 4, dweight.shape[3]), dweight.dtype)
+    for i in range(first, last):
         for c in range(4):
             u0, u1, u2, u3 = dU[c, i], dU[4 + c, i], dU[8 + c, i], dU[12 + c, i]
             transform_weight_back(u0, u1, u2, u3, mid[0, c], mid[1, c], mid[2, c])
@@ -200,9 +200,9 @@ def weight_gradients_kernel(dU, dweight):
 
 
 @kernel
-def products_kernel(V, U, turned, step, M):
+def products_kernel(first, last, V, U, turned, step, M):
     """M[k] = V[k] @ U[k], or with U turned and its channels exchanged, `step` tiles at a time."""
-    for k in prange(PLACES):
+    for k in range(first, last):
         turned_k = TURNED[k // 4] * 4 + TURNED[k % 4]
         for a in range(0, V.shape[1], step):
             b = min(a + step, V.shape[1])
@@ -213,17 +213,17 @@ def products_kernel(V, U, turned, step, M):
 
 
 @kernel
-def correlations_kernel(V, Z, step, dU):
+def correlations_kernel(first, last, V, Z, step, dU):
     """dU[k] += V[k]^T @ Z[k], `step` tiles at a time."""
-    for k in prange(PLACES):
-        product = np.empty(dU.shape[1:], V.dtype)
+    product = np.empty(dU.shape[1:], V.dtype)
+    for k in range(first, last):
         for a in range(0, V.shape[1], step):
             b = min(a + step, V.shape[1])
             np.dot(V[k, a:b].T, Z[k, a:b], product)
             for i in range(len(product)):
-                row, total = product[i], dU[k, i]
-                for o in range(row.size):
-                    total[o] += row[o]
+                term, total = product[i], dU[k, i]
+                for o in range(term.size):
+                    total[o] += term[o]
 
 
 # --- forward and the two gradients; x (B, H, W, C_in), y (B, Ho, Wo, C_out), weight (3, 3, C_in, C_out) ---------------
@@ -250,7 +250,7 @@ def image_rows(images):
 def transform(weight):
     """U = G weight G^T, (16, C_in, C_out)."""
     U = np.empty((PLACES, *weight.shape[2:]), weight.dtype)
-    weights_kernel(weight, U)
+    run(weights_kernel, len(weight[0, 0]), weight, U, grain=16)
     return U
 
 
@@ -260,10 +260,16 @@ def forward(x, U, padding, turned=False):
     C_out = U.shape[1] if turned else U.shape[2]
     y = np.empty((B, H + 2 * padding - 2, W + 2 * padding - 2, C_out), x.dtype)
     tiles, groups = tile_groups(y.shape, max(C_in, C_out))
-    for (first, n), V, M in zip(groups, places(groups, C_in, x.dtype), places(groups, C_out, x.dtype), strict=True):
-        inputs_kernel(image_rows(x), first, (*tiles, C_in), padding, V)
-        products_kernel(V, U, turned, rows_at_once(C_in * C_out, n), M)
-        outputs_kernel(M, first, (*tiles, C_out), image_rows(y))
+
+    def convolve(first, last):
+        mine = groups[first:last]
+        for (row, n), V, M in zip(mine, places(mine, C_in, x.dtype), places(mine, C_out, x.dtype), strict=True):
+            rows = n // tiles[1]
+            run(inputs_kernel, rows, image_rows(x), row, (*tiles, C_in), padding, V)
+            run(products_kernel, PLACES, V, U, turned, rows_at_once(C_in * C_out, n), M)
+            run(outputs_kernel, rows, M, row, (*tiles, C_out), image_rows(y))
+
+    run(convolve, len(groups), grain=2)  # few groups: each is shared out by itself
     return y
 
 
@@ -280,11 +286,12 @@ def dweight(x, dy, padding):
     C_in, C_out = x.shape[3], dy.shape[3]
     dU = np.zeros((PLACES, C_in, C_out), x.dtype)
     tiles, groups = tile_groups(dy.shape, max(C_in, C_out))
-    for (first, n), V, Z in zip(groups, places(groups, C_in, x.dtype), places(groups, C_out, x.dtype), strict=True):
-        inputs_kernel(image_rows(x), first, (*tiles, C_in), padding, V)
-        output_gradients_kernel(image_rows(dy), first, (*tiles, C_out), Z)
-        correlations_kernel(V, Z, rows_at_once(C_in * C_out, n), dU)
+    for (row, n), V, Z in zip(groups, places(groups, C_in, x.dtype), places(groups, C_out, x.dtype), strict=True):
+        rows = n // tiles[1]
+        run(inputs_kernel, rows, image_rows(x), row, (*tiles, C_in), padding, V)
+        run(output_gradients_kernel, rows, image_rows(dy), row, (*tiles, C_out), Z)
+        run(correlations_kernel, PLACES, V, Z, rows_at_once(C_in * C_out, n), dU)
     del V, Z  # their memory, before more is taken
     gradient = np.empty((3, 3, C_in, C_out), x.dtype)
-    weight_gradients_kernel(dU, gradient)
+    run(weight_gradients_kernel, C_in, dU, gradient, grain=16)
     return gradient

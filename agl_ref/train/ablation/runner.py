@@ -11,11 +11,12 @@ import warnings
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import numba
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
 from agl_ref import __version__, data
+from agl_ref.engine import parallel
+from agl_ref.engine.memory import keep_freed_memory
 from agl_ref.train.config import TrainConfig
 from agl_ref.train.trainer import Trainer, remove_run
 
@@ -38,7 +39,7 @@ def train_one(config, folder=None, threads=1):
         Of the run; one that was stopped goes on from its checkpoint. At the end what the run wrote is removed, and the
         folder if nothing else is in it. Without it the run uses a temporary folder and starts from the beginning.
     threads : int
-        Of Numba; the result does not depend on it.
+        At most; the result does not depend on it.
 
     Returns
     -------
@@ -47,13 +48,11 @@ def train_one(config, folder=None, threads=1):
         "test_loss", "train_loss", "curve" (test accuracy by epoch), "seconds", "layers" {"first" | "last" epoch:
         {layer: {statistic: list of T}}}.
     """
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     own = Path(tempfile.mkdtemp(prefix="agl-ablation-")) if folder is None else Path(folder)
     record = {"config": json.loads(config.to_json()), "version": __version__, "status": "trained"}
     try:
         start = "resume" if (own / "config.json").exists() else "new"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a window that collapsed is seen in its coverage
+        with parallel.at_most(threads):
             trainer = Trainer(config, own, start=start).fit(progress=False)
         rows = trainer.metrics()
         record.update({name: rows[-1][name] for name in ("test_accuracy", "test_loss", "train_loss")})
@@ -67,10 +66,13 @@ def train_one(config, folder=None, threads=1):
 
 
 def _in_worker(parent, config, folder):
-    """`train_one` in a process that `parent` started."""
+    """`train_one` in a process that `parent` started, whose warnings and memory are nobody else's."""
     if os.getpid() != parent:
         _die_with(parent)
-    return train_one(config, folder)
+        keep_freed_memory()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a window that collapsed is seen in its coverage
+        return train_one(config, folder)
 
 
 @functools.lru_cache(maxsize=1)

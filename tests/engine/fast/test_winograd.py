@@ -7,7 +7,8 @@ from twins import naive
 
 import agl_ref as agl
 from agl_ref.engine.fast import winograd
-from agl_ref.engine.jit import one_blas_thread, rows_at_once
+from agl_ref.engine.jit import rows_at_once
+from agl_ref.engine.parallel import one_blas_thread
 
 each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)
 
