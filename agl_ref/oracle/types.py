@@ -95,6 +95,11 @@ def over_time(width, u):
     return np.reshape(width, (-1,) + (1,) * (u.ndim - 1))
 
 
+def fires(u, v_th, test):
+    """s of u under the spike test ">=" or ">": 0.0 and 1.0."""
+    return np.where(u >= v_th if test == ">=" else u > v_th, 1.0, 0.0)
+
+
 def in_window(u, width, v_th, edge):
     """Where |u - V_th| is below kappa_t / 2, or with the edge "<=" not above it; u (T, ...), width (T,)."""
     distance, half = np.abs(u - v_th), over_time(width, u) / 2

@@ -23,6 +23,7 @@ from agl_ref.engine.width import width_gradient, width_of_layer
 
 from . import margins as proven
 from . import replay
+from .tolerance import Rounding
 
 
 class Op(NamedTuple):
@@ -112,18 +113,19 @@ def run_neuron(a, meta, conventions):
     return {**values, **neuron_gradients(grads, a, meta, conventions, decay)}
 
 
-def neuron_of(a, meta, conventions, values):
+def neuron_of(a, meta, conventions, values, turned=None):
     """The `replay.Neuron` of a neuron op."""
     surrogate, v_th = meta.get("surrogate", "rectangular"), meta["v_th"]
     w = float(a["w"]) if "w" in a else None
     decay = meta["decay"] if w is None else decay_from_w(a["w"], conventions)
     inside = replay.window(values["u"], values["width"], v_th, conventions, surrogate)
+    inside = inside if turned is None else inside ^ turned
     return replay.Neuron(values["s"], inside, decay, v_th, conventions, surrogate, w)
 
 
-def replay_neuron(r, a, meta, conventions, values, forced=()):
+def replay_neuron(r, a, meta, conventions, values, forced=(), turned=None):
     """`forced` names what the forward pass takes from `values` instead of computing it: s, u, width."""
-    p = neuron_of(a, meta, conventions, values)
+    p = neuron_of(a, meta, conventions, values, turned)
     x, ds, tau = r.given(a["x"]), r.given(a["ds"]), replay.leak(r, p)
     width = values["width"]
     if "width" not in forced:
@@ -141,11 +143,16 @@ def replay_neuron(r, a, meta, conventions, values, forced=()):
     return {**out, **found}
 
 
-def replay_forced(reference, forced):
-    """The function of a Rounding that computes a neuron op's Reference from forced s, u or width."""
+def replay_forced(reference, forced, turned):
+    """The function of a Rounding that computes a neuron op's Reference from forced s, u or width.
+
+    `turned` {"u": mask} has the neurons that are on the other side of the window's edge than their u says.
+    """
     conventions, a = Conventions(**reference.conventions), as_float64(reference.inputs)
-    values = {**reference.arrays, **forced}
-    return lambda r: replay_neuron(r, a, reference.meta, conventions, values, forced)
+    values, meta = {**reference.arrays, **forced}, reference.meta
+    exact = Rounding(0, meta.get("dtype", "float32"))  # never begun: it changes nothing
+    values |= {key: replay_neuron(exact, a, meta, conventions, values, forced)[key] for key in ("u", "width")}
+    return lambda r: replay_neuron(r, a, meta, conventions, values, forced, turned.get("u"))
 
 
 def neuron_margins(a, meta, conventions, values, dtype):

@@ -47,10 +47,12 @@ class NetworkReplay:
         As for `Network.loss_and_grads`.
     forced : {"BLOCK.s", "BLOCK.u" or "BLOCK.width": ndarray}, optional
         Values that replace the trace's; everything else then follows from them.
+    turned : {"BLOCK.u": mask}, optional
+        Neurons that are on the other side of the window's edge than their u says.
     """
 
-    def __init__(self, net, trace, labels, loss="ce", forced=None):
-        self.net, self.trace, self.loss, self.forced = net, trace, loss, forced or {}
+    def __init__(self, net, trace, labels, loss="ce", forced=None, turned=None):
+        self.net, self.trace, self.loss, self.forced, self.turned = net, trace, loss, forced or {}, turned or {}
         self.labels, self.conventions = np.asarray(labels), net.conventions
         self.layers, self.params = describe(net), {**net.parameters(), **net.running_statistics()}
         self.neurons = {}
@@ -126,6 +128,7 @@ class NetworkReplay:
             v = ops.reset(u, neuron.s, neuron)
         if self.forced and r.recording:
             inside = ops.window(u, width, neuron.v_th, self.conventions, self.net.surrogate)
+            inside = inside ^ self.turned.get(f"{name}.u", False)
             self.neurons[name] = neuron._replace(inside=inside)
         self.states[name] = (synapse, norm, tau, width, current, u, v)
         values = {"width": width, "x": current, "u": u, "s": neuron.s, "v": v}

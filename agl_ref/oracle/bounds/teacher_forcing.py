@@ -18,9 +18,10 @@ from .replay_network import NetworkReplay
 from .tolerance import REPLAYS, Rounding, spread
 
 WHAT = ("s", "u", "width")
+SAFETY = 2.0  # a decision is near the edge up to this many times the bound of a replayed u, which is no proven one
 
 
-def force(reference, theirs, what=WHAT):
+def force(reference, theirs, what=WHAT, turned=None):
     """A Reference whose backward pass follows from the given forward values.
 
     Parameters
@@ -30,6 +31,8 @@ def force(reference, theirs, what=WHAT):
         Under the reference's names, in its layout.
     what : sequence of {"s", "u", "width"}
         Which values are taken over, for every layer that `theirs` has them of.
+    turned : {name of u: mask}, optional
+        Neurons that are on the other side of the window's edge than their u says.
 
     Returns
     -------
@@ -61,32 +64,45 @@ def force(reference, theirs, what=WHAT):
         if name.rpartition(".")[2] == "width" and (array < 0).any():
             raise ValueError(f"{name}: expected kappa >= 0, received {array.min()}; dump the width that was used")
     dtype = reference.meta.get("dtype", "float32")
-    arrays, bounds = spread(_replay(reference, forced), Rounding(seed_of(reference.id), dtype), REPLAYS)
+    arrays, bounds = spread(_replay(reference, forced, turned or {}), Rounding(seed_of(reference.id), dtype), REPLAYS)
     arrays = {name: np.asarray(arrays[name]).reshape(reference.arrays[name].shape) for name in reference.arrays}
     bounds = {name: bounds[name].reshape(arrays[name].shape) for name in arrays}
     margins = {}
     for name, margin in reference.margins.items():
         block, _, kind = name.rpartition(".")
-        if array_name(block, "u" if kind == "window" else "s") not in forced:
-            margins[name] = margin
-        elif kind == "s" or reference.meta.get("surrogate", "rectangular") != "rectangular":
-            margins[name] = np.full_like(margin, np.inf)
+        if kind == "s":
+            decided = array_name(block, "s") in forced
         else:
-            margins[name] = _window_margin(reference, block, arrays, bounds, dtype)
+            decided = reference.meta.get("surrogate", "rectangular") != "rectangular"
+        margins[name] = np.full_like(margin, np.inf) if decided else margin
+        if kind == "window" and not decided:
+            margins[name] = _window_margin(reference, block, arrays, bounds, dtype, array_name(block, "u") in forced)
+            margins[name][(turned or {}).get(array_name(block, "u"), np.zeros(margin.shape, bool))] = np.inf
     return replace(reference, arrays=arrays, bounds=bounds, margins=margins, exact=False), sorted(forced)
 
 
-def _window_margin(reference, block, arrays, bounds, dtype):
-    """How far the rounding of u - V_th, and of a width that may be dumped in a coarser dtype, leaves the window decided."""
+def evaluate(reference, forced):
+    """A function of turned windows, as of `force`, that gives every array computed from the forced values, without bounds."""
+    dtype = reference.meta.get("dtype", "float32")
+
+    def compute(turned):
+        return _replay(reference, forced, turned)(Rounding(0, dtype))
+
+    return compute
+
+
+def _window_margin(reference, block, arrays, bounds, dtype, given):
+    """How far rounding leaves the window decided: of u unless it is given, of u - V_th, of a width in a coarser dtype."""
     u, width = array_name(block, "u"), array_name(block, "width")
+    e_u = 0.0 if given else SAFETY * bounds[u]
     e_width = np.maximum(bounds[width], input_error(arrays[width], dtype))
-    return given_window(arrays[u], 0.0, arrays[width], e_width, reference.threshold(block), dtype)
+    return given_window(arrays[u], e_u, arrays[width], e_width, reference.threshold(block), dtype)
 
 
-def _replay(reference, forced):
+def _replay(reference, forced, turned):
     """The function of a Rounding that computes everything from the forced values."""
     if reference.meta["op"] != "network":
-        return replay_forced(reference, forced)
+        return replay_forced(reference, forced, turned)
     net, x, labels = network_of_reference(reference)
     loss, training = reference.meta.get("loss", "ce"), reference.meta.get("training", True)
-    return NetworkReplay(net, run(net, x, labels, loss, training)[0], labels, loss, forced)
+    return NetworkReplay(net, run(net, x, labels, loss, training)[0], labels, loss, forced, turned)

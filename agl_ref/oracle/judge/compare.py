@@ -2,8 +2,10 @@
 
 PASS       every element is inside its own bound times the dtype's unit roundoff
 AMBIGUOUS  a spike, or a neuron's place in or out of the window, flipped within rounding distance of a boundary, or a value
-           downstream of one is off; never a pass
+           downstream of one is off, and the dump does not show which decisions were made
 FAIL       anything else; also a spike that does not follow from the potential dumped beside it
+
+Where the dump shows the decisions, `settle` has the reference take them over, and what is behind them is judged as well.
 """
 
 import numpy as np
@@ -23,7 +25,7 @@ from .submission import check_finite, check_input, judged_dtype, known_arrays
 _SMALLEST = {"float64": 2.0**-1022, "float16": 2.0**-24}
 
 
-def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True):
+def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True, settle=True):
     """Judge an implementation's arrays against the reference.
 
     Parameters
@@ -41,6 +43,8 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True)
         Of `theirs`; with channels first, weights are (C_out, C_in, kh, kw) and (F_out, F_in).
     guess : bool
         Whether a FAIL comes with a guess at the cause, which tries every known wrong rule.
+    settle : bool
+        Whether what would be AMBIGUOUS is judged again from the spikes and potentials of `theirs`, if they are there.
 
     Returns
     -------
@@ -65,7 +69,16 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True)
             raise ValueError(
                 "dump: expected something to judge beside the forced values, received none; dump the gradients"
             )
-    return _Judge(reference, arrays, dtype, found).report(forced, guess, layout)
+
+    def judge(reference, arrays, forced=()):
+        return _Judge(reference, arrays, dtype, found).report(forced, guess, layout)
+
+    report = judge(reference, arrays, forced)
+    if report.verdict == "AMBIGUOUS" and settle and not forced:
+        from .settle import settled  # not above, as before
+
+        return report.settled(settled(reference, arrays, dtype, judge))
+    return report
 
 
 def collect(reference, theirs, layout="TN..C"):

@@ -6,7 +6,7 @@ multiply-add on one of the two ways is enough), decides on another number than t
 
 import numpy as np
 
-from agl_ref.oracle.types import array_name, split_name, unit_roundoff
+from agl_ref.oracle.types import array_name, fires, split_name, unit_roundoff
 
 _STORED = {"float32": np.float32, "float64": np.float64}
 
@@ -36,15 +36,15 @@ def contradictions(reference, arrays, kinds, dtype):
         potential = array_name(block, "u")
         if kind != "s" or potential not in arrays:
             continue
-        test = np.greater_equal if reference.conventions["spike_test"] == ">=" else np.greater
-        u, fired, v_th = arrays[potential], arrays[name] != 0, float(reference.threshold(block))
-        wrong = fired != test(u, v_th)
+        test = reference.conventions["spike_test"]
+        u, s, v_th = arrays[potential], arrays[name], float(reference.threshold(block))
+        wrong = s != fires(u, v_th, test)
         for coarse in {dtype, kinds.get(potential, dtype)}:
             rounded = _STORED.get(coarse)
             if rounded is None:
                 wrong &= np.abs(u - v_th) > 2 * unit_roundoff(coarse) * (np.abs(u) + abs(v_th))
             else:
-                wrong &= fired != test(u, float(rounded(v_th)))
+                wrong &= s != fires(u, float(rounded(v_th)), test)
         found[name] = wrong
     return found
 

@@ -2,15 +2,15 @@
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from xml.etree import ElementTree
 
 _COLOURS = {"PASS": "32", "FAIL": "31", "AMBIGUOUS": "33"}
 EXIT_CODES = {"PASS": 0, "FAIL": 1, "AMBIGUOUS": 2}
 _WAY_OUT = (
     "a spike or a neuron's place in the window flipped within rounding distance of a boundary, so these numbers prove "
-    "nothing. Judge the backward pass alone with --force s,u,width (compare(..., force=('s', 'u', 'width'))), or take a "
-    "case whose certificate covers this dtype (agl-ref vectors list)"
+    "nothing. Dump s and u of every layer, from which the rest is then judged, or take a case whose certificate covers this "
+    "dtype (agl-ref vectors list)"
 )
 
 
@@ -32,9 +32,10 @@ class Report:
         name, index, rule (the equations behind the array), expected, received, both in hex, error, allowed, ulps, margin,
         explains (how many of all wrong elements lie downstream), ambiguous.
     details : dict
-        off, sizes: wrong and all elements per array; worst: the largest error over what is allowed; flips; hidden;
-        forced; first_failure and cause where there is a failure; contradiction: the first spike that does not follow from
-        the dumped u, and how many there are.
+        off, sizes: wrong and all elements per array; worst: the largest error over what is allowed; flips: decisions
+        within rounding distance that were made otherwise; settled: what was then taken over from the dump, step by step;
+        hidden; forced; first_failure and cause where there is a failure; contradiction: the first spike that does not
+        follow from the dumped u, and how many there are.
     """
 
     id: str
@@ -51,6 +52,23 @@ class Report:
         """0 PASS, 1 FAIL, 2 AMBIGUOUS."""
         return EXIT_CODES[self.verdict]
 
+    def settled(self, steps):
+        """This report, which is AMBIGUOUS, with the verdicts of reports from the dump's own decisions."""
+        if not steps:
+            return self
+        verdicts, last = {}, steps[-1]
+        details = {**last.details, "flips": self.details["flips"], "forced": []}
+        details["settled"] = [step.details["forced"] for step in steps]
+        for step in steps:
+            verdicts |= step.verdicts
+            for key in ("off", "sizes", "worst"):
+                details[key] = {**details[key], **step.details[key]}
+        verdicts = {name: verdicts[name] for name in self.verdicts}
+        verdict = max(verdicts.values(), key=("PASS", "AMBIGUOUS", "FAIL").index)
+        return replace(
+            self, verdict=verdict, verdicts=verdicts, first_divergence=last.first_divergence, details=details
+        )
+
     def __str__(self):
         return self.text()
 
@@ -60,7 +78,7 @@ class Report:
         def paint(word):
             return f"\033[{_COLOURS[word]}m{word}\033[0m" if colour else word
 
-        lines = [f"{paint(self.verdict)}  {self.id}, judged in {self.dtype}{self._forced()}"]
+        lines = [f"{paint(self.verdict)}  {self.id}, judged in {self.dtype}{self._forced()}", *self._settled()]
         for name, verdict in self.verdicts.items():
             if verdict != "PASS" and self.details["off"][name]:
                 off, size, worst = (self.details[key][name] for key in ("off", "sizes", "worst"))
@@ -84,6 +102,13 @@ class Report:
         if self.not_checked:
             lines.append(f"  NOT checked {len(self.not_checked)}: {', '.join(self.not_checked)}")
         return "\n".join(lines)
+
+    def _settled(self):
+        if "settled" not in self.details:
+            return []
+        flips = ", ".join(f"{count} of {name}" for name, count in self.details["flips"].items()) or "none is visible"
+        taken = ", then from ".join(", ".join(step) for step in self.details["settled"])
+        return [f"  flipped within rounding: {flips}; what is behind was judged from the given {taken}"]
 
     def _forced(self):
         forced = self.details.get("forced")

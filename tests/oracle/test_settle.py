@@ -1,0 +1,123 @@
+"""A decision flipped within rounding: right runs pass, wrong ones fail, as soon as the dump shows the spikes."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from helpers_oracle import LABELS, drive, every_layer
+
+from agl_ref.oracle import compare, reference
+from agl_ref.oracle.mutants.table import mutant_of
+from agl_ref.oracle.mutants.variants import variant
+from agl_ref.oracle.problems import problem_of
+
+U32 = 2.0**-24
+FIRE = ('u[t] >= threshold if conventions.spike_test == ">="', "fire(u[t], threshold) if True")
+KINDS = ("full", "s", "u", "s u")
+MUTANTS = ("reset-term-sign", "carry-ignores-reset", "norm-mean-term-dropped", "kernel-flipped-in-backward",
+           "spread-missing", "shortcut-gradient-dropped", "decay-gradient-before-reset", "no-carry")  # fmt: skip
+
+
+@cache
+def planted(block="c1", edge=False):
+    """(Reference, index): beta puts a neuron of this block, at t = 1, on its threshold or its window's edge."""
+    net = every_layer()
+    for value in net.parameters().values():
+        value[...] = np.float32(value)
+    x, beta = drive(dtype=np.float32).astype(float), net.parameters()[f"{block}.beta"]
+    cache = net.forward(x)[block]
+    v_th, half = cache.neuron.v_th, cache.width[0] / 2 if edge else 0.0
+    index = np.unravel_index(np.abs(np.abs(cache.u[0] - v_th) - half).argmin(), cache.u[0].shape)
+    goal = v_th + np.sign(cache.u[0][index] - v_th) * half
+    for _ in range(5):
+        beta[index[-1]] = np.float32(beta[index[-1]] + goal - net.forward(x)[block].u[0][index])
+    found = reference(net, x, LABELS)
+    margin = found.margins[f"{block}.{'window' if edge else 's'}"][0]
+    assert margin[index] <= U32
+    return found, index
+
+
+def nudged(ref, block, index, amount, module=None):
+    """The arrays of a float32 run whose u of this neuron at t = 1 is moved by so much before the threshold test."""
+    seen, blocks, T = [], list(ref.meta["v_th"]), ref.meta["T"]
+
+    def functions(copy):
+        if module is not None and module.functions:
+            module.functions(copy)
+
+        def fire(u, threshold):
+            seen.append(u)
+            if (blocks[(len(seen) - 1) // T], (len(seen) - 1) % T) == (block, 0):
+                u[index] += np.float32(amount)
+            return u >= threshold
+
+        copy.fire = fire
+
+    lines = () if module is None else module.lines
+    return problem_of(ref).run(variant((*lines, FIRE), functions), dtype=np.float32)
+
+
+def flipped(ref, block, index, module=None):
+    up = ref.arrays[f"{block}.s"][(0, *index)] == 0
+    got = nudged(ref, block, index, 4e-7 if up else -4e-7, module)
+    assert got[f"{block}.s"][(0, *index)] == up
+    return got
+
+
+def dump(got, kind):
+    """The gradients, with spikes or potentials."""
+    if kind == "full":
+        return got
+    return {name: a for name, a in got.items() if name.startswith("grad_") or name.rpartition(".")[2] in kind.split()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("block", ["c1", "r1.b", "h"])
+def test_a_right_run_with_a_flipped_spike_passes(block, kind):
+    ref, index = planted(block)
+    got = dump(flipped(ref, block, index), kind)
+    assert compare(ref, got, settle=False).verdict == "AMBIGUOUS"
+    report = compare(ref, got)
+    assert report.verdict == "PASS", str(report)
+    assert report.details["settled"][0] == ["s"] and report.details["flips"][f"{block}.s"] == 1
+    assert f"flipped within rounding: 1 of {block}.s" in str(report)
+    assert set(report.checked) == set(got) and report.to_json()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("id", MUTANTS)
+def test_a_wrong_run_with_a_flipped_spike_fails(id, kind):
+    ref, index = planted("c1")
+    report = compare(ref, dump(flipped(ref, "c1", index, mutant_of(id)), kind), guess=False)
+    assert report.verdict == "FAIL", str(report)
+
+
+def test_without_the_decisions_it_stays_ambiguous():
+    ref, index = planted("c1")
+    report = compare(ref, {n: a for n, a in flipped(ref, "c1", index).items() if n.startswith("grad_")})
+    assert report.verdict == "AMBIGUOUS" and "Dump s and u of every layer" in str(report)
+
+
+def test_a_wrong_spike_behind_a_flip_is_not_excused():
+    """It lies downstream of the flip, far from its own threshold."""
+    ref, index = planted("c1")
+    got = dump(flipped(ref, "c1", index), "s")
+    spikes = got["r1.b.s"].copy()
+    far = np.unravel_index(np.argmax(np.abs(ref.arrays["r1.b.u"] - 0.5)), spikes.shape)
+    spikes[far] = 1 - spikes[far]
+    report = compare(ref, {**got, "r1.b.s": spikes}, guess=False)
+    assert report.verdict == "FAIL" and report.verdicts["r1.b.s"] == "FAIL"
+
+
+@pytest.mark.parametrize("kind", ["s", "s u"])
+def test_a_window_that_flipped_is_found_by_search(kind):
+    """With the spikes alone nothing in the dump says on which side of the window's edge the neuron was."""
+    ref, index = planted("c1", edge=True)
+    inside = ref.arrays["c1.du"][(0, *index)] != ref.arrays["c1.ds"][(0, *index)] * 0
+    u, v_th = ref.arrays["c1.u"][(0, *index)], 0.5
+    outwards = 4e-7 * np.sign(u - v_th)
+    got = dump(nudged(ref, "c1", index, outwards if inside else -outwards), kind)
+    report = compare(ref, got)
+    assert report.verdict == "PASS", str(report)
+    wrong = {**got, "grad_c1.weight": got["grad_c1.weight"] * np.float32(1.001)}
+    assert compare(ref, wrong, guess=False).verdict != "PASS"
