@@ -121,3 +121,20 @@ def test_a_window_that_flipped_is_found_by_search(kind):
     assert report.verdict == "PASS", str(report)
     wrong = {**got, "grad_c1.weight": got["grad_c1.weight"] * np.float32(1.001)}
     assert compare(ref, wrong, guess=False).verdict != "PASS"
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_whole_networks_in_float16_pass(seed):
+    """Dozens of spikes flip in so coarse a dtype, and what they change is right, given them."""
+    rng, net = np.random.default_rng(seed), every_layer(surrogate="gaussian" if seed == 3 else "rectangular")
+    for value in net.parameters().values():
+        value[...] = np.float16(value * rng.normal(1, 0.1, value.shape))
+    x = rng.normal(0, 1, (4, 3, 9, 9, 2)).astype(np.float16).astype(float)
+    ref = reference(net, x, LABELS, dtype="float16")
+    got = problem_of(ref).run(dtype=np.float16)
+    assert sum((got[name] != ref.arrays[name]).sum() for name in got if name.endswith(".s")) > 3
+    for kind in ("full", "s u"):
+        report = compare(ref, dump(got, kind), dtype="float16")
+        assert report.verdict == "PASS" and report.details["settled"], str(report)
+    wrong = {**got, "grad_h.weight": got["grad_h.weight"] * np.float16(1.25)}
+    assert compare(ref, dump(wrong, "s u"), dtype="float16", guess=False).verdict == "FAIL"
