@@ -75,6 +75,8 @@ def array_of_npy(data, limit=None):
     limit = MAX_BYTES if limit is None else limit
     if data[:1] == b"\x80":
         raise ValueError("expected an array of numbers, received pickled objects, which are never loaded; use np.save")
+    if data[:2] == b"PK":
+        raise ValueError("expected one array, received an archive; name it .npz")
     if data[:6] != b"\x93NUMPY" or data[6:7] not in (b"\1", b"\2", b"\3"):
         raise ValueError("expected an array, received other bytes; save it with np.save")
     start = 10 if data[6:7] == b"\1" else 12
@@ -138,6 +140,8 @@ def read_npz(path, data=None, choose=None, limit=None):
     data, limit = read_bytes(path, limit) if data is None else data, MAX_BYTES if limit is None else limit
     if data[:1] == b"\x80":
         raise ValueError(f"{path}: expected an npz, received pickled objects, which are never loaded; use np.savez")
+    if data[:6] == b"\x93NUMPY":
+        raise ValueError(f"{path}: expected named arrays, received one without a name; save it with np.savez(..., u=u)")
     with one_line_errors(path):
         if not zipfile.is_zipfile(io.BytesIO(data)):
             raise ValueError(f"{path}: expected an npz (a whole zip of arrays), received something else; use np.savez")

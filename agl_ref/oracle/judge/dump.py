@@ -63,6 +63,8 @@ def _safetensors(path):
     data, found, position = raw[8 + length :], {}, 0
     try:
         header = json.loads(raw[8 : 8 + length].decode("utf-8"), object_pairs_hook=_each_once)
+        if not isinstance(header, dict):
+            raise ValueError("its header is not an object")
         named = header.pop("__metadata__", {})
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             kind, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
