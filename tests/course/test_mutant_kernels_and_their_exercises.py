@@ -246,4 +246,4 @@ def test_kernel_e_is_wrong_before_the_last_timestep():
 )
 def test_identify_names_the_mistake(letter, id, bug):
     found = identify_case(id, mutant_kernels.on_case(mutant_kernels.KERNELS[letter], load_case(id)))
-    assert found.verdict == "bug" and next(iter(found.bugs)) == bug
+    assert found.verdict == "mutant" and next(iter(found.mutants)) == bug

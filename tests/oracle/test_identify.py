@@ -10,7 +10,7 @@ from agl_ref import MPD_AGL, Conventions, models, reference
 from agl_ref.interop import conv_weight_to_torch, to_layout
 from agl_ref.oracle import identify as identify_own
 from agl_ref.oracle.identify import distinguishing_cases, search, search_surrogates
-from agl_ref.oracle.identify.distinguishing_cases import telling_cases
+from agl_ref.oracle.identify.distinguishing_cases import cases_that_distinguish
 from agl_ref.oracle.identify.search import relevant_values
 from agl_ref.oracle.mutants.table import LISTED, NOT_LISTED, mutant_of
 from agl_ref.oracle.problems import Problem
@@ -129,15 +129,15 @@ class TestMutants:
     )
     def test_a_mutant_is_named_when_no_convention_fits(self, id):
         found = found_in(dump(module=mutant_of(id).module))
-        assert found.verdict == "bug"
-        assert next(iter(found.bugs)) == id
+        assert found.verdict == "mutant"
+        assert next(iter(found.mutants)) == id
         assert id in str(found)
 
     @pytest.mark.parametrize("id", ["carry-without-leak", "carry-leaks-twice", "upper-half", "gradient-reversed"])
     def test_what_a_report_would_guess_is_named_too(self, id):
         mutant = mutant_of(id)
         found = found_in(dump(module=mutant.module))
-        assert not mutant.listed and found.verdict == "bug" and next(iter(found.bugs)) == id
+        assert not mutant.listed and found.verdict == "mutant" and next(iter(found.mutants)) == id
         assert mutant.effect in str(found)
 
     def test_names_of_mutants_are_unique(self):
@@ -147,7 +147,7 @@ class TestMutants:
     def test_a_mutant_without_effect_is_not_named(self):
         found = found_in(dump(module=mutant_of("softmax-overflows").module), confirm=lambda *_: False)
         assert found.verdict == "close"
-        assert found.bugs == {}
+        assert found.mutants == {}
         assert "none within the bounds" in str(found)
 
     def test_an_unknown_difference_says_how_far_the_nearest_agrees(self):
@@ -215,13 +215,13 @@ class TestTellers:
 
     def test_the_case_on_the_threshold_tells_the_spike_test(self):
         golden = [(self.lif("off", [0.75, 0.25]), MPD_AGL), (self.lif("on", [0.5, 0.25]), MPD_AGL)]
-        assert telling_cases("spike_test", (">=", ">"), {}, golden) == ("on",)
+        assert cases_that_distinguish("spike_test", (">=", ">"), {}, golden) == ("on",)
 
     def test_the_other_wrong_rules_are_kept(self):
         golden = [(self.lif("fires", [0.75, 0.25]), MPD_AGL)]
-        assert telling_cases("reset_gradient", ("attached", "detached"), {}, golden) == ("fires",)
-        assert telling_cases("reset_gradient", ("attached", "detached"), {"reset": "none"}, golden) == ()
+        assert cases_that_distinguish("reset_gradient", ("attached", "detached"), {}, golden) == ("fires",)
+        assert cases_that_distinguish("reset_gradient", ("attached", "detached"), {"reset": "none"}, golden) == ()
 
     def test_three_are_enough(self):
         golden = [(self.lif(f"on{i}", [0.5, 0.25]), MPD_AGL) for i in range(5)]
-        assert len(telling_cases("spike_test", (">=", ">"), {}, golden)) == distinguishing_cases.ENOUGH
+        assert len(cases_that_distinguish("spike_test", (">=", ">"), {}, golden)) == distinguishing_cases.ENOUGH

@@ -33,7 +33,7 @@ def _golden():
     return sorted(found, key=lambda pair: (sum(np.size(a) for a in pair[0].inputs.values()), pair[0].id))
 
 
-def telling_cases(field, values, wrong, golden=None):
+def cases_that_distinguish(field, values, wrong, golden=None):
     """Ids of stored cases on which all of a field's values give different arrays, three at most.
 
     Parameters

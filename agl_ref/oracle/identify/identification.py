@@ -24,11 +24,11 @@ class Identification:
         Fields in which the matches differ.
     irrelevant : {field: reason}
         Fields that this case cannot decide.
-    tellers : {field: tuple of case ids}
+    distinguishing_cases : {field: tuple of case ids}
         Golden cases on which the undecided fields do differ.
     close : tuple of Conventions
         If no combination matches: those that come close to every array, but not within the reference's bounds.
-    bugs : {bug id: effect}
+    mutants : {mutant id: effect}
         If no combination matches: the mutants that come close, the closest first.
     nearest : Conventions or None
         If nothing matches: the combination that agrees longest in the order of computation.
@@ -45,9 +45,9 @@ class Identification:
     own_surrogate: str = "rectangular"
     undecided: dict = field(default_factory=dict)
     irrelevant: dict = field(default_factory=dict)
-    tellers: dict = field(default_factory=dict)
+    distinguishing_cases: dict = field(default_factory=dict)
     close: tuple = ()
-    bugs: dict = field(default_factory=dict)
+    mutants: dict = field(default_factory=dict)
     nearest: Conventions | None = None
     stopped_at: str | None = None
     tried: int = 0
@@ -55,8 +55,8 @@ class Identification:
 
     @property
     def verdict(self):
-        """ "conventions" (one or more match), "bug" (only a known bug does), "close" or "unknown"."""
-        return "conventions" if self.matches else "bug" if self.bugs else "close" if self.close else "unknown"
+        """ "conventions" (one or more match), "mutant" (only a known wrong implementation does), "close" or "unknown"."""
+        return "conventions" if self.matches else "mutant" if self.mutants else "close" if self.close else "unknown"
 
     @property
     def wrong(self):
@@ -77,9 +77,9 @@ class Identification:
             "wrong": {name: {"case": pair[0], "received": pair[1]} for name, pair in self.wrong.items()},
             "undecided": {name: list(values) for name, values in self.undecided.items()},
             "irrelevant": self.irrelevant,
-            "tellers": {name: list(ids) for name, ids in self.tellers.items()},
+            "distinguishing_cases": {name: list(ids) for name, ids in self.distinguishing_cases.items()},
             "close": [asdict(conventions) for conventions in self.close],
-            "bugs": self.bugs,
+            "mutants": self.mutants,
             "nearest": None if self.nearest is None else asdict(self.nearest),
             "stopped_at": self.stopped_at,
             "tried": self.tried,
@@ -97,7 +97,7 @@ def _text(found):
         lines.append(f"  surrogate: the case has {found.own_surrogate}, yours is {found.surrogate}")
     for name, (case, theirs) in found.wrong.items():
         lines.append(f"  {CONVENTION_NAMES[name]}: the case has {case!r}, yours has {theirs!r}   ({name}={theirs!r})")
-    for name, effect in found.bugs.items():
+    for name, effect in found.mutants.items():
         lines.append(f"  {name}: {effect}")
     if found.nearest is not None:
         differs = found.nearest.differences(found.base)
@@ -106,8 +106,8 @@ def _text(found):
     if found.undecided:
         lines.append("  not decided by these arrays:")
     for name, values in found.undecided.items():
-        tellers = found.tellers.get(name, ())
-        where = f"run {', '.join(tellers)}" if tellers else "no stored case tells them apart"
+        cases = found.distinguishing_cases.get(name, ())
+        where = f"run {', '.join(cases)}" if cases else "no stored case tells them apart"
         lines.append(f"    {CONVENTION_NAMES[name]}: {' or '.join(map(repr, values))}; {where}")
     by_reason = {}
     for name, reason in found.irrelevant.items():
@@ -135,6 +135,6 @@ def _headline(found):
         return (
             f"{found.id}: {len(found.close)} combinations come close, none within the bounds; agl-ref check says where"
         )
-    if found.verdict == "bug":
+    if found.verdict == "mutant":
         return f"{found.id}: no combination of conventions reproduces these arrays, but a known bug does"
     return f"{found.id}: no combination of conventions and no known bug reproduces these arrays"

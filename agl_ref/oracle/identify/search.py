@@ -25,7 +25,7 @@ from agl_ref.oracle.judge.compare import compare
 from agl_ref.oracle.mutants.table import LISTED, NOT_LISTED
 from agl_ref.oracle.problems import FORWARD, CheckedValues, Implementation, Problem, problem_of_case
 
-from .distinguishing_cases import telling_cases
+from .distinguishing_cases import cases_that_distinguish
 from .identification import Identification
 from .layouts import dtype_of, layouts, named_arrays
 
@@ -163,7 +163,7 @@ def _forward_rules(conventions):
 
 
 def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0, layout=None):
-    """The search itself: an Identification without tellers.
+    """The search itself: an Identification without distinguishing cases.
 
     Parameters
     ----------
@@ -192,8 +192,8 @@ def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0, layou
         found = _try(run, values, replace(base, axis_order=order), confirm, end)
         matches, close, tried = matches + found[0], close + found[1], tried + every - found[2]
     best = max((run.best for run in runs), key=lambda best: best[0])
-    bugs = {} if matches else _bugs(runs, base)
-    unknown = not matches and not bugs and not close
+    mutants = {} if matches else _mutants(runs, base)
+    unknown = not matches and not mutants and not close
     return Identification(
         problem.id,
         base,
@@ -203,7 +203,7 @@ def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0, layou
         _undecided(matches),
         irrelevant,
         close=() if matches else tuple(close),
-        bugs=bugs,
+        mutants=mutants,
         nearest=best[1] if unknown else None,
         stopped_at=best[2] if unknown else None,
         tried=tried,
@@ -262,7 +262,7 @@ def _undecided(matches):
     return {name: values for name, values in by_field.items() if len(values) > 1}
 
 
-def _bugs(runs, base):
+def _mutants(runs, base):
     """{id: effect} of the mutants that change something and come close to the arrays, the closest first."""
     found = {}
     for run in runs:
@@ -315,7 +315,7 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
             compare(reference_of(other, x, labels, loss, training), arrays, dtype=dtype, guess=False).verdict == "PASS"
         )
 
-    return with_tellers(search_surrogates(problem, theirs, net.conventions, dtype, confirm, seconds, layout))
+    return with_cases(search_surrogates(problem, theirs, net.conventions, dtype, confirm, seconds, layout))
 
 
 def identify_case(case, theirs, dtype=None, seconds=60.0, layout=None):
@@ -346,11 +346,11 @@ def identify_case(case, theirs, dtype=None, seconds=60.0, layout=None):
         other = replace(case, conventions=conventions, meta=meta, tier=tier)
         return compare(reference_of_case(other), arrays, dtype=dtype, guess=False).verdict == "PASS"
 
-    return with_tellers(search_surrogates(problem, theirs, case.conventions, dtype, confirm, seconds, layout))
+    return with_cases(search_surrogates(problem, theirs, case.conventions, dtype, confirm, seconds, layout))
 
 
-def with_tellers(found):
+def with_cases(found):
     """The same with the golden cases that tell the matches apart."""
     wrong = {name: pair[1] for name, pair in found.wrong.items()}
-    tellers = {name: telling_cases(name, values, wrong) for name, values in found.undecided.items()}
-    return replace(found, tellers=tellers)
+    cases = {name: cases_that_distinguish(name, values, wrong) for name, values in found.undecided.items()}
+    return replace(found, distinguishing_cases=cases)
