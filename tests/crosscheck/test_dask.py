@@ -1,13 +1,17 @@
-"""The ablation on a Dask cluster of two worker processes, one of which is killed in the middle of a run."""
+"""The ablation on a Dask cluster: of two processes, one of which is killed in the middle of a run; and of four threads."""
 
 import contextlib
 import os
 import signal
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
+import scipy.linalg.blas
+import scipy.special  # noqa: F401  and the warnings that it filters
+from threadpoolctl import threadpool_info
 
 from agl_ref import cli
 from agl_ref.cli.main import FAILED
@@ -84,6 +88,17 @@ def test_a_run_whose_workers_always_die_is_one_line(arm, scratch, tmp_path, monk
     assert killed and code == FAILED
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("agl-ref")]
     assert len(lines) == 1 and "a worker process was killed" in lines[0] and "same command" in lines[0]
+
+
+def test_threads_of_one_worker_compute_what_one_computes_alone(experiments, tmp_path):
+    before = [info["num_threads"] for info in threadpool_info()], list(warnings.filters)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None
+    ) as cluster:
+        records = ablation.run(experiments, tmp_path / "cluster", dask=cluster.scheduler_address, progress=False)
+    assert ([info["num_threads"] for info in threadpool_info()], list(warnings.filters)) == before
+    alone = ablation.run(experiments, tmp_path / "alone", jobs=1, progress=False)
+    assert len(alone) == 4 and {k: r["curve"] for k, r in records.items()} == {k: r["curve"] for k, r in alone.items()}
 
 
 def test_an_address_without_a_scheduler_is_one_line(experiments, tmp_path):
