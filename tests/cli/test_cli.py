@@ -220,6 +220,15 @@ def test_help_vectors_and_check_load_neither_numba_nor_scipy_nor_matplotlib(argv
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("argv, tuned", [(["vectors", "list"], 0), (["eval", "nowhere"], 1)])
+def test_the_process_is_tuned_for_training_alone(argv, tuned, monkeypatch, capsys):
+    calls = []
+    main = sys.modules["agl_ref.cli.main"]  # agl_ref.cli.main is its function
+    monkeypatch.setattr(main, "keep_freed_memory", lambda: calls.append(1))
+    cli.main(argv)
+    assert len(calls) == tuned
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_file_and_a_help_page(command, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -269,7 +269,8 @@ def forward(x, U, padding, turned=False):
             run(products_kernel, PLACES, V, U, turned, rows_at_once(C_in * C_out, n), M)
             run(outputs_kernel, rows, M, row, (*tiles, C_out), image_rows(y))
 
-    run(convolve, len(groups), grain=2)  # few groups: each is shared out by itself
+    # Many small groups: a thread takes one from input to output, in its own cache. Otherwise threads share each group.
+    run(convolve, len(groups), grain=2 if max(C_in, C_out) <= GROUP else len(groups))
     return y
 
 

@@ -6,6 +6,7 @@ import pytest
 from twins import naive
 
 import agl_ref as agl
+from agl_ref.engine import parallel
 from agl_ref.engine.fast import winograd
 from agl_ref.engine.jit import rows_at_once
 from agl_ref.engine.parallel import one_blas_thread
@@ -176,3 +177,27 @@ def test_tiles_are_left_alone_where_they_do_not_pay(x_shape, w_shape, stride, pa
 def test_winograd_refuses_what_it_cannot_compute(kernel, stride, padding):
     x, weight = np.ones((1, 6, 6, 2)), np.ones((*kernel, 2, 2))
     helpers.assert_refused(lambda: agl.conv2d_forward(x, weight, None, stride, padding, "winograd"))
+
+
+@pytest.mark.parametrize("group, channels", [(8, 4), (3, 4)])
+def test_whole_groups_and_parts_of_groups_in_several_threads_have_the_bits_of_one(group, channels, monkeypatch):
+    """With fewer channels than GROUP a thread takes whole groups, otherwise the threads share each group."""
+    x, weight, dy = case(2, (5, 8, 6, 3), channels, 1, np.float64)
+    monkeypatch.setattr(winograd, "GROUP", group)
+    shared = set()
+
+    def run(function, chunks, *args, grain=1):
+        if min(parallel.threads(), chunks // grain) > 1:
+            shared.add(function.__name__)
+        parallel.run(function, chunks, *args, grain=grain)
+
+    monkeypatch.setattr(winograd, "run", run)
+    received = {}
+    for threads in (1, 2):
+        monkeypatch.setattr(parallel.numba.config, "NUMBA_NUM_THREADS", threads)
+        monkeypatch.setattr(parallel.numba.config, "DISABLE_JIT", 0)
+        with one_blas_thread():
+            received[threads] = winograd.forward(x, winograd.transform(weight), 1), winograd.dweight(x, dy, 1)
+    assert ("convolve" in shared) == (channels <= group) != ("products_kernel" in shared)
+    for one, two in zip(received[1], received[2], strict=True):
+        helpers.assert_same_bits(two, one)
