@@ -11,7 +11,6 @@ import warnings
 from importlib import import_module
 
 from agl_ref import __version__
-from agl_ref.engine.memory import keep_freed_memory
 
 from .shared import BAD_INPUT, FAILED, STOPPED
 
@@ -63,6 +62,8 @@ def main(argv=None):
     args = parser_of(next((word for word in argv if not word.startswith("-")), None)).parse_args(argv)
     warnings.showwarning = lambda message, *rest, **kw: print(f"agl-ref: warning: {message}", file=sys.stderr)
     if args.command in TRAINING:
+        from agl_ref.engine.memory import keep_freed_memory  # here: NumPy, which --help does without
+
         keep_freed_memory()
     try:
         code = args.run(args)

@@ -16,6 +16,7 @@ from agl_ref import validate
 from agl_ref.conventions import MPD_AGL
 
 from . import loss as losses
+from . import memory
 from .blocks import Readout, Residual, SpikingBlock
 from .caches import Mode
 from .fast.recompute import released
@@ -229,6 +230,7 @@ class Network:
         return self._forward(x, Mode(False, self.conventions, self.surrogate, keep="nothing", observe=observe))[0]
 
     def _forward(self, x, mode):
+        memory.show_a_large_array()
         y, caches = x, []
         for layer in self.layers:
             y, cache = layer.forward(y, mode)

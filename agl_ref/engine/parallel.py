@@ -22,7 +22,9 @@ from queue import SimpleQueue
 
 import numba
 
-RANGES = 4  # that each thread takes on average: more of them share the work out better, and each costs a call
+RANGES = (
+    2  # that each thread takes on average: more share the work out better where others use the cores, and cost calls
+)
 
 
 class _Thread(threading.local):
