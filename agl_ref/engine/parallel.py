@@ -22,9 +22,7 @@ from queue import SimpleQueue
 
 import numba
 
-RANGES = (
-    2  # that each thread takes on average: more share the work out better where others use the cores, and cost calls
-)
+RANGES = 2  # that each thread takes on average: more share the work out better on busy cores, and each costs a call
 
 
 class _Thread(threading.local):
