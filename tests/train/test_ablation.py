@@ -68,6 +68,18 @@ def test_the_plan_is_what_the_claim_needs():
             assert {key for key in base | other if base.get(key) != other.get(key)} == changed
 
 
+def test_an_axis_changes_one_number():
+    for name, field in (("threshold", "v_th"), ("threshold-deep", "v_th"), ("gamma", "gamma")):
+        experiment = ablation.EXPERIMENTS[name]
+        assert experiment.axis and experiment.seeds == 5
+        for text, settings in experiment.arms.items():
+            top, _, bottom = text.partition("/")
+            assert settings[field] == int(top) / int(bottom or 1)
+            assert settings | {field: 1.0} == next(iter(experiment.arms.values())) | {field: 1.0}
+    shifted = [c for _, width, c in ablation.EXPERIMENTS["threshold"].runs() if width == ablation.SHIFTED]
+    assert len(shifted) == 20 and {(c.width, c.norm_shift) for c in shifted} == {("adaptive", "beta V_th")}
+
+
 def test_geometric_is_the_adaptive_run_up_to_two_timesteps():
     """The same widths, bit for bit, so one run. At T = 3 the rules differ."""
     for T, same in ((1, True), (2, True), (3, False)):
@@ -87,9 +99,10 @@ def test_runs_that_experiments_share_are_trained_once_and_seeds_come_in_turn():
     total = sum(len(list(e.runs())) for e in ablation.EXPERIMENTS.values())
     shared = 2 * 21 + 9  # the base network of depth, neuron and timesteps, and of surrogate's rectangular arm
     twins = 3 + 3 * 3  # geometric at T = 2 is adaptive: headline; the base network once, shallow, LIF
-    assert len(left) == total - shared - twins
+    usual = 2 * 5  # gamma = 1 is the deep network at V_th = 1/2
+    assert len(left) == total - shared - twins - usual
     seeds = [config.seed for config in left]
-    assert seeds == sorted(seeds) and set(seeds) == set(range(3))
+    assert seeds == sorted(seeds) and set(seeds) == set(range(5))
 
 
 @pytest.mark.parametrize("name", list(ablation.EXPERIMENTS))
@@ -350,6 +363,8 @@ def test_every_width_of_a_plan_has_a_colour_and_many_arms_wrap(told):
     for experiment in ablation.EXPERIMENTS.values():
         assert len({figures.colour(width) for width in experiment.widths}) == len(experiment.widths)
     assert figures.colour("later")  # --widths takes every rule
+    (axis,) = figures.accuracy_figure("threshold", ablation.EXPERIMENTS["threshold"], {}).axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["1/8", "1/2", "2", "8"]
     five = ablation.EXPERIMENTS["surrogate"]
     axes = figures.accuracy_figure("surrogate", five, {}).axes
     assert [ax.get_title() for ax in axes] == list(five.arms)
@@ -363,10 +378,12 @@ def test_the_published_tables_are_what_the_published_runs_say(tmp_path):
         assert path.read_bytes() == (PUBLISHED / path.name).read_bytes(), f"{path.name}: agl-ref ablation --report"
     headline = report.markdown_table(ablation.EXPERIMENTS["headline"], records, "deep")
     assert headline in (PUBLISHED / "README.md").read_text(encoding="utf-8")
-    for name, experiment in ablation.EXPERIMENTS.items():
+    begun = report.begun(ablation.EXPERIMENTS, records)
+    assert set(begun) >= {"headline", "depth", "neuron", "timesteps", "surrogate"}
+    for name, experiment in begun.items():
         assert not ablation.pending({name: experiment}, records), f"{name} is unfinished"
     names = {path.name for path in PUBLISHED.glob("*.png")}
-    assert names == {f"{name}-{what}.png" for name in ablation.EXPERIMENTS
+    assert names == {f"{name}-{what}.png" for name in begun
                      for what in ("accuracy", "coverage", "gradient-norm")}  # fmt: skip
 
 

@@ -64,6 +64,12 @@ def _subset(**changes):
     return {**DEEP, **SUBSET, **changes}
 
 
+def _thresholds(network):
+    return {
+        text: {**network, **SHORT, "v_th": v} for text, v in (("1/8", 1 / 8), ("1/2", 1 / 2), ("2", 2.0), ("8", 8.0))
+    }
+
+
 EXPERIMENTS = {
     "headline": Experiment(
         "Does a width that follows the potential's spread train a deep narrow network better than any fixed one?",
@@ -78,6 +84,27 @@ EXPERIMENTS = {
         "Does the surrogate's shape matter?",
         {name: _subset(surrogate=name) for name in ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")},
         widths=(1.0, 2.5, BASELINE),
+    ),
+    "threshold": Experiment(
+        "Which width trains three layers at every threshold?",
+        _thresholds(SHALLOW),
+        widths=(1.0, "2 V_th", BASELINE, SHIFTED),
+        seeds=5,
+        axis="V_th",
+    ),
+    "threshold-deep": Experiment(
+        "Which width trains eight layers at every threshold?",
+        _thresholds(DEEP),
+        widths=(1.0, "2 V_th", BASELINE, SHIFTED),
+        seeds=5,
+        axis="V_th",
+    ),
+    "gamma": Experiment(
+        "Which width trains eight layers wherever gamma starts?",
+        {text: {**DEEP, **SHORT, "gamma": g} for text, g in (("1/2", 1 / 2), ("1", 1.0), ("2", 2.0), ("4", 4.0))},
+        widths=(1.0, BASELINE),
+        seeds=5,
+        axis="starting gamma",
     ),
 }
 

@@ -20,20 +20,30 @@ BY_DEPTH = ("coverage", "gradient_norm")
 
 
 def write(experiments, records, folder):
-    """Write the tables, and the figures of experiments that have trained runs; return the paths."""
+    """Write the tables and the figures of the experiments that have trained runs; return the paths."""
     folder, paths = Path(folder), write_tables(experiments, records, folder)
-    for name, experiment in experiments.items():
-        if any(key_of(config) in records for _, _, config in experiment.runs()):
-            paths.append(plots.save(accuracy_figure(name, experiment, records), folder / f"{name}-accuracy.png"))
-            for statistic in BY_DEPTH:
-                figure = depth_figure(name, experiment, records, statistic)
-                paths.append(plots.save(figure, folder / f"{name}-{statistic.replace('_', '-')}.png"))
+    for name, experiment in begun(experiments, records).items():
+        paths.append(plots.save(accuracy_figure(name, experiment, records), folder / f"{name}-accuracy.png"))
+        for statistic in BY_DEPTH:
+            figure = depth_figure(name, experiment, records, statistic)
+            paths.append(plots.save(figure, folder / f"{name}-{statistic.replace('_', '-')}.png"))
     return paths
+
+
+def begun(experiments, records):
+    """The experiments that have a run of their own among the records, one that no experiment before them has."""
+    found, earlier = {}, set()
+    for name, experiment in experiments.items():
+        own = {key_of(config) for _, _, config in experiment.runs()} - earlier
+        if own & set(records):
+            found[name] = experiment
+        earlier |= own
+    return found
 
 
 def write_tables(experiments, records, folder):
     """Write runs.csv, summary.csv, depth.csv and tables.md; return the paths."""
-    folder = Path(folder)
+    folder, experiments = Path(folder), begun(experiments, records)
     folder.mkdir(parents=True, exist_ok=True)
     tables = {
         "runs": (RUN_COLUMNS, run_rows),
