@@ -343,6 +343,19 @@ def test_depth_and_figures_of_real_runs(experiments, tmp_path):
     assert f"{100 * by_hand[0]:.1f}, {100 * by_hand[1]:.1f}" in table.splitlines()[-1]
 
 
+def test_the_table_along_an_axis_by_hand():
+    arms = {text: {**ARM, "v_th": v_th} for text, v_th in (("1/2", 0.5), ("8", 8.0))}
+    experiment = ablation.Experiment("?", arms, widths=(1.0, "adaptive"), seeds=3, axis="V_th")
+    values = {("1/2", 1.0): (0.5, 0.6, 0.4), ("1/2", "adaptive"): (0.5, 0.6, 0.5), ("8", 1.0): (0.1, 0.2, 0.1),
+              ("8", "adaptive"): (0.5, 0.6, 0.51)}  # fmt: skip
+    assert report.axis_table(experiment, made_up(experiment, values)).splitlines() == [
+        "| test accuracy (%), V_th = | 1/2 | 8 |",
+        "| --- | --- | --- |",
+        "| 1.0 | 50.00 ± 10.00 | 13.33 ± 5.77 * |",
+        "| adaptive | 53.33 ± 5.77 | 53.67 ± 5.51 |",
+    ]
+
+
 def test_statistics_that_are_not_known_and_widths_that_never_trained_are_told(experiments, tmp_path):
     records = ablation.run(experiments, tmp_path, jobs=1, progress=False)
     for record in records.values():
@@ -377,11 +390,13 @@ def test_the_published_tables_are_what_the_published_runs_say(tmp_path):
     for path in report.write_tables(ablation.EXPERIMENTS, records, tmp_path):
         assert path.read_bytes() == (PUBLISHED / path.name).read_bytes(), f"{path.name}: agl-ref ablation --report"
     headline = report.markdown_table(ablation.EXPERIMENTS["headline"], records, "deep")
-    assert headline in (PUBLISHED / "README.md").read_text(encoding="utf-8")
+    page = (PUBLISHED / "README.md").read_text(encoding="utf-8")
+    assert headline in page
     begun = report.begun(ablation.EXPERIMENTS, records)
     assert set(begun) >= {"headline", "depth", "neuron", "timesteps", "surrogate"}
     for name, experiment in begun.items():
         assert not ablation.pending({name: experiment}, records), f"{name} is unfinished"
+        assert not experiment.axis or report.axis_table(experiment, records) in page
     names = {path.name for path in PUBLISHED.glob("*.png")}
     assert names == {f"{name}-{what}.png" for name in begun
                      for what in ("accuracy", "coverage", "gradient-norm")}  # fmt: skip

@@ -142,6 +142,21 @@ def markdown_table(experiment, records, arm):
     return "\n".join(lines)
 
 
+def axis_table(experiment, records):
+    """The summary of an experiment along an axis as a table for a README: accuracy by width and arm.
+
+    A star marks what differs from the adaptive width in the same arm with a corrected p below 0.05.
+    """
+    found = {(row["width"], row["arm"]): row for row in summary(experiment, records)}
+    lines = [f"| test accuracy (%), {experiment.axis} = | {' | '.join(experiment.arms)} |"]
+    lines.append("| --- |" + " --- |" * len(experiment.arms))
+    for width in map(str, experiment.widths):
+        rows = [found[width, arm] for arm in experiment.arms]
+        stars = [" *" if row["p_holm"] is not None and row["p_holm"] < 0.05 else "" for row in rows]
+        lines.append(f"| {width} | {' | '.join(cells(row)[0] + star for row, star in zip(rows, stars, strict=True))} |")
+    return "\n".join(lines)
+
+
 def cells(row):
     """(accuracy, difference with its interval, corrected p) of a summary row as text; "-" where there is nothing to say."""
     accuracy = "-" if row["mean"] is None else f"{100 * row['mean']:.2f}"
