@@ -92,7 +92,7 @@ class Conventions:
     def __post_init__(self):
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
-            if value not in allowed:
+            if not isinstance(value, str) or value not in allowed:
                 raise ValueError(
                     f"Conventions.{name}: expected one of {', '.join(map(repr, allowed))}, received {value!r}; "
                     f"the default is {allowed[0]!r}"

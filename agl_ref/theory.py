@@ -395,6 +395,8 @@ def law_of_layer(gamma, beta, v_th, decay, T, conventions=MPD_AGL, alpha=1.0, la
     """
     for name, array in (("gamma", gamma), ("beta", beta)):
         validate.float_array(name, array)
+    validate.same_shape("beta", beta, gamma.shape, "gamma")
+    v_th = validate.number("v_th", v_th, low=0, low_open=True)
     validate.conventions(conventions)
     validate.one_of("law", law, ("exact", "theorem1"))
     decay = validate.number("decay", decay, low=0, high=1, high_open=True)

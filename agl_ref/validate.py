@@ -16,8 +16,7 @@ def float_array(name, x, min_ndim=1, dtype=None, finite=True):
     """`x` itself if it is a float32 or float64 array (of `dtype` if given), of at least `min_ndim` axes, finite."""
     if not isinstance(x, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array, received {type(x).__name__}; use np.asarray(x, np.float64)")
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected a plain array, received a masked one; use {name}.filled(value)")
+    unmasked(name, x)
     if x.dtype not in FLOATS:
         raise TypeError(
             f"{name}: expected float32 or float64, received {x.dtype}; convert it yourself with .astype(np.float64)"
@@ -31,6 +30,36 @@ def float_array(name, x, min_ndim=1, dtype=None, finite=True):
     if finite and not np.isfinite(x).all():
         raise ValueError(f"{name}: {first_not_finite(x)}; find out where it comes from")
     return x
+
+
+def unmasked(name, x):
+    """`x` itself, unless it is a masked array, whose mask NumPy's functions would drop."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected a plain array, received a masked one; use {name}.filled(value)")
+    return x
+
+
+def instance(name, value, kind, fix):
+    """`value` if it is a `kind`, a class or a tuple of classes."""
+    if not isinstance(value, kind):
+        names = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+        raise TypeError(f"{name}: expected {names}, received {type(value).__name__}; {fix}")
+    return value
+
+
+def sequence(name, value, length=None, kind=None):
+    """`value` as a tuple, if it is a list or tuple of `length` items, each a `kind`."""
+    instance(name, value, (list, tuple), "pass a list or a tuple")
+    if length is not None and len(value) != length:
+        raise ValueError(f"{name}: expected {length} items, received {len(value)}; pass a list of that length")
+    for i, item in enumerate(value if kind else ()):
+        instance(f"{name}[{i}]", item, kind, "replace it")
+    return tuple(value)
+
+
+def boolean(name, value):
+    """`value` as a bool; what is merely true or false, such as "no", is refused."""
+    return bool(instance(name, value, (bool, np.bool_), "pass True or False"))
 
 
 def cache_of(value, kind, forward, whole=True):
@@ -63,17 +92,34 @@ def same_shape(name, x, shape, like):
         raise ValueError(f"{name}: expected shape {tuple(shape)} (that of {like}), received {x.shape}; reshape it")
 
 
-def number(name, value, low=None, high=None, low_open=False, high_open=False):
-    """`value` as a Python float inside the interval, or an error that names the interval."""
+def number(name, value, low=None, high=None, low_open=False, high_open=False, dtype=None):
+    """`value` as a Python float inside the interval, or an error that names the interval.
+
+    `dtype` is the one in which the number is used: there it must be inside too, and not be rounded to 0.
+    """
     if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
+        value = unmasked(name, value)[()]
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating)):
-        raise TypeError(f"{name}: expected a number, received {value!r}; pass a float")
-    value = float(value)
-    bad = not np.isfinite(value)
-    bad |= low is not None and (value <= low if low_open else value < low)
-    bad |= high is not None and (value >= high if high_open else value > high)
-    if bad:
+        raise TypeError(f"{name}: expected a number, received {str(value)[:80]!r}; pass a float")
+    try:
+        value = float(value)
+    except OverflowError:
+        value = np.inf
+
+    def outside(value):
+        return (
+            not np.isfinite(value)
+            or (low is not None and (value <= low if low_open else value < low))
+            or (high is not None and (value >= high if high_open else value > high))
+        )
+
+    if dtype == np.float32 and not outside(value):
+        with np.errstate(all="ignore"):
+            used = float(np.float32(value))
+        if outside(used) or (used == 0 != value):
+            raise ValueError(f"{name}: expected a number that float32 can hold, received {value}, which is {used} there; "
+                             "change it, or use float64")  # fmt: skip
+    if outside(value):
         lo = "-inf" if low is None else low
         hi = "inf" if high is None else high
         open_low, open_high = low is None or low_open, high is None or high_open
@@ -91,10 +137,12 @@ def conventions(value):
     return value
 
 
-def integer(name, value, low=1):
-    """`value` as an int of at least `low`."""
+def integer(name, value, low=1, high=2**31 - 1):
+    """`value` as an int of at least `low` and at most `high`; None: of any size, as seeds are."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}: expected an integer, received {value!r}; pass an int")
+        raise TypeError(f"{name}: expected an integer, received {str(value)[:80]!r}; pass an int")
+    if high is not None and value > high:
+        raise ValueError(f"{name}: expected an integer of at most {high}, received a larger one; lower it")
     if value < low:
         raise ValueError(f"{name}: expected an integer >= {low}, received {value}; raise it")
     return int(value)
@@ -102,8 +150,10 @@ def integer(name, value, low=1):
 
 def one_of(name, value, allowed):
     """`value` if it is one of `allowed`."""
-    if value not in allowed:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, received {value!r}; choose one")
+    if not any(isinstance(value, type(each)) and value == each for each in allowed):
+        raise ValueError(
+            f"{name}: expected one of {', '.join(map(repr, allowed))}, received {str(value)[:80]!r}; choose one"
+        )
     return value
 
 
@@ -111,7 +161,7 @@ def float_dtype(dtype):
     """np.dtype of `dtype`, which must be float32 or float64."""
     try:
         dtype = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         raise TypeError(f"dtype: expected float32 or float64, received {dtype!r}; the default is float64") from None
     if dtype not in FLOATS:
         raise TypeError(f"dtype: expected float32 or float64, received {dtype}; the default is float64")
@@ -120,7 +170,10 @@ def float_dtype(dtype):
 
 def labels(y, n, num_classes):
     """Class labels (N,) as int64, each in 0..num_classes-1."""
-    y = np.asarray(y)
+    try:
+        y = np.asarray(unmasked("labels", y))
+    except ValueError:
+        raise TypeError("labels: expected integers, received lists of several lengths; pass class numbers") from None
     if y.dtype.kind not in "iu":
         raise TypeError(f"labels: expected integers, received {y.dtype}; pass class numbers, not one-hot rows")
     if y.shape != (n,):

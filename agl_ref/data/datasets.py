@@ -208,6 +208,6 @@ def batches(n, batch_size, seed, epoch):
     >= 0.
     """
     n, batch_size = validate.integer("n", n), validate.integer("batch_size", batch_size)
-    seed, epoch = validate.integer("seed", seed, low=0), validate.integer("epoch", epoch, low=0)
+    seed, epoch = validate.integer("seed", seed, low=0, high=None), validate.integer("epoch", epoch, low=0)
     order = np.random.default_rng([seed, epoch]).permutation(n)
     return [order[start : start + batch_size] for start in range(0, n, batch_size)]

@@ -13,6 +13,7 @@ LOG_OFFSET = 1 / 255  # intensity="log": log(LOG_OFFSET + image), so that black 
 
 def check_images(name, x):
     """`x` itself if it is a finite, non-empty (N, H, W, C) array of uint8, float32 or float64."""
+    validate.unmasked(name, x)
     if isinstance(x, np.ndarray) and x.dtype != np.uint8 and x.dtype not in validate.FLOATS:
         raise TypeError(f"{name}: expected uint8, float32 or float64, received {x.dtype}; convert it with .astype")
     if not isinstance(x, np.ndarray) or x.dtype != np.uint8:
@@ -141,4 +142,4 @@ def generator(rng):
         raise TypeError(
             "rng: expected a numpy.random.Generator or a seed, received None; pass one, nothing is unseeded"
         )
-    return np.random.default_rng(validate.integer("rng", rng, low=0))
+    return np.random.default_rng(validate.integer("rng", rng, low=0, high=None))

@@ -9,11 +9,13 @@ the block is where the three meet.
 
 import numpy as np
 
+from agl_ref import validate
+
 from . import conv, neuron, tdbn
 from .caches import BlockCache, ResidualCache
 from .fast import recompute, tdbn_lif
 from .ops import lif_forward
-from .parts import PLIF, Linear
+from .parts import LIF, PLIF, Conv2d, Linear, TdBN
 from .width import empirical_width, exact_width, width_gradient, width_of_layer
 
 
@@ -46,7 +48,15 @@ class SpikingBlock(Layer):
     """
 
     def __init__(self, name, synapse, norm, neuron):
+        validate.instance("name", name, str, "pass text")
+        validate.instance("synapse", synapse, (Conv2d, Linear), "pass one")
+        validate.instance("norm", norm, (TdBN, type(None)), "pass one or None")
+        validate.instance("neuron", neuron, (LIF, PLIF), "pass one")
         self.name, self.synapse, self.norm, self.neuron = name, synapse, norm, neuron
+        dtype = synapse.params["weight"].dtype
+        validate.number("v_th", neuron.v_th, low=0, low_open=True, dtype=dtype)
+        if isinstance(neuron, LIF):
+            validate.number("decay", neuron.decay(None), low=0, high=1, high_open=True, dtype=dtype)
         channels = synapse.params["weight"].shape[-1]
         if norm is not None and norm.params["gamma"].shape != (channels,):
             raise ValueError(
@@ -154,7 +164,9 @@ class Residual(Layer):
     """
 
     def __init__(self, name, body, shortcut=None):
-        if not body:
+        validate.instance("name", name, str, "pass text")
+        validate.instance("shortcut", shortcut, (SpikingBlock, type(None)), "pass one or None")
+        if not validate.sequence("body", body, kind=SpikingBlock):
             raise ValueError(f"residual {name!r}: expected at least one block in the body, received none; add one")
         self.name, self.body, self.shortcut = name, list(body), shortcut
         for block in self.body + ([shortcut] if shortcut else []):
@@ -265,7 +277,7 @@ class Readout(Linear, Layer):
 
     def __init__(self, name, f_in, num_classes, bias=True, dtype=np.float64, seed=0):
         super().__init__(f_in, num_classes, bias, dtype, seed)
-        self.name = name
+        self.name = validate.instance("name", name, str, "pass text")
 
     def parameters(self):
         return {f"{self.name}.{key}": value for key, value in self.params.items()}

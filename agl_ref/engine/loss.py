@@ -29,6 +29,8 @@ class TETCache(NamedTuple):
 
 def reduce_logits(logits, conventions=MPD_AGL):
     """Logits (T, N, K) to (N, K): mean over time, sum, or the last timestep, as `conventions.readout` says."""
+    validate.float_array("logits", logits, min_ndim=3, finite=False)
+    validate.conventions(conventions)
     if conventions.readout == "mean":
         return logits.mean(axis=0)  # (L1)
     return logits.sum(axis=0) if conventions.readout == "sum" else logits[-1].copy()
@@ -83,6 +85,8 @@ def tet(logits, labels, lam=1e-3, target=1.0):
 
 def of_network(logits, labels, loss, conventions):
     """(loss, dlogits) by name, "ce" or "tet". Logits need not be finite: it is the trainer that finds out why."""
+    validate.one_of("loss", loss, ("ce", "tet"))
+    validate.conventions(conventions)
     labels = check_logits(logits, labels, finite=False)
     if loss == "ce":
         value, cache = cross_entropy(logits, labels, conventions)

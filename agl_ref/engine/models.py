@@ -17,8 +17,9 @@ class _Builder:
 
     def __init__(self, neuron, decay, v_th, conventions, dtype, seed, weights):
         self.neuron = validate.one_of("neuron", neuron, NEURONS)
-        self.decay, self.v_th, self.conventions, self.dtype = decay, v_th, conventions, validate.float_dtype(dtype)
-        self.seeds = iter(np.random.SeedSequence(validate.integer("seed", seed, low=0)).spawn(weights))
+        self.decay, self.v_th, self.dtype = decay, v_th, validate.float_dtype(dtype)
+        self.conventions = validate.conventions(conventions)
+        self.seeds = iter(np.random.SeedSequence(validate.integer("seed", seed, low=0, high=None)).spawn(weights))
 
     def unit(self):
         """LIF with the given decay, or PLIF whose w starts there."""
@@ -76,7 +77,7 @@ def conv_snn(
     -------
     Network with blocks "conv1", "conv2", ... and the readout "fc"
     """
-    if not channels:
+    if not validate.sequence("channels", channels):
         raise ValueError("channels: expected at least one count, received none; pass e.g. (16, 32)")
     make = _Builder(neuron, decay, v_th, conventions, dtype, seed, len(channels) + 1)
     layers, size, c_in = [], validate.integer("image_size", image_size), in_channels
@@ -114,11 +115,7 @@ def vgg_snn(
     -------
     Network with blocks "conv1" to "conv8" and the readout "fc"
     """
-    if len(channels) != 4:
-        raise ValueError(
-            f"channels: expected four channel counts, received {tuple(channels)}; e.g. (64, 128, 256, 512)"
-        )
-    a, b, c, d = channels
+    a, b, c, d = validate.sequence("channels", channels, 4)
     make = _Builder(neuron, decay, v_th, conventions, dtype, seed, 9)
     layers, size, c_in = [], validate.integer("image_size", image_size, low=16), in_channels
     for i, c_out in enumerate((a, b, c, c, d, d, d, d)):
@@ -155,8 +152,7 @@ def sew_resnet19(
     -------
     Network with blocks "conv1", "res1.conv1" ... "res8.conv2", "res4.shortcut", "res7.shortcut", "hidden", readout "fc"
     """
-    if len(channels) != 3:
-        raise ValueError(f"channels: expected three channel counts, received {tuple(channels)}; e.g. (128, 256, 512)")
+    validate.sequence("channels", channels, 3)
     make = _Builder(neuron, decay, v_th, conventions, dtype, seed, 32)
     layers, c_in = [make.conv("conv1", in_channels, channels[0])], channels[0]
     for stage, (c_out, count) in enumerate(zip(channels, (3, 3, 2), strict=True)):

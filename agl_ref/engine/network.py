@@ -7,6 +7,7 @@ Nothing is remembered between calls: all caches of a pass are its `Trace`, which
 `Trace.replace`, and handed to `Network.backward`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from agl_ref.conventions import MPD_AGL
 
 from . import loss as losses
 from . import memory
-from .blocks import Readout, Residual, SpikingBlock
+from .blocks import Layer, Readout, Residual, SpikingBlock
 from .caches import Mode
 from .fast.recompute import released
 from .ops import check_width
@@ -126,13 +127,15 @@ class Network:
     """
 
     def __init__(self, layers, input_shape, conventions=MPD_AGL, surrogate="rectangular"):
+        validate.sequence("layers", layers, kind=Layer)
         if not layers or not isinstance(layers[-1], Readout):
             raise ValueError(
                 "layers: expected a list whose last layer is a Readout, received none; append Readout(...)"
             )
         validate.conventions(conventions)
         code_of(surrogate)
-        self.layers, self.input_shape = list(layers), tuple(input_shape)
+        sizes = validate.sequence("input_shape", input_shape)
+        self.layers, self.input_shape = list(layers), tuple(validate.integer("input_shape", n) for n in sizes)
         self.conventions, self.surrogate = conventions, surrogate
         shape = self.input_shape
         for layer in self.layers:
@@ -168,6 +171,7 @@ class Network:
 
     def update_running_statistics(self, trace):
         """Mix the statistics of a training pass into the running ones, in place. The trainer calls this."""
+        validate.instance("trace", trace, Trace, "pass that of a training forward")
         for name, block in self.blocks():
             if block.norm is not None:
                 block.norm.update(trace[name].norm)
@@ -204,8 +208,11 @@ class Network:
             For a wrong shape or dtype, or input that is not finite.
         """
         self._check_input(x)
+        validate.boolean("training", training)
+        validate.boolean("relaxed", relaxed)
         if widths is not None:
-            unknown = sorted(set(widths) - {name for name, _ in self.blocks()})
+            validate.instance("widths", widths, Mapping, "pass {block name: kappa}")
+            unknown = sorted(map(str, set(widths) - {name for name, _ in self.blocks()}))
             if unknown:
                 raise ValueError(f"widths: expected names of spiking blocks, received {unknown}; see trace.names()")
             widths = {name: check_width(f"widths[{name!r}]", w, len(x), self.dtype) for name, w in widths.items()}
@@ -257,10 +264,9 @@ class Network:
         -------
         {parameter name: gradient}
         """
-        if not isinstance(trace, Trace):
-            raise TypeError(
-                f"trace: expected the Trace of a forward, received {type(trace).__name__}; run forward first"
-            )
+        validate.instance("trace", trace, Trace, "run forward first")
+        validate.instance("record", record, (dict, type(None)), "pass one to be filled, or None")
+        validate.boolean("input_gradient", input_gradient)
         if trace.net is not self:
             raise ValueError(
                 "trace: expected one of this network's forward, received another network's; run forward here"
@@ -316,6 +322,9 @@ class Network:
         Result(loss, logits, grads, trace, dlogits)
         """
         validate.one_of("loss", loss, ("ce", "tet"))
+        validate.instance("record", record, (dict, type(None)), "pass one to be filled, or None")
+        for name, value in (("input_gradient", input_gradient), ("keep_trace", keep_trace)):
+            validate.boolean(name, value)
         self._check_input(x)
         validate.optional_callable("observe", observe)
         mode = Mode(True, self.conventions, self.surrogate, keep="trace" if keep_trace else "backward")

@@ -64,7 +64,7 @@ def check_arrays(cache, shapes):
 def _surrogate_arguments(z, width, name, conventions):
     validate.float_array("z", z, min_ndim=0)
     validate.conventions(conventions)
-    width = z.dtype.type(validate.number("width", width, low=0))
+    width = z.dtype.type(validate.number("width", width, low=0, dtype=z.dtype))
     return np.ascontiguousarray(z).reshape(-1), width, heights(np.array(width), conventions)[()], code_of(name)
 
 
@@ -129,8 +129,8 @@ def check_width(name, width, T, dtype):
 def _check_lif_forward(x, decay=0.2, v_th=0.5, conventions=MPD_AGL, surrogate="rectangular", relaxed_width=None):
     validate.float_array("x", x, min_ndim=2)
     validate.conventions(conventions)
-    decay = validate.number("decay", decay, low=0, high=1, high_open=True)
-    v_th = validate.number("v_th", v_th, low=0, low_open=True)
+    decay = validate.number("decay", decay, low=0, high=1, high_open=True, dtype=x.dtype)
+    v_th = validate.number("v_th", v_th, low=0, low_open=True, dtype=x.dtype)
     code_of(surrogate)
     if relaxed_width is not None:
         relaxed_width = check_width("relaxed_width", relaxed_width, len(x), x.dtype)
@@ -264,7 +264,7 @@ def plif_forward(x, w, v_th=0.5, conventions=MPD_AGL, surrogate="rectangular", r
     """
     validate.float_array("x", x, min_ndim=2)
     validate.conventions(conventions)
-    w = np.array(validate.number("w", w), x.dtype)
+    w = np.array(validate.number("w", w, dtype=x.dtype), x.dtype)
     s, cache = lif_forward(x, decay_from_w(w, conventions), v_th, conventions, surrogate, relaxed_width)
     return s, cache._replace(w=w)
 
@@ -321,9 +321,9 @@ def tdbn_forward(x, gamma, beta, v_th=0.5, alpha=1.0, eps=1e-5, conventions=MPD_
     validate.float_array("x", x, min_ndim=2)
     validate.conventions(conventions)
     C = x.shape[-1]
-    v_th = validate.number("v_th", v_th, low=0, low_open=True)
-    alpha = validate.number("alpha", alpha, low=0, low_open=True)
-    eps = validate.number("eps", eps, low=0, low_open=True)
+    v_th = validate.number("v_th", v_th, low=0, low_open=True, dtype=x.dtype)
+    alpha = validate.number("alpha", alpha, low=0, low_open=True, dtype=x.dtype)
+    eps = validate.number("eps", eps, low=0, low_open=True, dtype=x.dtype)
     named = [("gamma", gamma), ("beta", beta)]
     if running is not None:
         if not isinstance(running, (tuple, list)) or len(running) != 2:
@@ -471,7 +471,7 @@ def conv2d_backward(dy, cache, need_dx=True):
     geometry = conv.geometry_of(cache.x.shape, cache.weight.shape, cache.stride, cache.padding)
     shape = (*cache.x.shape[:-3], geometry.Ho, geometry.Wo, cache.weight.shape[3])
     validate.same_shape("dy", dy, shape, "the forward's y")
-    return conv.backward(dy, cache, need_dx)
+    return conv.backward(dy, cache, validate.boolean("need_dx", need_dx))
 
 
 def linear_forward(x, weight, bias=None):
@@ -521,7 +521,7 @@ def linear_backward(dy, cache, need_dx=True):
     check_arrays(cache, {"x": np.shape(cache.x), "weight": (*np.shape(cache.x)[-1:], *np.shape(cache.weight)[1:])})
     validate.float_array("dy", dy, dtype=cache.x.dtype)
     validate.same_shape("dy", dy, (*cache.x.shape[:-1], cache.weight.shape[1]), "the forward's y")
-    return linear.backward(dy, cache, need_dx)
+    return linear.backward(dy, cache, validate.boolean("need_dx", need_dx))
 
 
 def avg_pool_forward(x):
@@ -614,7 +614,7 @@ def tet_forward(logits, labels, lam=1e-3, target=1.0):
     """
     labels = loss.check_logits(logits, labels, finite=True)
     lam = validate.number("lam", lam, low=0, high=1)
-    return loss.tet(logits, labels, lam, validate.number("target", target))
+    return loss.tet(logits, labels, lam, validate.number("target", target, dtype=logits.dtype))
 
 
 def tet_backward(cache):

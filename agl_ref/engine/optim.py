@@ -17,11 +17,17 @@ class _Optimiser:
     slots = ()
 
     def __init__(self, params, lr, weight_decay):
+        validate.instance("params", params, Mapping, "pass net.parameters()")
+        for name, p in params.items():
+            validate.float_array(f"params[{name!r}]", p, min_ndim=0)
         if not params:
             raise ValueError("params: expected at least one parameter, received none; pass net.parameters()")
         self.params = dict(params)
-        self.lr = validate.number("lr", lr, low=0)
-        self.weight_decay = validate.number("weight_decay", weight_decay, low=0)
+        self.dtype = min(
+            (p.dtype for p in params.values()), key=lambda dtype: dtype.itemsize
+        )  # in which numbers are used
+        self.lr = validate.number("lr", lr, low=0, dtype=self.dtype)
+        self.weight_decay = validate.number("weight_decay", weight_decay, low=0, dtype=self.dtype)
         self.steps = 0
         self.state = {f"{slot}.{name}": np.zeros_like(p) for slot in self.slots for name, p in self.params.items()}
 
@@ -31,15 +37,12 @@ class _Optimiser:
         Raises, before anything is changed, ValueError or TypeError if a gradient is missing, surplus, misshaped or not
         finite; FloatingPointError if a parameter would not be finite afterwards.
         """
-        if not isinstance(grads, Mapping):
-            raise TypeError(
-                f"grads: expected {{name: array}}, received {type(grads).__name__}; pass what net.backward returned"
-            )
-        missing, surplus = sorted(set(self.params) - set(grads)), sorted(set(grads) - set(self.params))
+        validate.instance("grads", grads, Mapping, "pass what net.backward returned")
+        missing, surplus = self.params.keys() - grads.keys(), grads.keys() - self.params.keys()
         if missing or surplus:
             raise ValueError(
-                f"grads: expected one gradient per parameter; missing {missing or 'none'}, surplus {surplus or 'none'}; "
-                "pass what net.backward returned"
+                f"grads: expected one gradient per parameter; missing {sorted(missing) or 'none'}, surplus "
+                f"{sorted(map(str, surplus)) or 'none'}; pass what net.backward returned"
             )
         for name, p in self.params.items():
             g = validate.float_array(f"grads[{name!r}]", grads[name], min_ndim=0)
@@ -78,7 +81,7 @@ class SGD(_Optimiser):
 
     def __init__(self, params, lr=0.1, momentum=0.9, weight_decay=0.0):
         super().__init__(params, lr, weight_decay)
-        self.momentum = validate.number("momentum", momentum, low=0, high=1, high_open=True)
+        self.momentum = validate.number("momentum", momentum, low=0, high=1, high_open=True, dtype=self.dtype)
 
     def _updated(self, name, p, g, dtype):
         g = g + dtype(self.weight_decay) * p if self.weight_decay else g
@@ -99,8 +102,12 @@ class Adam(_Optimiser):
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
         super().__init__(params, lr, weight_decay)
-        self.betas = tuple(validate.number("betas", b, low=0, high=1, high_open=True) for b in betas)
-        self.eps = validate.number("eps", eps, low=0, low_open=True)
+        betas, share = (
+            validate.sequence("betas", betas, 2),
+            {"low": 0, "high": 1, "high_open": True, "dtype": self.dtype},
+        )
+        self.betas = tuple(validate.number("betas", b, **share) for b in betas)
+        self.eps = validate.number("eps", eps, low=0, low_open=True, dtype=self.dtype)
 
     def _updated(self, name, p, g, dtype):
         g = g + dtype(self.weight_decay) * p if self.weight_decay else g

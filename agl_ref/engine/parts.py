@@ -10,6 +10,12 @@ from agl_ref import validate
 from . import conv, linear, neuron, ops, optim, tdbn
 
 
+def _generator(seed):
+    if not isinstance(seed, np.random.SeedSequence):
+        validate.integer("seed", seed, low=0, high=None)
+    return np.random.default_rng(seed)
+
+
 class Conv2d:
     """Convolution with weight (k, k, C_in, C_out), Kaiming-normal fan-out; the optional bias starts at 0."""
 
@@ -19,11 +25,11 @@ class Conv2d:
         if kernel % 2 == 0:
             raise ValueError(f"kernel: expected an odd size, received {kernel}; use {kernel + 1}")
         dtype = validate.float_dtype(dtype)
-        rng = np.random.default_rng(seed)
+        rng = _generator(seed)
         self.stride = stride
         self.padding = kernel // 2 if padding is None else validate.integer("padding", padding, low=0)
         self.params = {"weight": optim.kaiming_fan_out(rng, (kernel, kernel, c_in, c_out), dtype)}
-        if bias:
+        if validate.boolean("bias", bias):
             self.params["bias"] = np.zeros(c_out, dtype)
 
     def output_shape(self, shape):
@@ -49,9 +55,9 @@ class Linear:
         validate.integer("f_in", f_in)
         validate.integer("f_out", f_out)
         dtype = validate.float_dtype(dtype)
-        rng = np.random.default_rng(seed)
+        rng = _generator(seed)
         self.params = {"weight": optim.torch_linear(rng, (f_in, f_out), dtype)}
-        if bias:
+        if validate.boolean("bias", bias):
             self.params["bias"] = optim.torch_linear(rng, (f_in, f_out), dtype)[0].copy()
 
     def output_shape(self, shape):
@@ -79,9 +85,9 @@ class TdBN:
 
     def __init__(self, channels, alpha=1.0, eps=1e-5, momentum=0.1, dtype=np.float64):
         channels, dtype = validate.integer("channels", channels), validate.float_dtype(dtype)
-        self.alpha = validate.number("alpha", alpha, low=0, low_open=True)
-        self.eps = validate.number("eps", eps, low=0, low_open=True)
-        self.momentum = validate.number("momentum", momentum, low=0, high=1)
+        self.alpha = validate.number("alpha", alpha, low=0, low_open=True, dtype=dtype)
+        self.eps = validate.number("eps", eps, low=0, low_open=True, dtype=dtype)
+        self.momentum = validate.number("momentum", momentum, low=0, high=1, dtype=dtype)
         self.params = {"gamma": np.ones(channels, dtype), "beta": np.zeros(channels, dtype)}
         self.statistics = {"running_mean": np.zeros(channels, dtype), "running_var": np.ones(channels, dtype)}
 
@@ -111,7 +117,8 @@ class PLIF:
     """LIF whose leak factor is sigmoid(w), w learned; -ln(a - 1) with a = 5 to start with, so tau = 0.2."""
 
     def __init__(self, w=-1.3862943611198906, v_th=0.5, dtype=np.float64):
-        self.params = {"w": np.array(validate.number("w", w), validate.float_dtype(dtype))}
+        dtype = validate.float_dtype(dtype)
+        self.params = {"w": np.array(validate.number("w", w, dtype=dtype), dtype)}
         self.v_th = validate.number("v_th", v_th, low=0, low_open=True)
 
     def decay(self, conventions):

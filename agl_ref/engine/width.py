@@ -24,6 +24,8 @@ import numpy as np
 from agl_ref import validate
 from agl_ref.conventions import MPD_AGL
 
+SPREADS = ("adaptive", "first", "later", "geometric")
+
 
 class WindowCollapsedWarning(UserWarning):
     """The mean of tdBN's gamma is not positive, so the surrogate's window is closed and no gradient passes."""
@@ -31,6 +33,9 @@ class WindowCollapsedWarning(UserWarning):
 
 def spread(rule, decay, T):
     """Standard deviation of u_t over that of the input, as `rule` has it, for t = 1..T: list of T floats."""
+    validate.one_of("rule", rule, SPREADS)
+    validate.integer("T", T)
+    validate.number("decay", decay, low=0, high=1, high_open=True)
     later = math.sqrt(1 + decay * decay)  # (W2)
     if rule == "adaptive":
         return [1.0] + [later] * (T - 1)
@@ -44,6 +49,7 @@ def spread(rule, decay, T):
 
 def spread_slope(rule, decay, T):
     """d spread / d tau, for implementations that let a gradient flow through kappa."""
+    spread(rule, decay, T)  # refuses what is none of the rules
     later = decay / math.sqrt(1 + decay * decay)
     if rule == "adaptive":
         return [0.0] + [later] * (T - 1)
@@ -80,7 +86,10 @@ def _from_gamma(rule, gamma, v_th, decay, T, alpha, dtype, layer=None):
     gamma_bar = _gamma_bar(gamma, layer)
     if gamma_bar <= 0:
         return np.zeros(T, dtype)
-    return np.array([2.0 * std * gamma_bar * alpha * v_th for std in spread(rule, decay, T)]).astype(dtype)  # (W1)
+    kappa = [2.0 * std * gamma_bar * alpha * v_th for std in spread(rule, decay, T)]  # (W1)
+    for value in (min(kappa), max(kappa)):
+        validate.number("width", value, low=0, low_open=True, dtype=dtype)
+    return np.array(kappa).astype(dtype)
 
 
 def adaptive_width(gamma, v_th, decay, T, alpha=1.0, dtype=None):
@@ -130,8 +139,8 @@ def geometric_width(gamma, v_th, decay, T, alpha=1.0, dtype=None):
 
 def fixed_width(width, T, dtype=np.float64):
     """kappa_t = width at every t: ndarray (T,) of `dtype`. ValueError for a negative width."""
-    width = validate.number("width", width, low=0)
-    return np.full(validate.integer("T", T), width, validate.float_dtype(dtype))
+    dtype = validate.float_dtype(dtype)
+    return np.full(validate.integer("T", T), validate.number("width", width, low=0, dtype=dtype), dtype)
 
 
 def exact_width(gamma, beta, v_th, decay, T, conventions=MPD_AGL, alpha=1.0, layer=None):
@@ -169,6 +178,7 @@ def exact_width(gamma, beta, v_th, decay, T, conventions=MPD_AGL, alpha=1.0, lay
     from agl_ref.theory import law_of_layer  # here, because the other rules need no SciPy
 
     validate.float_array("gamma", gamma)
+    validate.same_shape("beta", validate.float_array("beta", beta), gamma.shape, "gamma")
     if _gamma_bar(gamma, layer) <= 0:
         return np.zeros(validate.integer("T", T), gamma.dtype)
     return (2.0 * law_of_layer(gamma, beta, v_th, decay, T, conventions, alpha).std).astype(gamma.dtype)

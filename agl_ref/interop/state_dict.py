@@ -37,6 +37,8 @@ def _counters(entries):
 
 def _as_array(value):
     """A NumPy array of a NumPy value or of a torch tensor, which is known by its methods; else TypeError."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError("a masked array")
     if all(hasattr(value, method) for method in ("detach", "cpu", "numpy")):
         return value.detach().cpu().numpy()
     if isinstance(value, (np.ndarray, np.generic)):

@@ -186,7 +186,10 @@ def decode_bounds(code):
 
 def unit_roundoff(dtype):
     """u of "float32", "float64", "bfloat16", "float16" or "tf32"; ValueError for another name."""
-    name = str(dtype) if isinstance(dtype, str) else np.dtype(dtype).name
+    try:
+        name = str(dtype) if isinstance(dtype, str) else np.dtype(dtype).name
+    except (TypeError, ValueError):
+        name = repr(dtype)[:80]
     if name not in UNIT_ROUNDOFF:
         raise ValueError(f"dtype: expected one of {', '.join(UNIT_ROUNDOFF)}, received {name!r}; choose one")
     return UNIT_ROUNDOFF[name]

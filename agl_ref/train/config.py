@@ -75,18 +75,20 @@ class TrainConfig:
             validate.one_of(name, getattr(self, name), allowed)
         for name in ("T", "epochs", "batch"):
             validate.integer(name, getattr(self, name))
-        validate.integer("seed", self.seed, low=0)
+        validate.integer("seed", self.seed, low=0, high=None)
         for name, low, open_low in (
             ("fixed_width", 0, False), ("v_th", 0, True), ("gamma", 0, True), ("lr", 0, True), ("weight_decay", 0, False)
         ):  # fmt: skip
-            validate.number(name, getattr(self, name), low=low, low_open=open_low)
+            validate.number(name, getattr(self, name), low=low, low_open=open_low, dtype=self.dtype)
         for name in ("decay", "momentum"):
-            validate.number(name, getattr(self, name), low=0, high=1, high_open=True)
+            validate.number(name, getattr(self, name), low=0, high=1, high_open=True, dtype=self.dtype)
         if self.neuron == "plif":
             validate.number("decay", self.decay, low=0, low_open=True, high=1, high_open=True)
         code_of(self.surrogate)
+        validate.instance("data", self.data, str, "pass a name or a path as text")
         if self.channels is not None:
-            object.__setattr__(self, "channels", tuple(validate.integer("channels", c) for c in self.channels))
+            counts = tuple(validate.integer("channels", c) for c in validate.sequence("channels", self.channels))
+            object.__setattr__(self, "channels", counts)
 
     @property
     def conventions(self):
@@ -103,7 +105,7 @@ class TrainConfig:
     @classmethod
     def from_json(cls, text, name="config.json"):
         try:
-            values = json.loads(text)
+            values = json.loads(validate.instance("text", text, str, "read the file first"))
             checksum = values.pop("sha256", None) if isinstance(values, dict) else None
             known = {field.name for field in dataclasses.fields(cls)}
             if not isinstance(values, dict) or set(values | LATER) != known:

@@ -54,9 +54,9 @@ def test_bad_options_are_refused(options):
 
 
 def test_wrong_number_of_widths_is_refused():
-    with pytest.raises(ValueError, match="four channel counts"):
+    with pytest.raises(ValueError, match="channels: expected 4 items, received 2"):
         agl.models.vgg_snn(channels=(1, 2))
-    with pytest.raises(ValueError, match="three channel counts"):
+    with pytest.raises(ValueError, match="channels: expected 3 items, received 2"):
         agl.models.sew_resnet19(channels=(1, 2))
     with pytest.raises(ValueError, match="image_size: expected an integer >= 16"):
         agl.models.vgg_snn(image_size=8)

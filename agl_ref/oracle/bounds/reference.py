@@ -14,6 +14,7 @@ from agl_ref import validate
 from agl_ref.conventions import OWN_WIDTHS
 from agl_ref.engine import tdbn
 from agl_ref.engine.loss import of_network as loss_of_network
+from agl_ref.engine.network import Network
 from agl_ref.oracle.descriptions import describe, network_of
 from agl_ref.oracle.types import Reference, array_name, unit_roundoff
 
@@ -109,6 +110,9 @@ def reference(net, x, labels, loss="ce", training=True, dtype="float32", replays
     >>> ref.arrays["conv1.u"].shape, ref.bounds["conv1.s"].max()
     ((2, 1, 2, 2, 2), np.float64(0.0))
     """
+    validate.instance("net", net, Network, "build one with agl_ref.models")
+    validate.boolean("training", training)
+    validate.integer("replays", replays)
     return network_reference("own", net, x, labels, loss, training, dtype, replays, False)
 
 
@@ -120,9 +124,8 @@ def network_reference(id, net, x, labels, loss, training, dtype, replays, exact)
             f"net: expected a width rule that other implementations have, received {net.conventions.width!r}; build it with "
             "another, or compare under width='fixed'"
         )
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"x: expected a NumPy array, received {type(x).__name__}; use np.asarray(x)")
-    wide, labels = in_float64(net), np.asarray(labels)
+    validate.float_array("x", x)
+    wide, labels = in_float64(net), np.asarray(validate.unmasked("labels", labels))
     trace, arrays = run(wide, x.astype(np.float64), labels, loss, training)
     plain, bounds = spread(NetworkReplay(wide, trace, labels, loss), Rounding(seed_of(id), dtype), replays)
     agree(plain, arrays)

@@ -10,6 +10,7 @@ Where the dump shows the decisions, `settle` has the reference take them over, a
 
 import numpy as np
 
+from agl_ref import validate
 from agl_ref.oracle.cases.vectors import load_case
 from agl_ref.oracle.equations import rule_of
 from agl_ref.oracle.types import BITS, Reference, array_name, in_window, unit_roundoff, walk
@@ -55,6 +56,10 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True,
     ValueError, TypeError
         For arrays that cannot be judged: unknown names, wrong shapes or dtypes, values that are not finite, another case's.
     """
+    validate.instance("reference", reference, Reference, "pass what oracle.reference or load_case returned")
+    validate.boolean("guess", guess)
+    if not isinstance(force, str):
+        validate.sequence("force", force, kind=str)
     arrays, found = collect(reference, theirs, layout)
     dtype = judged_dtype(found, dtype)
     _check_precision(reference, dtype)

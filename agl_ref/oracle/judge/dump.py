@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agl_ref import files
+from agl_ref import files, validate
 from agl_ref.interop.layouts import LAYOUTS, axes_from_layout, weight_axes_from_torch
 
 _SAFETENSORS = {
@@ -106,6 +106,7 @@ def as_numpy(name, value):
 
     Raises TypeError for what is no array.
     """
+    validate.unmasked(name, value)
     if hasattr(value, "detach"):  # PyTorch
         value = value.detach().cpu()
         if "bfloat16" in str(value.dtype):
