@@ -79,9 +79,9 @@ class TrainConfig:
         for name, low, open_low in (
             ("fixed_width", 0, False), ("v_th", 0, True), ("gamma", 0, True), ("lr", 0, True), ("weight_decay", 0, False)
         ):  # fmt: skip
-            validate.number(name, getattr(self, name), low=low, low_open=open_low, dtype=self.dtype)
+            validate.number(name, getattr(self, name), low=low, low_open=open_low, dtype=np.dtype(self.dtype))
         for name in ("decay", "momentum"):
-            validate.number(name, getattr(self, name), low=0, high=1, high_open=True, dtype=self.dtype)
+            validate.number(name, getattr(self, name), low=0, high=1, high_open=True, dtype=np.dtype(self.dtype))
         if self.neuron == "plif":
             validate.number("decay", self.decay, low=0, low_open=True, high=1, high_open=True)
         code_of(self.surrogate)
