@@ -11,9 +11,12 @@ from . import conv, linear, neuron, ops, optim, tdbn
 
 
 def _generator(seed):
-    if not isinstance(seed, np.random.SeedSequence):
-        validate.integer("seed", seed, low=0, high=None)
-    return np.random.default_rng(seed)
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"seed: expected an integer >= 0 or several, received {str(seed)[:80]!r}; pass an int"
+        ) from None
 
 
 class Conv2d:

@@ -388,7 +388,7 @@ def test_what_is_no_graph_is_refused(tmp_path):
     with pytest.raises(TypeError, match="nir.NIRGraph or a path"):
         built(3)
     path = tmp_path / "none.nir"
-    helpers.assert_refused(lambda: built(path), "none.nir", "NIR file")
+    helpers.assert_refused(lambda: built(path), "none.nir", "nothing there")
     path.write_bytes(b"no graph")
     helpers.assert_refused(lambda: built(path), "none.nir", "NIR file")
 
@@ -397,3 +397,67 @@ def test_without_the_package_a_path_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nir", None)
     with pytest.raises(ImportError, match="pip install nir"):
         built("some.nir")
+
+
+# --- hostile files --------------------------------------------------------------------------------------------------------
+
+
+def written(path, change=None):
+    h5py = pytest.importorskip("h5py")
+    graph = small_graph()
+    graph.nodes["n3"].bias = np.zeros(3)  # a file cannot say that there is none
+    nir.write(path, graph)
+    if change is not None:
+        with h5py.File(path, "a") as file:
+            change(file["node"]["nodes"])
+    return path
+
+
+def external_storage(nodes):
+    del nodes["n0"]["bias"]
+    nodes["n0"].create_dataset("bias", (4,), "f8", external=[("/etc/hostname", 0, 32)])
+
+
+def external_link(nodes):
+    import h5py
+
+    nodes["more"] = h5py.ExternalLink("/tmp/other.h5", "/")
+
+
+def soft_link(nodes):
+    import h5py
+
+    nodes["more"] = h5py.SoftLink("/node")
+
+
+def loop(nodes):
+    nodes["n0"]["again"] = nodes
+
+
+def huge(nodes):
+    del nodes["n0"]["weight"]
+    nodes["n0"].create_dataset("weight", (10**5, 10**5), "f8", compression="gzip")
+
+
+@pytest.mark.parametrize("change", [external_storage, external_link, soft_link, loop, huge])
+def test_a_file_that_reaches_elsewhere_loops_or_claims_too_much_is_refused(tmp_path, change):
+    path = written(tmp_path / "graph.nir", change)
+    with pytest.raises(ValueError, match="another file|link to elsewhere|deep|bytes, more than"):
+        from_nir(path, dt=DT, conventions=HARD, surrogate="rectangular")
+
+
+def test_a_damaged_file_is_a_network_or_one_valueerror(tmp_path):
+    path, rng = written(tmp_path / "graph.nir"), np.random.default_rng(0)
+    whole, refused = path.read_bytes(), 0
+    for i in range(100):
+        content = bytearray(whole)
+        content[rng.integers(96)] ^= 1 << int(
+            rng.integers(8)
+        )  # HDF5's superblock; the library can hang on what is behind it
+        path.write_bytes(content if i % 2 else whole[: rng.integers(len(whole))])
+        try:
+            from_nir(path, dt=DT, conventions=HARD, surrogate="rectangular")
+        except ValueError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 60
