@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from .checkpoint import (
     write_checkpoint,
 )
 from .config import LATER, TrainConfig, build_network, require_fitting
+from .lock import hold
 
 CHECKPOINT_SECONDS = 30.0
 MAX_DESCRIPTION = 1 << 26  # bytes of a checkpoint beside the network's arrays: its metrics grow with the epochs
@@ -53,17 +55,19 @@ class Trainer:
         Instead of the one that `config.data` names.
     start : {"new", "resume", "read"}
         Begin a run in this folder; go on from its checkpoint (from the start if it was killed before the first one);
-        or only read it, for `load_checkpoint` and `evaluate`.
+        or only read it, for `load_checkpoint` and `evaluate`. No other process may train in the folder until `fit` ends
+        or the trainer is no longer used.
 
     Raises
     ------
     ValueError
-        If the folder holds a run already, or holds none and is to be resumed.
+        If the folder holds a run already, holds none and is to be resumed, or another process trains in it.
     CheckpointError
         For a checkpoint of another architecture, dtype, configuration or data set, or a corrupt one.
     """
 
     def __init__(self, config, folder, dataset=None, start="new"):
+        validate.one_of("start", start, ("new", "resume", "read"))
         self.config, self.folder = config, Path(folder)
         self.dataset = data.load(config.data) if dataset is None else dataset
         require_fitting(config, self.dataset)
@@ -81,14 +85,27 @@ class Trainer:
         self.diagnostics = diagnostics.Running()
         self._rows = None if start == "read" else []  # of metrics.jsonl; each checkpoint holds them too
         self._saved_at = time.monotonic()
+        self._lock = None
+        if start != "read":
+            self._hold()
+            with contextlib.ExitStack() as refused:
+                refused.callback(self._lock.close)
+                self._begin(start)
+                refused.pop_all()
+
+    def _hold(self):
+        self._lock = hold(self.folder)
+        weakref.finalize(self, self._lock.close)
+
+    def _begin(self, start):
         if start == "resume":
             self._resume()
-        elif start == "new" and (self.folder / "config.json").exists():
+        elif (self.folder / "config.json").exists():
             raise ValueError(
                 f"{self.folder}: expected a folder without a run, received one with config.json; resume it with "
                 f"agl-ref train --resume {self.folder}, or choose another --out"
             )
-        elif start == "new":
+        else:
             self._write_config()
 
     # --- data ---
@@ -113,8 +130,14 @@ class Trainer:
 
     def fit(self, progress=True):
         """Train to the last epoch. Ctrl-C finishes the step, saves, and raises Interrupted."""
+        if self._lock is None:
+            raise ValueError(
+                "start: expected 'new' or 'resume' of a run that is to be trained, received 'read'; open it anew"
+            )
+        if self._lock.closed:  # by an earlier call
+            self._hold()
         stop = _StopOnSignal()
-        with stop:
+        with stop, self._lock:
             while self.epoch < self.config.epochs:
                 self._epoch(stop, progress)
         return self
@@ -263,7 +286,7 @@ class Trainer:
             "correct": self.correct,
             "optimiser_steps": self.optimiser.steps,
             "diagnostics": self.diagnostics.state,
-            "rows": self._rows,
+            "rows": self.metrics(),
         }
         if not (self.folder / "config.json").exists():  # somebody deleted the folder: what is trained is not lost
             self._write_config()
@@ -334,6 +357,7 @@ def remove_run(folder):
     for name in ("config.json", "metrics.jsonl", "checkpoints/last.npz"):
         (folder / name).unlink(missing_ok=True)
         (folder / f"{name}.tmp").unlink(missing_ok=True)
+    (folder / ".lock").unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # something else is in one of them, or it is not there
         (folder / "checkpoints").rmdir()
         folder.rmdir()

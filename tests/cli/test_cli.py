@@ -46,7 +46,7 @@ def test_train_then_eval_agree(images, tmp_path, capsys):
     names = {str(p.relative_to(run)) for p in (tmp_path / "run").rglob("*") if p.is_file()}
     figures = {f"figures/{name}.png" for name in ("run", "std", "coverage", "firing_rate", "gradient_norm",
                                                  "nonzero_gradient")}  # fmt: skip
-    assert names == {"config.json", "metrics.jsonl", "checkpoints/last.npz", *figures}
+    assert names == {".lock", "config.json", "metrics.jsonl", "checkpoints/last.npz", *figures}
     assert cli.main(["eval", run]) == 0
     table = capsys.readouterr().out
     assert "test accuracy" in table and "window coverage" in table and "conv2  adaptive" in table

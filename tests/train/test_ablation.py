@@ -144,6 +144,7 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(data, tmp_path, monkeypatch):
     whole = ablation.train_one(config)
     half = Trainer(config, tmp_path / "own")
     half._epoch(type("Never", (), {"asked": False}), False)
+    del half  # and with it the lock
     steps, step = [], Trainer.step
     monkeypatch.setattr(Trainer, "step", lambda self, *args: (steps.append(self.epoch), step(self, *args))[1])
     resumed = ablation.train_one(config, tmp_path / "own")

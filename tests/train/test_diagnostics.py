@@ -249,6 +249,7 @@ def test_training_with_a_measured_width_resumes_to_the_same_bits(tmp_path, rule)
     cut.step(cut.dataset.x_train[index], cut.dataset.y_train[index], np.random.default_rng([config.seed, 0, 0, 1]))
     cut.batch = 1
     cut.save()
+    del cut  # and with it the folder's lock
     resumed = train.Trainer(config, tmp_path / "cut", tiny_dataset(), start="resume")
     resumed.fit(progress=False)
     helpers.assert_all_same_bits(resumed.net.parameters(), whole.net.parameters())
@@ -265,6 +266,7 @@ def test_training_with_a_measured_width_resumes_to_the_same_bits(tmp_path, rule)
 def test_a_checkpoint_of_the_older_format_is_refused(tmp_path):
     run = train.Trainer(CONFIG, tmp_path / "run", tiny_dataset())
     run.save()
+    del run  # and with it the folder's lock
     path = tmp_path / "run" / "checkpoints" / "last.npz"
     with np.load(path) as file:
         arrays = dict(file)

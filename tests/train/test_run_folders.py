@@ -3,7 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -202,3 +205,58 @@ def test_a_training_whose_loss_overflows_writes_no_metrics(tmp_path):
     with pytest.raises(FloatingPointError, match="not finite|infinite"):
         run.fit(progress=False)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+# --- the lock -------------------------------------------------------------------------------------------------------------
+
+TRAINING = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_train import CONFIG, tiny_dataset
+from agl_ref.train import Trainer
+run = Trainer(CONFIG, {folder!r}, tiny_dataset(), start={start!r})
+print("holds", flush=True)
+time.sleep(60)
+"""
+
+
+def other_process(folder, start):
+    code = TRAINING.format(tests=os.path.dirname(__file__), folder=str(folder), start=start)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "holds\n"
+    return process
+
+
+@pytest.mark.parametrize("start", ["new", "resume"])
+def test_one_process_trains_in_a_folder_and_the_lock_dies_with_it(folder, tmp_path, start):
+    folder = folder if start == "resume" else tmp_path / "new"
+    process = other_process(folder, start)
+    for kind in ("new", "resume"):
+        with pytest.raises(ValueError, match=f"no other process trains in, received one that process {process.pid} on"):
+            train.Trainer(CONFIG, folder, tiny_dataset(), start=kind)
+    assert train.Trainer(CONFIG, folder, tiny_dataset(), start="read").epoch == 0  # reading needs no lock
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert resume(folder).folder == folder
+
+
+def test_a_trainer_lets_go_when_it_has_finished_was_refused_or_is_forgotten(tmp_path):
+    run = train.Trainer(CONFIG, tmp_path / "run", tiny_dataset())
+    with pytest.raises(ValueError, match=f"received one that process {os.getpid()} on"):
+        resume(run.folder)
+    run.fit(progress=False)
+    with pytest.raises(ValueError, match="expected a folder without a run"):
+        train.Trainer(CONFIG, run.folder, tiny_dataset())
+    resume(run.folder)  # forgotten at once
+    again = resume(run.folder)
+    with pytest.raises(ValueError, match="received one that process"):
+        run.fit()
+    again.fit(progress=False).fit(progress=False)
+
+
+def test_a_run_that_is_only_read_is_not_trained(folder):
+    with pytest.raises(ValueError, match="received 'read'"):
+        train.Trainer(CONFIG, folder, tiny_dataset(), start="read").fit()
+    with pytest.raises(ValueError, match="start: expected one of"):
+        train.Trainer(CONFIG, folder, tiny_dataset(), start="reed")

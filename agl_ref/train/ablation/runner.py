@@ -18,10 +18,12 @@ from agl_ref import __version__, data
 from agl_ref.engine import parallel
 from agl_ref.engine.memory import keep_freed_memory
 from agl_ref.train.config import TrainConfig
+from agl_ref.train.lock import hold
 from agl_ref.train.trainer import Trainer, remove_run
 
 from .plan import KEPT, digest_of, key_of, pending
 
+DYING_SECONDS = 60.0
 DIGITS = 5  # significant ones of the layers' statistics that are kept
 
 
@@ -51,6 +53,7 @@ def train_one(config, folder=None, threads=1):
     own = Path(tempfile.mkdtemp(prefix="agl-ablation-")) if folder is None else Path(folder)
     record = {"config": json.loads(config.to_json()), "version": __version__, "status": "trained"}
     try:
+        hold(own, DYING_SECONDS).close()  # the worker of a killed command needs a moment to notice
         start = "resume" if (own / "config.json").exists() else "new"
         with parallel.at_most(threads):
             trainer = Trainer(config, own, start=start).fit(progress=False)
@@ -133,8 +136,11 @@ def run(experiments, folder, jobs=-1, dask=None, progress=True):
     Each record is on the disk before the next is waited for. On this machine a run that was stopped goes on from its
     checkpoint the next time.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with hold(folder):
+        return _run(experiments, Path(folder), jobs, dask, progress)
+
+
+def _run(experiments, folder, jobs, dask, progress):
     path, wanted = folder / "results.jsonl", pending(experiments, {})
     done = read_results(path)
     left = [config for key, config in wanted.items() if key not in done]
