@@ -8,7 +8,7 @@ from agl_ref.oracle.cases.registry import notes
 from agl_ref.oracle.cases.vectors import cases, entry_of, load_case, manifest, written_out
 from agl_ref.oracle.types import unit_roundoff
 
-from .shared import add_json_option
+from .shared import add_json_option, folder_option
 
 _SCALARS = ("T", "v_th", "decay", "alpha", "eps", "training", "stride", "padding", "loss", "target", "lam",
             "surrogate")  # fmt: skip
@@ -130,8 +130,9 @@ def _figure(name, value):
 
 
 def _export(args):
+    folder = folder_option("--out", args.out)
     for id in args.ids:
-        print(export(id, args.out, args.format, args.dtype, args.time, args.channels))
+        print(export(id, folder, args.format, args.dtype, args.time, args.channels))
     return 0
 
 

@@ -341,7 +341,10 @@ def test_the_demo_removes_no_other_run_and_nothing_before_its_options_are_checke
     assert [path.name for path in other.iterdir()] == ["adaptive-8"]
 
 
-@pytest.mark.parametrize("argv", [["train", "--resume", ""], ["train", "--out", ""], ["demo", "--out", ""]])
+@pytest.mark.parametrize("argv", [
+    ["train", "--resume", ""], ["train", "--out", ""], ["demo", "--out", ""],
+    ["vectors", "export", "lif-hard-attached", "--out", ""],
+])  # fmt: skip
 def test_an_empty_folder_name_is_refused(argv, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(argv) == BAD_INPUT
