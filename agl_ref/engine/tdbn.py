@@ -100,6 +100,12 @@ def grain_of(C):
     return max(1, 2**16 // (CHUNK * C))
 
 
+def rounded(dtype, *arrays):
+    """The float64 arrays in dtype; what is too large for it becomes infinite, and is found behind the pass."""
+    with np.errstate(over="ignore"):
+        return tuple(a.astype(dtype) for a in arrays)
+
+
 def moments(x):
     """Mean and biased variance of each column of x (M, C), float64: of the chunks' means and squared deviations."""
     M, C = x.shape
@@ -130,7 +136,7 @@ def measure(x, gamma, beta, v_th, alpha, eps, conventions, running):
     inv_std = (1.0 / np.sqrt(used_var + eps)).astype(dtype)
     scale = alpha * v_th if conventions.norm_scale == "alpha V_th" else 1.0
     shift = v_th if conventions.norm_shift == "beta V_th" else 1.0
-    mean, var = mean.astype(dtype), var.astype(dtype)
+    mean, var = rounded(dtype, mean, var)
     return TdBNCache(x, gamma.copy(), beta.copy(), mean, var, inv_std, scale, shift, running is None, unbiased, M)
 
 
@@ -161,9 +167,9 @@ def backward(dy, cache):
     else:  # the statistics are constants
         g_mean = g_x_hat = np.zeros(C)
     dx = np.empty_like(x)
-    factors = (g_scale.astype(dtype), g_mean.astype(dtype), g_x_hat.astype(dtype))
+    factors = rounded(dtype, g_scale, g_mean, g_x_hat)
     run(dx_kernel, chunks, dy, x, cache.mean, cache.inv_std, *factors, dx, grain=grain)
-    return dx.reshape(shape), (cache.scale * sum_dy_x_hat).astype(dtype), (cache.shift * sum_dy).astype(dtype)
+    return dx.reshape(shape), *rounded(dtype, cache.scale * sum_dy_x_hat, cache.shift * sum_dy)
 
 
 def update_running(running_mean, running_var, cache, momentum):
