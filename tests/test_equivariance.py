@@ -4,6 +4,7 @@ Each statement about what scales is compared with ==, on both storeys; what brea
 """
 
 import helpers
+import numba
 import numpy as np
 import pytest
 from test_storeys import as_reference
@@ -11,6 +12,9 @@ from test_storeys import as_reference
 import agl_ref as agl
 from agl_ref import reference
 
+pytestmark = pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT), reason="whole networks, many times: minutes without the JIT, which changes no bit"
+)
 RULES = ("adaptive", "first", "later", "geometric", "exact", "empirical", "2 V_th")
 POWERS = range(-5, 5)  # V_th = 2^-5 .. 2^4, each compared with 1/2
 HALF = 0.5

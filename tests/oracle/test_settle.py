@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import numba
 import numpy as np
 import pytest
 from helpers_oracle import LABELS, drive, every_layer
@@ -11,6 +12,9 @@ from agl_ref.oracle.mutants.table import mutant_of
 from agl_ref.oracle.mutants.variants import variant
 from agl_ref.oracle.problems import problem_of
 
+pytestmark = pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT), reason="whole networks, many times: minutes without the JIT, which changes no bit"
+)
 U32 = 2.0**-24
 FIRE = ('u[t] >= threshold if conventions.spike_test == ">="', "fire(u[t], threshold) if True")
 KINDS = ("full", "s", "u", "s u")
