@@ -64,10 +64,15 @@ def _subset(**changes):
     return {**DEEP, **SUBSET, **changes}
 
 
-def _thresholds(network):
-    return {
-        text: {**network, **SHORT, "v_th": v} for text, v in (("1/8", 1 / 8), ("1/2", 1 / 2), ("2", 2.0), ("8", 8.0))
-    }
+def _threshold(layers, network):
+    thresholds = (("1/8", 1 / 8), ("1/2", 1 / 2), ("2", 2.0), ("8", 8.0))
+    return Experiment(
+        f"Which width trains {layers} layers at every threshold?",
+        {text: {**network, **SHORT, "v_th": v_th} for text, v_th in thresholds},
+        widths=(1.0, "2 V_th", BASELINE, SHIFTED),
+        seeds=5,
+        axis="V_th",
+    )
 
 
 EXPERIMENTS = {
@@ -85,20 +90,8 @@ EXPERIMENTS = {
         {name: _subset(surrogate=name) for name in ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")},
         widths=(1.0, 2.5, BASELINE),
     ),
-    "threshold": Experiment(
-        "Which width trains three layers at every threshold?",
-        _thresholds(SHALLOW),
-        widths=(1.0, "2 V_th", BASELINE, SHIFTED),
-        seeds=5,
-        axis="V_th",
-    ),
-    "threshold-deep": Experiment(
-        "Which width trains eight layers at every threshold?",
-        _thresholds(DEEP),
-        widths=(1.0, "2 V_th", BASELINE, SHIFTED),
-        seeds=5,
-        axis="V_th",
-    ),
+    "threshold": _threshold("three", SHALLOW),
+    "threshold-deep": _threshold("eight", DEEP),
     "gamma": Experiment(
         "Which width trains eight layers wherever gamma starts?",
         {text: {**DEEP, **SHORT, "gamma": g} for text, g in (("1/2", 1 / 2), ("1", 1.0), ("2", 2.0), ("4", 4.0))},
