@@ -233,8 +233,8 @@ def dweight_of(x, dy, cache, geometry):
 
 def backward(dy, cache, need_dx=True):
     """`agl_ref.conv2d_backward` without validation."""
-    weight, padding = cache.weight, cache.padding
-    x, dy = np.ascontiguousarray(cache.x), np.ascontiguousarray(dy)
+    padding = cache.padding
+    x, weight, dy = map(np.ascontiguousarray, (cache.x, cache.weight, dy))
     geometry = geometry_of(x.shape, weight.shape, cache.stride, padding)
     images, gradients = x.reshape(-1, *x.shape[-3:]), dy.reshape(-1, *dy.shape[-3:])
     dx = None  # first: its scratch memory is free again before the weight gradient's

@@ -17,6 +17,7 @@ class LinearCache(NamedTuple):
 
 def forward(x, weight, bias):
     """`agl_ref.linear_forward` without validation."""
+    weight = np.ascontiguousarray(weight)  # BLAS adds in another order when it lies otherwise
     with one_blas_thread():
         y = np.ascontiguousarray(x).reshape(-1, x.shape[-1]) @ weight  # (C1)
     if bias is not None:
@@ -26,7 +27,7 @@ def forward(x, weight, bias):
 
 def backward(dy, cache, need_dx=True):
     """`agl_ref.linear_backward` without validation."""
-    x, weight, has_bias = cache
+    x, weight, has_bias = cache.x, np.ascontiguousarray(cache.weight), cache.has_bias
     flat_x = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     flat_dy = np.ascontiguousarray(dy).reshape(-1, weight.shape[1])
     with one_blas_thread():

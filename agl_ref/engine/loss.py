@@ -31,6 +31,7 @@ def reduce_logits(logits, conventions=MPD_AGL):
     """Logits (T, N, K) to (N, K): mean over time, sum, or the last timestep, as `conventions.readout` says."""
     validate.float_array("logits", logits, min_ndim=3, finite=False)
     validate.conventions(conventions)
+    logits = np.ascontiguousarray(logits)  # the order of a sum, and so its bits, follow the memory layout
     if conventions.readout == "mean":
         return logits.mean(axis=0)  # (L1)
     return logits.sum(axis=0) if conventions.readout == "sum" else logits[-1].copy()
@@ -72,6 +73,7 @@ def cross_entropy_gradient(cache):
 def tet(logits, labels, lam=1e-3, target=1.0):
     """`tet_forward` without validation."""
     T, N, _ = logits.shape
+    logits = np.ascontiguousarray(logits)
     log_p = log_softmax(logits)
     rows = np.arange(N)
     off = logits - logits.dtype.type(target)

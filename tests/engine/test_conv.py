@@ -236,23 +236,6 @@ def test_gradients_are_central_differences(lib, path, stride, padding):
 # --- memory and types -----------------------------------------------------------------------------
 
 
-@each_path
-@each_dtype
-def test_memory_layout_changes_no_bit(path, dtype):
-    x, weight, bias, dy = drawn(7, (2, 5, 4, 2), (3, 3, 2, 2), 1, 1, True, dtype)
-    y, cache = agl.conv2d_forward(x, weight, bias, 1, 1, path)
-    grads = agl.conv2d_backward(dy, cache)
-    for view in (
-        np.asfortranarray,
-        lambda a: np.repeat(a, 2, 0)[::2],
-        lambda a: a[..., ::-1].copy()[..., ::-1],
-    ):
-        y2, cache2 = agl.conv2d_forward(view(x), view(weight), view(bias), 1, 1, path)
-        helpers.assert_same_bits(np.ascontiguousarray(y2), y, "y")
-        for received, expected in zip(agl.conv2d_backward(view(dy), cache2), grads, strict=True):
-            helpers.assert_same_bits(np.ascontiguousarray(received), expected)
-
-
 @pytest.mark.parametrize("spikes", [True, False])
 def test_auto_takes_the_spike_path_for_few_spikes_and_gives_its_bits(spikes):
     x, weight, bias, dy = drawn(8, (4, 8, 8, 32), (3, 3, 32, 64), 1, 1)
@@ -461,17 +444,13 @@ def test_pool_gradient_is_a_central_difference(lib, pool):
 
 @each_pool
 @each_dtype
-def test_pool_keeps_dtype_and_takes_any_memory_layout(pool, dtype):
+def test_pool_keeps_dtype(pool, dtype):
     rng = np.random.default_rng(16)
     x = rng.normal(size=(2, 5, 4, 2)).astype(dtype)
     y, cache = pool_of(ENGINE, pool)[0](x)
     dy = rng.normal(size=y.shape).astype(dtype)
     dx = pool_of(ENGINE, pool)[1](dy, cache)
     assert y.dtype == dtype and dx.dtype == dtype
-    y2, cache2 = pool_of(ENGINE, pool)[0](np.asfortranarray(x))
-    helpers.assert_same_bits(np.ascontiguousarray(y2), y, "y")
-    dx2 = pool_of(ENGINE, pool)[1](np.asfortranarray(dy), cache2)
-    helpers.assert_same_bits(np.ascontiguousarray(dx2), np.ascontiguousarray(dx), "dx")
 
 
 # --- bad input ------------------------------------------------------------------------------------
