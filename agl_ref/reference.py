@@ -32,7 +32,7 @@ def derivative(z, kappa, surrogate="rectangular", conventions=MPD_AGL):
     if not kappa > 0:  # a closed window: no gradient passes, and 1 / kappa would be infinite
         return np.zeros_like(z)
     scale = {"1/kappa": kappa, "1": kappa / kappa, "1/(2 kappa)": kappa + kappa}[conventions.surrogate_scale]
-    h = z.dtype.type(1 / scale)  # (S1) in z's dtype: NumPy 1.26 would make it float64
+    h = z.dtype.type(1 / scale)  # (S1) in z's dtype
     inside = np.less_equal if conventions.window_edge == "<=" else np.less
     r = z.astype(np.float64) / kappa  # the three smooth shapes are computed in float64 and rounded once
     e = np.exp(-4 * np.abs(r))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from fractions import Fraction
 from math import sqrt
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from agl_ref import data
+from agl_ref.engine.parallel import at_most, threads
 from agl_ref.train import plots
 from agl_ref.train.config import TrainConfig
 from agl_ref.train.trainer import Trainer, remove_run
@@ -74,12 +76,7 @@ def run(args):
     folders = {(label, v_th): out / f"{label.replace(' ', '-')}-{v_th:g}" for label, v_th in configs}
     for key, config in configs.items():
         _require_demo(folders[key], config)
-    runs = {}
-    with tqdm(configs.items(), disable=args.json, leave=False, unit="run") as bar:
-        for (label, v_th), config in bar:
-            bar.set_description(f"{NAMES[label]}, V_th = {_text(v_th)}")
-            remove_run(folders[label, v_th])
-            runs[label, v_th] = _train(config, folders[label, v_th], dataset)
+    runs = _train_all(configs, folders, dataset, progress=not args.json)
     figure = plots.save(_figure(runs, args.seed), out / "demo.png")
     accuracy = {key: run.evaluation["test_accuracy"] for key, run in runs.items()}
     facts = facts_of(accuracy, {key: run.weights for key, run in runs.items()}, len(dataset.x_test))
@@ -89,10 +86,9 @@ def run(args):
             report[label][_text(v_th)] = {**trained.evaluation, "training_seconds": round(trained.seconds, 1)}
         print(json.dumps({**report, **facts, "figure": str(figure)}))
     else:
-        seconds = [trained.seconds for trained in runs.values()]
         print("\n".join(["", *_table(runs), "", *sentences(accuracy, facts), ""]))
-        print(f"{len(runs)} trainings in {sum(seconds):.0f} s, the first in {seconds[0]:.0f} s (it compiles what is not "
-              f"cached yet); {time.monotonic() - started:.0f} s in all.\nFigure: {figure}\nRuns:   {out}")  # fmt: skip
+        print(f"{len(runs)} trainings, {min(threads(), len(runs))} at a time; {time.monotonic() - started:.0f} s in all (the "
+              f"first time kernels are compiled).\nFigure: {figure}\nRuns:   {out}")  # fmt: skip
     if not facts["goal_reached"]:
         print(f"agl-ref: expected the adaptive width to end with the same weights at every threshold and with at least "
               f"{DEMO_GOAL:.0%}, received {facts['worst']:.1%} at one of them", file=sys.stderr)  # fmt: skip
@@ -113,9 +109,24 @@ def _require_demo(folder, config):
         raise ValueError(f"{folder}: expected nothing or an earlier demo, received another run; choose another --out")
 
 
+def _train_all(configs, folders, dataset, progress):
+    """{key: Trained} of all configurations; as many at once as there are cores, each in one thread: that takes least time."""
+    with ThreadPoolExecutor(threads()) as pool:
+        keys = {pool.submit(_train, config, folders[key], dataset): key for key, config in configs.items()}
+        try:
+            with tqdm(as_completed(keys), total=len(keys), disable=not progress, leave=False, unit="run") as bar:
+                found = {keys[future]: future.result() for future in bar}
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {key: found[key] for key in configs}
+
+
 def _train(config, folder, dataset):
     begun = time.monotonic()
-    trainer = Trainer(config, folder, dataset).fit(progress=False)
+    remove_run(folder)
+    with at_most(1):
+        trainer = Trainer(config, folder, dataset).fit(progress=False)
     last = trainer.metrics()[-1]
     evaluation = {key: last[key] for key in ("test_accuracy", "test_loss", "layers")}
     weights = b"".join(value.tobytes() for value in trainer.net.parameters().values())
