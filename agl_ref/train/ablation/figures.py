@@ -8,7 +8,7 @@ from agl_ref.train import plots
 from .plan import BASELINE, SHIFTED
 from .statistics import accuracies, depth_profile
 
-RULES = ("geometric", "exact", "empirical", "2 V_th", "first", "later")
+RULES = ("2 V_th", "exact", "empirical", "geometric", "first", "later")
 
 
 def accuracy_figure(name, experiment, records):
