@@ -14,6 +14,7 @@ import numpy as np
 
 from agl_ref.conventions import Conventions
 
+DATA = ("x", "labels", "dlogits")  # a network's inputs beside its parameters
 _PLAIN = {"pool": "AvgPool", "sum_pool": "SumPool", "global_pool": "GlobalAvgPool", "flatten": "Flatten"}
 
 
@@ -77,16 +78,17 @@ def network_of(meta, inputs, conventions):
     from agl_ref.engine.network import Network  # not above: the oracle judges dumps with NumPy alone
 
     conventions = Conventions(**conventions) if isinstance(conventions, dict) else conventions
-    params = {name: np.asarray(value, np.float64) for name, value in inputs.items() if name not in ("x", "labels")}
+    params = {name: np.asarray(value, np.float64) for name, value in inputs.items() if name not in DATA}
     layers = [_layer(layer, params) for layer in meta["layers"]]
     shape = np.shape(inputs["x"])[2:]
     return Network(layers, shape, conventions, meta.get("surrogate", "rectangular"))
 
 
 def network_of_reference(reference):
-    """(network, x, labels) of a Reference, stored or not."""
-    net = network_of(reference.meta, reference.inputs, reference.conventions)
-    return net, np.asarray(reference.inputs["x"], np.float64), reference.inputs["labels"]
+    """(network, x, labels or dlogits) of a Reference, stored or not."""
+    net, inputs = network_of(reference.meta, reference.inputs, reference.conventions), reference.inputs
+    target = inputs["labels"] if "labels" in inputs else np.asarray(inputs["dlogits"], np.float64)
+    return net, np.asarray(inputs["x"], np.float64), target
 
 
 def _layer(layer, params):

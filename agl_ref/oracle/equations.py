@@ -113,7 +113,7 @@ def _of_anything(conventions, surrogate, loss):
         "grad_weight": ("C2",),
         "grad_bias": ("C4",),
         "loss": ("L5", "L2") if loss == "tet" else ("L3", "L2", "L1"),
-        "dlogits": ("L6",) if loss == "tet" else ("L4",),
+        "dlogits": {"tet": ("L6",), "given": ()}.get(loss, ("L4",)),
     }
 
 

@@ -17,9 +17,9 @@ class Oracle:
     def __init__(self, net, loss="ce", training=True, dtype="float32"):
         self.net, self.loss, self.training, self.dtype = net, loss, training, dtype
 
-    def reference(self, x, labels):
+    def reference(self, x, labels=None, dlogits=None):
         """See `agl_ref.oracle.reference`."""
-        return reference(self.net, x, labels, self.loss, self.training, self.dtype)
+        return reference(self.net, x, labels, self.loss, self.training, self.dtype, dlogits=dlogits)
 
     def compare(self, reference, theirs, dtype=None, force=()):
         """See `agl_ref.oracle.compare`; the dtype is the oracle's own by default."""

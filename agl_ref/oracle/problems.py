@@ -17,6 +17,8 @@ backward) from what the forward half left, so that a search over conventions sha
     add                   x, side, dy                               y grad_x grad_side
     cross_entropy, tet    logits, labels                            loss dlogits
     network               x, labels, parameters, [statistics]       each block's, logits loss dlogits grad_NAME
+
+A network may have dlogits in place of labels, which is then an array, too; it has no loss.
 """
 
 from types import ModuleType
@@ -26,7 +28,7 @@ import numpy as np
 
 from agl_ref import reference
 from agl_ref.conventions import MPD_AGL, Conventions
-from agl_ref.oracle.descriptions import blocks, describe
+from agl_ref.oracle.descriptions import DATA, blocks, describe
 
 FORWARD = ("spike_test", "reset", "input_scale", "plif", "norm_variance", "norm_scale", "norm_shift")
 
@@ -80,7 +82,7 @@ class Problem:
     op : str
         One of those above, or "network".
     inputs : {name: ndarray}
-        Of a network x, labels, every parameter by its name and, for evaluation, the running statistics.
+        Of a network x, labels or dlogits, every parameter by its name and, for evaluation, the running statistics.
     meta : dict
         An op's scalars: v_th, decay, alpha, eps, stride, padding, T, lam, target; of a network its layers (see
         `agl_ref.oracle.descriptions`), loss and training; the surrogate.
@@ -94,9 +96,10 @@ class Problem:
         self.surrogate = meta.get("surrogate", "rectangular")
 
     @classmethod
-    def of_network(cls, net, x, labels, loss="ce", training=True):
-        """The problem of an `agl_ref.Network`."""
-        inputs = {"x": np.asarray(x), "labels": np.asarray(labels), **net.parameters()}
+    def of_network(cls, net, x, labels, loss="ce", training=True, dlogits=None):
+        """The problem of an `agl_ref.Network`, with labels or with dlogits."""
+        target = {"labels": labels} if dlogits is None else {"dlogits": dlogits}
+        inputs = {"x": np.asarray(x), **{name: np.asarray(a) for name, a in target.items()}, **net.parameters()}
         if not training:
             inputs |= net.running_statistics()
         meta = {"layers": describe(net), "loss": loss, "training": training, "surrogate": net.surrogate}
@@ -292,7 +295,7 @@ def _tet_finish(run, a, meta, made, values):
 
 
 def _network_forward(run, a, meta, values):
-    params = {name: value for name, value in a.items() if name not in ("x", "labels") and ".running_" not in name}
+    params = {name: value for name, value in a.items() if name not in DATA and ".running_" not in name}
     running = None
     if not meta.get("training", True):
         names = [name.removesuffix(".running_mean") for name in a if name.endswith(".running_mean")]
@@ -305,7 +308,9 @@ def _network_forward(run, a, meta, values):
 def _network_finish(run, a, meta, made, values):
     net, logits, caches = made
     caches = _map_blocks(net.layers, caches, lambda *block: _behind(run, net, *block, values))
-    if meta.get("loss", "ce") == "ce":
+    if "dlogits" in a:
+        values["dlogits"] = a["dlogits"]
+    elif meta.get("loss", "ce") == "ce":
         values["loss"], values["dlogits"] = run.module.cross_entropy(logits, a["labels"], run.conventions)
     else:
         values["loss"], values["dlogits"] = run.module.tet(logits, a["labels"])

@@ -32,19 +32,24 @@ def in_float64(net):
     return network_of({"layers": describe(net), "surrogate": net.surrogate}, inputs, net.conventions)
 
 
-def run(net, x, labels, loss="ce", training=True):
-    """(trace, arrays): one forward and backward pass, everything of it by name in the order of computation."""
-    validate.one_of("loss", loss, ("ce", "tet"))
+def run(net, x, target, loss="ce", training=True):
+    """(trace, arrays): one forward and backward pass, everything of it by name in the order of computation.
+
+    `target` is what the loss compares the logits with: labels, or of the loss "given" its gradient dlogits.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a collapsed window is a legal case
         trace = net.forward(x, training=training)
     validate.float_array("logits", trace.logits)
-    value, dlogits = loss_of_network(trace.logits, labels, loss, net.conventions)
-    return trace, collect(net, trace, value, dlogits)
+    if loss == "given":
+        validate.same_shape("dlogits", target, trace.logits.shape, "the logits")
+        return trace, collect(net, trace, {}, target)
+    value, dlogits = loss_of_network(trace.logits, target, loss, net.conventions)
+    return trace, collect(net, trace, {"loss": np.array(value)}, dlogits)
 
 
 def collect(net, trace, loss, dlogits):
-    """Run the backward pass of `trace` and name everything, in the order of computation."""
+    """Run the backward pass of `trace` and name everything, in the order of computation; `loss` {"loss": value} or {}."""
     record, arrays = {}, {}
     grads = net.backward(trace, dlogits, record)
     blocks = dict(net.blocks())
@@ -53,7 +58,7 @@ def collect(net, trace, loss, dlogits):
         arrays[f"{name}.x"] = input_current(blocks[name], cache)
         for key in ("u", "s", "v"):
             arrays[f"{name}.{key}"] = getattr(cache, key)
-    arrays.update({"logits": trace.logits, "loss": np.array(loss), "dlogits": dlogits})
+    arrays.update({"logits": trace.logits, **loss, "dlogits": dlogits})
     for name, cache in reversed(trace.items()):
         arrays[f"{name}.ds"] = record[f"{name}.ds"]
         dx = record[f"{name}.dx"]
@@ -74,7 +79,7 @@ def input_current(block, cache):
     return tdbn.normalise(cache.norm)
 
 
-def reference(net, x, labels, loss="ce", training=True, dtype="float32", replays=REPLAYS):
+def reference(net, x, labels=None, loss="ce", training=True, dtype="float32", replays=REPLAYS, dlogits=None):
     """Every intermediate value and gradient of a network on this input, with bounds and margins.
 
     Parameters
@@ -90,6 +95,8 @@ def reference(net, x, labels, loss="ce", training=True, dtype="float32", replays
         The coarsest dtype in which the bounds are to hold: inputs and parameters that it rounds are counted as errors.
     replays : int
         Passes with random rounding from which the bounds are taken.
+    dlogits : ndarray (T, N, K), float32 or float64
+        Instead of labels and loss: the gradient of any other loss with respect to the logits, which is then an input.
 
     Returns
     -------
@@ -113,11 +120,24 @@ def reference(net, x, labels, loss="ce", training=True, dtype="float32", replays
     validate.instance("net", net, Network, "build one with agl_ref.models")
     validate.boolean("training", training)
     validate.integer("replays", replays)
-    return network_reference("own", net, x, labels, loss, training, dtype, replays, False)
+    target, loss = target_of(labels, loss, dlogits)
+    return network_reference("own", net, x, target, loss, training, dtype, replays, False)
 
 
-def network_reference(id, net, x, labels, loss, training, dtype, replays, exact):
-    """`reference` under another id; with `exact` all bounds are 0."""
+def target_of(labels, loss, dlogits):
+    """({"labels": array}, loss), or ({"dlogits": array}, "given")."""
+    if (labels is None) == (dlogits is None):
+        both = "neither" if labels is None else "both"
+        raise ValueError(
+            f"labels: expected labels, or dlogits= of a loss of your own, received {both}; pass one of them"
+        )
+    if dlogits is not None:
+        return {"dlogits": validate.float_array("dlogits", dlogits, min_ndim=3)}, "given"
+    return {"labels": np.asarray(validate.unmasked("labels", labels))}, validate.one_of("loss", loss, ("ce", "tet"))
+
+
+def network_reference(id, net, x, target, loss, training, dtype, replays, exact):
+    """`reference` under another id, with a target as of `target_of`; with `exact` all bounds are 0."""
     unit_roundoff(dtype)
     if net.conventions.width in OWN_WIDTHS:
         raise ValueError(
@@ -125,9 +145,9 @@ def network_reference(id, net, x, labels, loss, training, dtype, replays, exact)
             "another, or compare under width='fixed'"
         )
     validate.float_array("x", x)
-    wide, labels = in_float64(net), np.asarray(validate.unmasked("labels", labels))
-    trace, arrays = run(wide, x.astype(np.float64), labels, loss, training)
-    plain, bounds = spread(NetworkReplay(wide, trace, labels, loss), Rounding(seed_of(id), dtype), replays)
+    wide, (wide_target,) = in_float64(net), as_float64(target).values()
+    trace, arrays = run(wide, x.astype(np.float64), wide_target, loss, training)
+    plain, bounds = spread(NetworkReplay(wide, trace, wide_target, loss), Rounding(seed_of(id), dtype), replays)
     agree(plain, arrays)
     margins = {}
     for name, found in proven.NetworkMargins(wide, trace, dtype).found.items():
@@ -144,7 +164,7 @@ def network_reference(id, net, x, labels, loss, training, dtype, replays, exact)
         "decay": {name: cache.neuron.decay for name, cache in trace.items()},
         "certificate": proven.certificate(margins),
     }
-    inputs = {"x": x, "labels": labels, **net.parameters(), **({} if training else net.running_statistics())}
+    inputs = {"x": x, **target, **net.parameters(), **({} if training else net.running_statistics())}
     return assemble(id, net.conventions, meta, inputs, arrays, bounds, margins, exact, wide)
 
 
@@ -235,4 +255,5 @@ def reference_of_case(case, replays=REPLAYS):
         return op_reference(case.id, case.op, inputs, case.meta, case.conventions, exact, dtype, replays)
     net = network_of(case.meta, inputs, case.conventions)
     loss, training = case.meta.get("loss", "ce"), case.meta.get("training", True)
-    return network_reference(case.id, net, inputs["x"], inputs["labels"], loss, training, dtype, replays, exact)
+    target = {"labels": inputs["labels"]}
+    return network_reference(case.id, net, inputs["x"], target, loss, training, dtype, replays, exact)

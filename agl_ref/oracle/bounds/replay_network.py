@@ -43,17 +43,17 @@ class NetworkReplay:
     net : Network in float64
     trace : Trace
         Of this network; its spikes are what the blocks pass on.
-    labels, loss
-        As for `Network.loss_and_grads`.
+    target, loss
+        Labels and a loss as for `Network.loss_and_grads`, or dlogits and "given".
     forced : {"BLOCK.s", "BLOCK.u" or "BLOCK.width": ndarray}, optional
         Values that replace the trace's; everything else then follows from them.
     turned : {"BLOCK.u": mask}, optional
         Neurons that are on the other side of the window's edge than their u says.
     """
 
-    def __init__(self, net, trace, labels, loss="ce", forced=None, turned=None):
+    def __init__(self, net, trace, target, loss="ce", forced=None, turned=None):
         self.net, self.trace, self.loss, self.forced, self.turned = net, trace, loss, forced or {}, turned or {}
-        self.labels, self.conventions = np.asarray(labels), net.conventions
+        self.target, self.conventions = target, net.conventions
         self.layers, self.params = describe(net), {**net.parameters(), **net.running_statistics()}
         self.neurons = {}
         for block in blocks(self.layers):
@@ -63,11 +63,14 @@ class NetworkReplay:
     def __call__(self, r):
         self.r, self.arrays, self.grads, self.states = r, {}, {}, {}
         logits, entered = walk_layers.forward(self, self.layers, r.given(self.trace.x))
-        if self.loss == "ce":
-            loss, dlogits = ops.cross_entropy(r, logits, self.labels, self.conventions.readout)
+        self.arrays["logits"] = logits
+        if self.loss == "given":
+            dlogits = r.given(self.target)
+        elif self.loss == "ce":
+            self.arrays["loss"], dlogits = ops.cross_entropy(r, logits, self.target, self.conventions.readout)
         else:
-            loss, dlogits = ops.tet(r, logits, self.labels)
-        self.arrays.update(logits=logits, loss=loss, dlogits=dlogits)
+            self.arrays["loss"], dlogits = ops.tet(r, logits, self.target)
+        self.arrays["dlogits"] = dlogits
         grad_x = walk_layers.backward(self, self.layers, dlogits, entered)
         return {**self.arrays, **{f"grad_{name}": value for name, value in self.grads.items()}, "grad_x": grad_x}
 

@@ -103,6 +103,6 @@ def _replay(reference, forced, turned):
     """The function of a Rounding that computes everything from the forced values."""
     if reference.meta["op"] != "network":
         return replay_forced(reference, forced, turned)
-    net, x, labels = network_of_reference(reference)
+    net, x, target = network_of_reference(reference)
     loss, training = reference.meta.get("loss", "ce"), reference.meta.get("training", True)
-    return NetworkReplay(net, run(net, x, labels, loss, training)[0], labels, loss, forced, turned)
+    return NetworkReplay(net, run(net, x, target, loss, training)[0], target, loss, forced, turned)

@@ -274,7 +274,7 @@ def _mutants(runs, base):
     return {id: effect for id, (_, effect) in sorted(found.items(), key=lambda item: item[1][0])}
 
 
-def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, seconds=60.0, layout=None):
+def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, seconds=60.0, layout=None, dlogits=None):
     """The conventions under which the reference gives an implementation's numbers, for a network of one's own.
 
     Parameters
@@ -283,6 +283,7 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
         The same network with the same parameters.
     x : ndarray (T, N, *input_shape)
     labels : integer array (N,)
+        Or None, with `dlogits`.
     theirs : {name: ndarray}
         Gradients by parameter name, and any of the oracle's other arrays; the more, the faster and the more certain.
     dtype : str, optional
@@ -293,6 +294,8 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
         Time after which no further combination is tried; `tried` and `combinations` say how many were.
     layout : {"TN..C", "NT..C", "TNC..", "NTC.."}, optional
         Of `theirs`; without it the axis order is one of the conventions that are looked for.
+    dlogits : ndarray (T, N, K), optional
+        As for `agl_ref.oracle.reference`.
 
     Returns
     -------
@@ -306,14 +309,13 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
     from agl_ref.engine.network import Network  # here for a quick start: the mutants and the figures need no engine
     from agl_ref.oracle.bounds.reference import reference as reference_of
 
-    problem = Problem.of_network(net, x, labels, loss, training)
+    problem = Problem.of_network(net, x, labels, loss, training, dlogits)
     dtype = dtype_of(theirs, dtype)
 
     def confirm(conventions, surrogate, arrays):
         other = Network(net.layers, net.input_shape, conventions, surrogate)
-        return (
-            compare(reference_of(other, x, labels, loss, training), arrays, dtype=dtype, guess=False).verdict == "PASS"
-        )
+        expected = reference_of(other, x, labels, loss, training, dlogits=dlogits)
+        return compare(expected, arrays, dtype=dtype, guess=False).verdict == "PASS"
 
     return with_cases(search_surrogates(problem, theirs, net.conventions, dtype, confirm, seconds, layout))
 

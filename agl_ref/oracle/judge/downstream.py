@@ -64,6 +64,8 @@ class Order:
         """
         if not np.any(mask) or name == source and self.positions[name].phase in ("weights", "between"):
             return None
+        if name == "dlogits" and "loss" not in self.names:  # an input, of a loss that is not ours
+            return None
         group, block, kind, phase = self.positions[name]
         start, from_block, from_kind, from_phase = self.positions[source]
         if from_phase == "weights":
