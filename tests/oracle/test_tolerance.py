@@ -6,7 +6,7 @@ import pytest
 import agl_ref as agl
 from agl_ref.engine import tdbn
 from agl_ref.oracle import compare, reference
-from agl_ref.oracle.bounds.reference import agree, reference_of_case, run
+from agl_ref.oracle.bounds.reference import agree, op_reference, reference_of_case, run
 from agl_ref.oracle.bounds.tolerance import (
     LAMBDA,
     SCALE,
@@ -340,3 +340,27 @@ def test_bfloat16_lies_inside_its_own_bound_and_a_wrong_reset_does_not():
         report = compare(ref, {**got, "du": du, "grad_x": du}, dtype="bfloat16")
         assert report.verdict == ("PASS" if attached else "FAIL"), str(report)
     assert 0 < s.mean() < 1
+
+
+def test_the_widths_bound_allows_every_order_of_mean_and_products():
+    f, T = np.float32, 2
+    a, V_th, tau = f(2), f(0.75), f(0.25)
+    orders = [
+        lambda g, mean: a * mean * V_th,
+        lambda g, mean: mean * V_th * a,
+        lambda g, mean: a * V_th * g.sum(dtype=f) / f(len(g)),
+        lambda g, mean: a * (V_th * g).mean(dtype=f),
+    ]
+    mean_rounds = [[0.47361422, 1.261929, 1.4531872], [1.3792179, 1.8446434, 0.31748676]]  # sum and width do not
+    rng, differ = np.random.default_rng(0), 0
+    for gamma in np.array([*mean_rounds, *rng.uniform(0.2, 2, (40, 3))], f):
+        ref = op_reference("own", "width", {"gamma": gamma}, {"v_th": 0.75, "decay": 0.25, "T": T}, agl.MPD_AGL)
+        for order in orders:
+            kappa = order(gamma, gamma.sum(dtype=f) / f(3))
+            width = np.array([kappa, kappa * np.sqrt(f(1) + tau * tau)], f)
+            differ += float(kappa) != ref.arrays["width"][0]
+            assert compare(ref, {"width": width}, guess=False).verdict == "PASS", (gamma, width)
+    assert differ > 20  # rounding has to show
+    exact = {"gamma": np.array([0.5, 1.5, 1.0, 2.0])}
+    ref = op_reference("own", "width", exact, {"v_th": 0.75, "decay": 0.25, "T": T}, agl.MPD_AGL)
+    assert ref.bounds["width"][0] == 0 and ref.bounds["width"][1] > 0

@@ -89,7 +89,7 @@ def width_error(width, p, norm, conventions, e_tau, dtype):
         return input_error(width, dtype)
     e_gamma = input_error(norm.gamma, dtype)
     exact = not e_gamma.any() and e_tau == 0 and representable(np.array(norm.scale), dtype)
-    exact = exact and ops.sums_exactly(norm.gamma, BITS[dtype])
+    exact = exact and ops.exact_mean(norm.gamma, norm.scale, dtype)
     gamma_bar = abs(norm.gamma.mean())
     if gamma_bar == 0 or not (width > 0).all():
         return np.zeros_like(width)

@@ -16,7 +16,7 @@ from agl_ref.engine import conv
 from agl_ref.engine.fast import winograd
 from agl_ref.engine.surrogate import heights
 from agl_ref.engine.width import spread
-from agl_ref.oracle.types import in_window, over_time
+from agl_ref.oracle.types import BITS, in_window, over_time
 
 from .tolerance import is_exact, is_power_of_two, quantum, repeats, representable, sum_size
 
@@ -84,12 +84,15 @@ def width_of_layer(r, rule, gamma, scale, tau, T):
     """kappa_t of an adaptive rule with the errors of the mean, the leak, the root and the products."""
     gamma_bar = total(r, gamma[:, None])[0] / gamma.size
     width = 2.0 * scale * gamma_bar * np.array(spread(rule, float(tau), T))  # (W1)
-    return r(width, lambda: np.where(sums_exactly(gamma, r.bits) & representable(width, r.dtype), 0.0, 6 * width))
+    return r(width, lambda: np.where(exact_mean(gamma, scale, r.dtype) & representable(width, r.dtype), 0.0, 6 * width))
 
 
-def sums_exactly(gamma, bits):
-    """Whether the sum of gamma is exact in any order; a sum of few bits alone may have passed through one of many."""
-    return is_exact(quantum(gamma), np.abs(gamma).sum(), bits)
+def exact_mean(gamma, scale, dtype):
+    """Whether the mean of gamma times `scale` is exact, whichever is computed first: sum, quotient and product."""
+    return all(
+        is_exact(quantum(a), np.abs(a).sum(), BITS[dtype]) and representable(a.mean(), dtype)
+        for a in (gamma, scale * gamma)
+    )
 
 
 # --- the neuron -----------------------------------------------------------------------------------------------------
