@@ -15,6 +15,7 @@ without the module's own reset term. For potentials, which most modules keep to 
 modules that are given are called.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ class Recorder:
 
     def _clear(self):
         self._values, self._grads, self._per_step, self._ran, self._parameters = {}, {}, {}, {}, {}
+        self._tracked = set()  # names whose gradient is recorded
 
     def __enter__(self):
         self._clear()
@@ -69,9 +71,9 @@ class Recorder:
         name : str
             Of the block, as in the case: "conv1"; "" for a case of a single neuron layer.
         outputs : sequence of str or None
-            What each output is: "s", "u", "v"; None for one that is not recorded.
+            What each output is, in their order (of a dict's values too): "s", "u", "v"; None for one that is not recorded.
         input : str or None
-            What the first input is.
+            What the first input is, by position or, without one, by keyword.
         per_step : bool, optional
             As for the recorder, if this module differs.
         """
@@ -84,25 +86,37 @@ class Recorder:
         prefix = f"{name}." if name else ""
         self._modules[name] = module
 
-        def before(module, args):
+        def before(module, args, named):
             if not self._active or input is None:
                 return None
-            return (self._record(prefix + input, args[0], per_step), *args[1:])
+            if not (args or named):
+                raise ValueError(f"{name}: expected an input, received a call without arguments; pass input=None")
+            if args:
+                return (self._record(prefix + input, args[0], per_step), *args[1:]), named
+            first = next(iter(named))
+            return args, {**named, first: self._record(prefix + input, named[first], per_step)}
 
         def after(module, args, result):
             if not self._active:
                 return None
-            several = isinstance(result, (tuple, list))
-            parts = list(result) if several else [result]
+            by_key, several = isinstance(result, dict), isinstance(result, (tuple, list))
+            parts = list(result.values()) if by_key else list(result) if several else [result]
             if len(parts) < len(outputs):
                 raise ValueError(f"{name}: expected {len(outputs)} outputs, received {len(parts)}; correct outputs=")
-            self._ran.setdefault(name, set()).add(_what_ran(parts))
+            if not _in_backward():
+                self._ran.setdefault(name, set()).add(_what_ran(parts))
             for i, key in enumerate(outputs):
                 if key is not None:
                     parts[i] = self._record(prefix + key, parts[i], per_step)
+            if by_key:
+                return type(result)(zip(result, parts, strict=True))
+            if hasattr(result, "_fields"):  # a NamedTuple
+                return type(result)(*parts)
             return type(result)(parts) if several else parts[0]
 
-        self._handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+        self._handles += [
+            module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after),
+        ]  # fmt: skip
 
     def tap(self, name, tensor, per_step=None):
         """Record a tensor inside a forward pass; go on with the tensor that is returned.
@@ -125,6 +139,13 @@ class Recorder:
     def _record(self, name, tensor, per_step):
         if not hasattr(tensor, "register_hook"):
             raise TypeError(f"{name}: expected a torch.Tensor, received {type(tensor).__name__}; record tensors")
+        if _in_backward():  # activation checkpointing runs a part of the forward pass again
+            if gradient_of(name) and name not in self._tracked:
+                raise ValueError(
+                    f"{name}: expected gradients in the first forward pass, received a checkpointed part without; call "
+                    "torch.utils.checkpoint with use_reentrant=False"
+                )
+            return tensor
         step = len(self._values.setdefault(name, []))
         if step and not per_step:
             raise ValueError(
@@ -134,6 +155,7 @@ class Recorder:
         self._values[name].append(_array(tensor))
         self._per_step[name] = per_step
         if tensor.requires_grad and gradient_of(name):
+            self._tracked.add(name)
             seen = tensor.view_as(tensor)  # of its own, so that only what arrives from outside is seen
             seen.register_hook(lambda grad: self._grads.setdefault(name, {}).update({step: _array(grad)}))
             return seen
@@ -217,6 +239,11 @@ class Recorder:
         for handle in self._handles:
             handle.remove()
         self._handles, self._modules = [], {}
+
+
+def _in_backward():
+    """Whether PyTorch's backward pass is running in this thread."""
+    return sys.modules["torch"]._C._current_graph_task_id() != -1
 
 
 def _array(tensor):

@@ -1,11 +1,14 @@
 """The recorder on PyTorch networks: a dump that the oracle passes, with gradients that are the method's own."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 from agl_ref.oracle import compare, load_case, load_dump  # noqa: E402
 from agl_ref.oracle.kernels import assert_repeatable, assert_written, poison  # noqa: E402
@@ -109,6 +112,83 @@ def test_a_multi_step_module_gives_the_same_arrays():
     arrays = recorder.arrays()
     assert (arrays["s"] == case.arrays["s"]).all()
     assert (arrays["grad_x"] == case.arrays["grad_x"]).all()
+
+
+class Pair(NamedTuple):
+    s: torch.Tensor
+    u: torch.Tensor
+
+
+def as_it_is(s, u):
+    return s
+
+
+OUTPUTS = {
+    "tensor": as_it_is,
+    "list": lambda s, u: [s, u],
+    "named tuple": Pair,
+    "dict": lambda s, u: {"z": s, "pot": u},
+}
+
+
+class Wrapped(torch.nn.Module):
+    """A Neuron whose output, call and memory are those of other people's modules."""
+
+    def __init__(self, neuron, outputs):
+        super().__init__()
+        self.neuron, self.outputs = neuron, outputs
+
+    def forward(self, current, scale=1.0):
+        s = self.neuron(current * scale)
+        return self.outputs(s, self.neuron.v)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("keyword", [False, True])
+@pytest.mark.parametrize("outputs", OUTPUTS)
+def test_modules_are_called_as_people_call_them(outputs, keyword, checkpointed):
+    case, a = lif_inputs("lif-hard-attached", torch.float64)
+    neuron = Neuron(a["width"], case.meta["v_th"], case.meta["decay"]).double()
+    module, recorder = Wrapped(neuron, OUTPUTS[outputs]), Recorder()
+    recorder.watch(module, "", outputs=("s",) if outputs == "tensor" else ("s", None))
+
+    def sequence(x):
+        neuron.begin()
+        results = [module(current=xt) if keyword else module(xt) for xt in x]
+        kind = {type(result) for result in results}
+        assert kind == {type(OUTPUTS[outputs](torch.zeros(()), torch.zeros(())))}
+        return torch.stack([r if outputs == "tensor" else r["z"] if outputs == "dict" else r[0] for r in results])
+
+    x = a["x"].requires_grad_()
+    with recorder:
+        s = checkpoint(sequence, x, use_reentrant=False) if checkpointed else sequence(x)
+        (s * a["ds"]).sum().backward()
+    arrays = recorder.arrays()
+    for name in ("s", "grad_x"):
+        assert (arrays[name] == case.arrays[name]).all(), name
+    assert (arrays["ds"] == case.inputs["ds"]).all()
+
+
+def test_a_checkpoint_that_hides_its_gradients_is_refused():
+    case, a = lif_inputs("lif-hard-attached", torch.float64)
+    neuron, recorder = Neuron(a["width"], case.meta["v_th"], case.meta["decay"]).double(), Recorder()
+    recorder.watch(neuron, "")
+
+    def sequence(x):
+        neuron.begin()
+        return torch.stack([neuron(xt) for xt in x])
+
+    with recorder, pytest.raises(ValueError, match="use_reentrant=False"):
+        checkpoint(sequence, a["x"].requires_grad_(), use_reentrant=True).sum().backward()
+
+
+def test_a_call_without_an_input_is_refused():
+    module = torch.nn.Module()
+    module.forward = lambda: torch.zeros(1)
+    recorder = Recorder()
+    recorder.watch(module, "conv1")
+    with recorder, pytest.raises(ValueError, match="conv1: expected an input"):
+        module()
 
 
 class TestConvNetwork:
