@@ -145,14 +145,14 @@ def read_npz(path, data=None, choose=None, limit=None):
     with one_line_errors(path):
         if not zipfile.is_zipfile(io.BytesIO(data)):
             raise ValueError(f"{path}: expected an npz (a whole zip of arrays), received something else; use np.savez")
+        if (
+            count := data.count(b"PK\1\2")
+        ) > MAX_MEMBERS:  # what each member's entry begins with, before they are parsed
+            raise ValueError(f"{path}: expected at most {MAX_MEMBERS} arrays, received {count}; cut it smaller")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
-            size = sum(member.file_size for member in members)
-            if size > limit or len(members) > MAX_MEMBERS:
-                raise ValueError(
-                    f"{path}: expected at most {limit} bytes unpacked in {MAX_MEMBERS} arrays, received {size} in "
-                    f"{len(members)}; cut it smaller"
-                )
+            if (size := sum(member.file_size for member in members)) > limit:
+                raise ValueError(f"{path}: expected at most {limit} bytes unpacked, received {size}; cut it smaller")
             named = {member.filename.removesuffix(".npy"): member for member in members}
             if len(named) < len(members) or not all(member.filename.endswith(".npy") for member in members):
                 names = sorted(member.filename for member in members)
@@ -186,10 +186,16 @@ def naming(path):
 
 
 def write_atomically(path, content):
-    """Write bytes so that a reader, or a crash, sees either the old file or the whole new one. Makes the folder."""
+    """Write bytes so that a reader, or a crash, sees either the old file or the whole new one. Makes the folder.
+
+    What is no file, as /dev/stdout, is written to; a link stays one.
+    """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with naming(path):
+        if path.exists() and not path.is_file():
+            return path.write_bytes(content)
         try:
             with open(temporary, "wb") as file:
                 file.write(content)

@@ -63,7 +63,7 @@ def _chosen(args):
         arms = {arm: {**settings, **changes} for arm, settings in experiment.arms.items()}
         new = dataclasses.replace(experiment, arms=arms)
         if args.seeds is not None:
-            new = dataclasses.replace(new, seeds=validate.integer("--seeds", args.seeds))
+            new = dataclasses.replace(new, seeds=validate.integer("--seeds", args.seeds, high=1000))
         if args.widths is not None:
             widths = dict.fromkeys([_width_value(text) for text in args.widths] + [BASELINE])
             new = dataclasses.replace(new, widths=tuple(widths))

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from agl_ref import files
 from agl_ref.interop.layouts import LAYOUTS
 from agl_ref.oracle.cases.vectors import load_case
 from agl_ref.oracle.judge.compare import compare
@@ -29,9 +30,12 @@ def add_options(parser):
 
 
 def run(args):
+    junit = None if args.junit is None else Path(args.junit)
+    if junit is not None and junit.is_file():
+        junit.unlink()  # of an earlier check, which says nothing about this one
     report = compare(load_case(args.case), load_dump(args.dump), args.dtype, args.force, args.layout)
-    if args.junit is not None:
-        Path(args.junit).write_text(report.to_junit(), encoding="utf-8")
+    if junit is not None:
+        files.write_atomically(junit, report.to_junit().encode())
     if args.json:
         print(json.dumps(report.to_dict()))
     else:

@@ -1,8 +1,10 @@
 """The command `agl-ref figures`: the tutorials' figures as files."""
 
+import io
 import json
 from pathlib import Path
 
+from agl_ref import files
 from agl_ref.course import figures
 from agl_ref.course.figures.registry import style
 
@@ -22,15 +24,14 @@ def run(args):
     names = figures.names()
     if unknown := [name for name in args.only or () if name not in names]:
         raise ValueError(f"--only: expected one of {', '.join(names)}, received {unknown[0]!r}; choose one")
-    folder = Path(args.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
+    folder, paths = Path(args.folder), []
     for name in args.only or names:
         drawn = getattr(figures, name)()
         with style():
             for suffix, options in (("png", {}), ("svg", {"metadata": {"Date": None}})):
                 path = folder / f"{name}.{suffix}"
-                drawn.savefig(path, **options)
-                files.append(str(path))
-    print(json.dumps(files) if args.json else "\n".join(files))
+                drawn.savefig(content := io.BytesIO(), format=suffix, **options)
+                files.write_atomically(path, content.getbuffer())
+                paths.append(str(path))
+    print(json.dumps(paths) if args.json else "\n".join(paths))
     return 0

@@ -13,6 +13,7 @@ from importlib import import_module
 from agl_ref import __version__
 
 from .shared import BAD_INPUT, FAILED, STOPPED
+from .streams import kept_going
 
 COMMANDS = {  # name, which is also that of the file: what it does
     "demo": "train a small conv SNN at five thresholds, with a fixed and with the adaptive width (under a minute)",
@@ -59,30 +60,60 @@ def parser_of(command):
 def main(argv=None):
     """Run the command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    args = parser_of(next((word for word in argv if not word.startswith("-")), None)).parse_args(argv)
-    warnings.showwarning = lambda message, *rest, **kw: print(f"agl-ref: warning: {message}", file=sys.stderr)
-    if args.command in TRAINING:
-        from agl_ref.engine.memory import keep_freed_memory  # here: NumPy, which --help does without
-
-        keep_freed_memory()
     try:
-        code = args.run(args)
-        sys.stdout.flush()
-        return code
+        with kept_going():
+            return _run(argv)
+    except OSError as error:  # standard output's
+        return _refused(f"{error.filename}: expected a place that can be written, received: {error.strerror}")
+
+
+def _run(argv):
+    """Run the command with all its errors as one line on stderr; returns the exit code."""
+    try:
+        _require_surroundings()
+        args = parser_of(next((word for word in argv if not word.startswith("-")), None)).parse_args(argv)
+        warnings.showwarning = lambda message, *rest, **kw: print(f"agl-ref: warning: {message}", file=sys.stderr)
+        if args.command in TRAINING:
+            from agl_ref.engine.memory import keep_freed_memory  # here: NumPy, which --help does without
+
+            keep_freed_memory()
+        return args.run(args)
     except KeyboardInterrupt as stop:  # Interrupted, whose state was saved, is one too
         print(f"agl-ref: {str(stop) or 'stopped, without saving'}", file=sys.stderr)
         return STOPPED
-    except BrokenPipeError:  # whoever read the output has gone
-        sys.stdout = open(os.devnull, "w")
-        return FAILED
     except OSError as error:
         where = error.filename or "a file"
-        print(f"agl-ref: {where}: expected a place that can be read and written, received: {error.strerror or error}; "
-              "choose another", file=sys.stderr)  # fmt: skip
-        return BAD_INPUT
-    except (ValueError, TypeError) as error:
-        print(f"agl-ref: {' '.join(str(error).split())}", file=sys.stderr)
-        return BAD_INPUT
+        return _refused(
+            f"{where}: expected a place that can be read and written, received: {error.strerror or error}; choose another"
+        )
+    except MemoryError as error:
+        return _refused(
+            f"memory: expected enough for what was asked, received: {error or 'none'}; ask for less at once"
+        )
+    except (ValueError, TypeError, OverflowError) as error:
+        return _refused(error)
     except FloatingPointError as error:
         print(f"agl-ref: {error}", file=sys.stderr)
         return FAILED
+
+
+def _refused(reason):
+    """Exit code 3, with the reason as one line on stderr."""
+    print(f"agl-ref: {' '.join(str(reason).split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _require_surroundings():
+    """Refuse, before anything is imported, what would end an import in a traceback; ValueError."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ValueError(
+            "the current folder: expected one that exists, received one that was deleted; cd to another"
+        ) from None
+    threads = os.environ.get("NUMBA_NUM_THREADS") or "1"
+    if not (threads.isdecimal() and int(threads) > 0):
+        raise ValueError(
+            f"NUMBA_NUM_THREADS: expected a number of threads from 1, received {threads[:80]!r}; set one, or unset it"
+        )
+    os.environ.pop("MPLBACKEND", None)  # figures go into files; Matplotlib refuses names that it does not know

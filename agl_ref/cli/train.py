@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 
 from agl_ref.train import plots
 from agl_ref.train.config import TrainConfig
@@ -97,9 +98,9 @@ def run(args):
 
 
 def _save_figure(trainer, evaluation):
-    label = trainer.config.width
+    label, folder = trainer.config.width, os.fsencode(trainer.folder).decode("utf-8", "replace")
     windows = {label: {name: s["width"] for name, s in evaluation["layers"].items()}}
-    figure = plots.run_figure(trainer.trace(), windows, {label: trainer.metrics()}, str(trainer.folder))
+    figure = plots.run_figure(trainer.trace(), windows, {label: trainer.metrics()}, folder)
     plots.save(figure, trainer.folder / "figures" / "run.png")
-    for name, figure in plots.diagnostic_figures(trainer.metrics(), str(trainer.folder)).items():
+    for name, figure in plots.diagnostic_figures(trainer.metrics(), folder).items():
         plots.save(figure, trainer.folder / "figures" / f"{name}.png")

@@ -9,6 +9,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from agl_ref import files
+
 FAILED, BAD_INPUT = 1, 3
 INSTALL = "pip install 'agl-ref[course]'"
 
@@ -88,11 +90,9 @@ def read_notebook(path):
     with _jupyter():
         import nbformat
     try:
-        return nbformat.read(path, as_version=4)
-    except OSError as error:
-        raise ReleaseError(f"{path}: expected a notebook, received: {error.strerror}; name another file") from None
+        return nbformat.reads(files.read_text(path), as_version=4)
     except Exception as error:  # nbformat raises several kinds
-        text = " ".join(str(error).split())[:120]
+        text = " ".join(str(error).split()).removeprefix(f"{path}: ")[:120]
         raise ReleaseError(
             f"{path}: expected a notebook, received something else ({text}); name another file"
         ) from None

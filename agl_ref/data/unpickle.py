@@ -20,6 +20,7 @@ ADMITTED_OPCODES = frozenset(
     "TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET "
     "LONG_BINGET".split()
 )
+MAX_OPCODES = 1_000_000  # a batch of 10,000 images has 60,000; each takes time to look at
 MAX_TUPLES = 100  # a batch has about ten; hashing some 100,000 nested ones would overflow the C stack
 
 
@@ -127,7 +128,9 @@ class _Unpickler(pickle.Unpickler):
 def _require_admitted(data):
     """Refuse other opcodes, and what would make the unpickler itself run out of memory or stack."""
     tuples = 0
-    for opcode, argument, position in pickletools.genops(data):
+    for i, (opcode, argument, position) in enumerate(pickletools.genops(data)):
+        if i == MAX_OPCODES:
+            raise ValueError(f"expected at most {MAX_OPCODES} opcodes, received more")
         if opcode.name not in ADMITTED_OPCODES:
             raise ValueError(f"opcode {opcode.name} at byte {position} is not admitted")
         if opcode.name == "LONG_BINPUT" and argument > len(data):  # the memo is an array up to the largest index

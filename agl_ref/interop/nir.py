@@ -6,24 +6,23 @@ kw), without time or batch. One Euler step of tau dv/dt = v_leak - v + r I, with
     w_t = (1 - dt / tau) w_{t-1} + (r dt / tau) x_t,   a spike where w_t > v_threshold - v_leak
 """
 
-import io
 from os import PathLike
 
 import numpy as np
 
-from agl_ref import files, validate
+from agl_ref import validate
 from agl_ref.engine.blocks import AvgPool, Flatten, Readout, SpikingBlock, SumPool
 from agl_ref.engine.network import Network
 from agl_ref.engine.parts import LIF, Conv2d, Linear
 from agl_ref.engine.surrogate import code_of
 
+from . import nir_file
 from .layouts import weight_from_torch
 from .torch_names import torch_order
 
 SYNAPSES = ("Affine", "Linear", "Conv2d")
 POOLS = {"AvgPool2d": AvgPool, "SumPool2d": SumPool}
 KNOWN = (*SYNAPSES, *POOLS, "LIF", "Flatten", "Input", "Output")
-MAX_DEPTH = 16  # of groups in a file; NIR's own graphs have 3
 CLOSE = 8  # units in the last place of the graph's own numbers, within which r dt / tau is 1 or r is 1
 
 
@@ -39,7 +38,7 @@ def from_nir(graph, *, dt, conventions, surrogate, dtype=np.float64):
     Parameters
     ----------
     graph : nir.NIRGraph, or path of a .nir file
-        Needs the package nir if it is a path.
+        Needs the package nir if it is a path; another process reads the file first, which takes a second.
     dt : float
         Length of a timestep, in the unit of the graph's tau. snnTorch 1.0 exports with 1e-4, SpikingJelly 2.0 with its
         argument dt; Norse 1.1 exports dt / tau_mem_inv for tau, so that the square of its dt gives the same neuron.
@@ -73,7 +72,7 @@ def from_nir(graph, *, dt, conventions, surrogate, dtype=np.float64):
     validate.conventions(conventions)
     code_of(surrogate)
     dtype = validate.float_dtype(dtype)
-    graph = _read(graph) if isinstance(graph, (str, PathLike)) else graph
+    graph = nir_file.read(graph) if isinstance(graph, (str, PathLike)) else graph
     if not hasattr(graph, "nodes") or not hasattr(graph, "edges"):
         raise TypeError(f"graph: expected a nir.NIRGraph or a path, received {type(graph).__name__}; use nir.read")
     nodes, problems = _chain(graph)
@@ -85,44 +84,6 @@ def from_nir(graph, *, dt, conventions, surrogate, dtype=np.float64):
             "conventions"
         )
     return _build(nodes, dt, conventions, surrogate, dtype)
-
-
-def _read(path):
-    try:
-        import h5py  # both here: optional packages
-        import nir
-    except ImportError:
-        raise ImportError("expected the package nir to read a path, received none; pip install nir") from None
-    content = files.read_bytes(path)
-    try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            _require_own_data(file, len(content))
-        return nir.read(io.BytesIO(content))
-    except (*files.DAMAGE, AssertionError, AttributeError, TypeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ValueError(f"{path}: expected a NIR file, received: {reason}; write it again with nir.write") from None
-
-
-def _require_own_data(group, size, depth=0):
-    """Refuse what lies in other files, through links or external storage, what loops, and what claims too much memory:
-
-    more than the file's `size` without compression, more than a file may have with it.
-    """
-    import h5py  # here: an optional package
-
-    if depth > MAX_DEPTH:
-        raise ValueError(f"groups more than {MAX_DEPTH} deep, or one inside itself")
-    for name in group:
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise ValueError(f"{name!r} is a link to elsewhere")
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            _require_own_data(item, size, depth + 1)
-        elif not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
-            raise ValueError(f"{name!r} has its data in another file")
-        elif item.nbytes > (limit := files.MAX_BYTES if item.compression else size):
-            raise ValueError(f"{name!r} has {item.nbytes} bytes, more than {limit}")
 
 
 def _kind(node):

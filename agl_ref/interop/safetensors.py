@@ -1,5 +1,7 @@
 """Networks as .safetensors files, read and written by the package safetensors."""
 
+from agl_ref import files
+
 from .state_dict import load_torch_state_dict, state_dict_to_torch
 
 
@@ -21,8 +23,8 @@ def load_safetensors(net, path):
     """
     safetensors = _safetensors()
     try:
-        state = safetensors.numpy.load_file(path)
-    except (OSError, TypeError, safetensors.SafetensorError) as error:  # TypeError: bfloat16, which NumPy lacks
+        state = safetensors.numpy.load(files.read_bytes(path))
+    except (TypeError, safetensors.SafetensorError) as error:  # TypeError: bfloat16, which NumPy lacks
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: expected a safetensors file of floats, received: {reason}; save it again") from None
     try:
@@ -33,4 +35,4 @@ def load_safetensors(net, path):
 
 def save_safetensors(net, path, names=None):
     """`state_dict_to_torch` as a .safetensors file. Needs the package safetensors; ImportError without it."""
-    _safetensors().numpy.save_file(state_dict_to_torch(net, names), path)
+    files.write_atomically(path, _safetensors().numpy.save(state_dict_to_torch(net, names)))

@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito (2008), which colour-blind readers can distin
 through matplotlib's cividis, and carry different markers.
 """
 
+import io
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from agl_ref import files
+
 ADAPTIVE, FIXED, POTENTIAL, THRESHOLD = "#D55E00", "#0072B2", "#999999", "#000000"
 OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MAX_SAMPLES = 200_000  # of u in one histogram
+MAX_STEPS = 12  # timesteps beside each other; Matplotlib draws no figure of some 200
 MAX_LABELS = 8  # of an ordered series in one legend
 THRESHOLD_STYLES = (  # of the lines of `threshold_figure`
     {"color": FIXED, "marker": "o", "ls": "--", "lw": 2.5, "ms": 9},
@@ -29,14 +33,19 @@ BY_DEPTH = {  # statistic of `diagnostics.layer_statistics`: (axis label, is a s
 }
 
 
+def _evenly(n, most):
+    """At most `most` of 0..n-1, evenly taken, with both ends."""
+    return np.linspace(0, n - 1, min(n, most)).round().astype(int)
+
+
 def _colour(label, index):
     return {"adaptive": ADAPTIVE, "fixed": FIXED}.get(label, OTHERS[index % len(OTHERS)])
 
 
-def membrane_histograms(axes, trace, windows):
-    """Draw u_t of each layer (row) and timestep (column) with windows {label: {layer: kappa (T,)}} around V_th.
+def membrane_histograms(axes, trace, windows, steps):
+    """Draw u_t of each layer (row) and of `steps` (columns) with windows {label: {layer: kappa (T,)}} around V_th.
 
-    `axes` is a (layers, T) array of matplotlib Axes.
+    `axes` is a (layers, len(steps)) array of matplotlib Axes.
     """
     for row, (name, cache) in zip(axes, trace.items(), strict=True):
         v_th = cache.neuron.v_th
@@ -44,7 +53,7 @@ def membrane_histograms(axes, trace, windows):
         u = u[:, :: max(1, u.shape[1] // MAX_SAMPLES)]
         low, high = np.quantile(u, [0.002, 0.998])
         low, high = min(low, v_th - 1), max(high, v_th + 1)
-        for t, ax in enumerate(row):
+        for t, ax in zip(steps, row, strict=True):
             ax.hist(np.clip(u[t], low, high), bins=60, range=(low, high), density=True, color=POTENTIAL)
             ax.axvline(v_th, color=THRESHOLD, lw=1)
             top = ax.get_ylim()[1]
@@ -78,13 +87,14 @@ def training_curves(loss_axes, accuracy_axes, runs):
 def run_figure(trace, windows, runs, title):
     """Histograms above, training curves below: a matplotlib Figure. Arguments as for the two functions above."""
     layers, T = len(trace.names()), len(trace.x)
-    figure = Figure(figsize=(max(8, 2.6 * T), 2.0 * layers + 3.2), layout="constrained")
+    steps = _evenly(T, MAX_STEPS)
+    figure = Figure(figsize=(max(8, 2.6 * len(steps)), 2.0 * layers + 3.2), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(2.0 * layers, 3.0))
-    membrane_histograms(upper.subplots(layers, T, squeeze=False), trace, windows)
+    membrane_histograms(upper.subplots(layers, len(steps), squeeze=False), trace, windows, steps)
     training_curves(*lower.subplots(1, 2), runs)
     handles, labels = upper.axes[0].get_legend_handles_labels()
     upper.legend(handles, labels, loc="outside upper right", ncols=len(labels))
-    figure.suptitle(title, x=0.01, ha="left")
+    figure.suptitle(title, x=0.01, ha="left", parse_math=False)  # a folder's name, in which a $ is one
     return figure
 
 
@@ -170,7 +180,7 @@ def _array(row, key):
 def _series(ax, x, lines, labels):
     """Draw ordered lines (n, len(x)) from dark to light; at most MAX_LABELS of them, evenly taken, are named."""
     n = len(lines)
-    named = set(np.linspace(0, n - 1, min(n, MAX_LABELS)).round().astype(int))
+    named = set(_evenly(n, MAX_LABELS))
     for i, (values, label) in enumerate(zip(lines, labels, strict=True)):
         colour = colormaps["cividis"](0.9 * i / max(1, n - 1))
         ax.plot(x, values, color=colour, marker="osD^v"[i % 5], lw=2, label=label if i in named else "_nolegend_")
@@ -203,7 +213,7 @@ def spread_figure(rows, title=""):
     axes[0].set_ylabel("standard deviation of $u_t$", fontsize=12)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=3, fontsize=12, frameon=False)
-    figure.suptitle(_titled(title, rows), x=0.01, ha="left", fontsize=12)
+    figure.suptitle(_titled(title, rows), x=0.01, ha="left", fontsize=12, parse_math=False)
     return figure
 
 
@@ -234,7 +244,7 @@ def depth_figure(rows, key, title=""):
     left.set_ylabel(label, fontsize=13)
     left.set_title(f"epoch {rows[-1]['epoch']}, each timestep", fontsize=13)
     right.set_title("each layer, mean over timesteps", fontsize=13)
-    figure.suptitle(_titled(title, rows), x=0.01, ha="left", fontsize=12)
+    figure.suptitle(_titled(title, rows), x=0.01, ha="left", fontsize=12, parse_math=False)
     return figure
 
 
@@ -252,7 +262,7 @@ def diagnostic_figures(rows, title=""):
 
 def save(figure, path):
     """Write a figure as PNG and return its path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    image = io.BytesIO()
+    figure.savefig(image, dpi=110)
+    files.write_atomically(path, image.getbuffer())
+    return Path(path)

@@ -22,7 +22,7 @@ from agl_ref.engine import optim
 from agl_ref.engine.loss import of_network as loss_of_network
 from agl_ref.engine.loss import reduce_logits
 
-from . import diagnostics
+from . import diagnostics, memory
 from .checkpoint import (
     CheckpointError,
     difference,
@@ -71,7 +71,9 @@ class Trainer:
         self.config, self.folder = config, Path(folder)
         self.dataset = data.load(config.data) if dataset is None else dataset
         require_fitting(config, self.dataset)
+        memory.require_weights(config)
         self.net = build_network(config, self.dataset)
+        memory.require(config, self.net, self.dataset, training=start != "read")
         params = self.net.parameters()
         if config.optimiser == "sgd":
             self.optimiser = optim.SGD(params, config.lr, config.momentum, config.weight_decay)
@@ -202,7 +204,7 @@ class Trainer:
         self.correct += int((reduce_logits(result.logits).argmax(axis=1) == labels).sum())
         return result
 
-    def evaluate(self, batch=250):
+    def evaluate(self, batch=memory.EVALUATED):
         """Accuracy, loss and the layers' statistics on the test images, with running statistics.
 
         Returns {"test_accuracy", "test_loss", "layers": {name: {statistic: list of T}}}. Raises FloatingPointError if a
@@ -230,7 +232,7 @@ class Trainer:
             )
         return {"test_accuracy": correct / len(x), "test_loss": loss / len(x), "layers": diagnostics.as_json(layers)}
 
-    def trace(self, images=50):
+    def trace(self, images=memory.TRACED):
         """The Trace of the first test images with running statistics, for figures."""
         rng = np.random.default_rng([self.config.seed, 0, 2])
         return self.net.forward(self.encode(self.dataset.x_test[:images], rng), training=False)

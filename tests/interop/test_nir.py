@@ -1,5 +1,6 @@
 """NIR graphs as networks: hand-made graphs against NIR's own equations, written out in its layout; and refusals."""
 
+import sys
 from dataclasses import replace
 
 import helpers
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import agl_ref as agl
-from agl_ref.interop import from_nir
+from agl_ref.interop import from_nir, nir_file
 
 nir = pytest.importorskip("nir")
 
@@ -446,14 +447,13 @@ def test_a_file_that_reaches_elsewhere_loops_or_claims_too_much_is_refused(tmp_p
         from_nir(path, dt=DT, conventions=HARD, surrogate="rectangular")
 
 
-def test_a_damaged_file_is_a_network_or_one_valueerror(tmp_path):
+def test_a_damaged_file_is_a_network_or_one_valueerror(tmp_path, monkeypatch):
+    monkeypatch.setattr(nir_file, "_tried_elsewhere", lambda content: "")  # for speed
     path, rng = written(tmp_path / "graph.nir"), np.random.default_rng(0)
     whole, refused = path.read_bytes(), 0
     for i in range(100):
         content = bytearray(whole)
-        content[rng.integers(96)] ^= 1 << int(
-            rng.integers(8)
-        )  # HDF5's superblock; the library can hang on what is behind it
+        content[rng.integers(96)] ^= 1 << rng.integers(8)  # HDF5's superblock; behind it the library can hang
         path.write_bytes(content if i % 2 else whole[: rng.integers(len(whole))])
         try:
             from_nir(path, dt=DT, conventions=HARD, surrogate="rectangular")
@@ -461,3 +461,18 @@ def test_a_damaged_file_is_a_network_or_one_valueerror(tmp_path):
             assert "\n" not in str(error)
             refused += 1
     assert refused > 60
+
+
+@pytest.mark.parametrize("does, words", [
+    ("exec sleep 60", "reads for more than 0 s"), ("kill -SEGV $$", "ended the HDF5 library"),
+    ("printf no; exit 1", "no; write"),
+])  # fmt: skip
+def test_a_file_that_hangs_or_crashes_the_hdf5_library_is_refused(does, words, tmp_path, monkeypatch):
+    """Files that do are those of one version of the library alone; a shell stands in for the process that reads them."""
+    path, other = written(tmp_path / "graph.nir"), tmp_path / "python"
+    other.write_text(f"#!/bin/sh\n{does}\n")
+    other.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(other))
+    monkeypatch.setattr(nir_file, "SECONDS", 0.3)
+    with pytest.raises(ValueError, match=f"graph.nir: expected a NIR file, received: .*{words}"):
+        from_nir(path, dt=DT, conventions=HARD, surrogate="rectangular")

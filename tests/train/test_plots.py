@@ -1,9 +1,12 @@
 """Figures of the layers' statistics: every curve is the data, legible for three layers and for twenty."""
 
+import io
+
 import matplotlib.image
 import numpy as np
 import pytest
 
+import agl_ref as agl
 from agl_ref.train import plots
 
 SHARES = {"coverage": 0.01, "firing_rate": 0.01, "nonzero_gradient": 0.01, "gradient_norm": 1.0}
@@ -25,6 +28,17 @@ def made_rows(layers=3, T=4, epochs=2, scale=1.0):
         }
         for epoch in range(epochs)
     ]
+
+
+def test_a_run_of_many_timesteps_has_a_figure():
+    net = agl.models.conv_snn(image_size=4, channels=(2,))
+    trace = net.forward(np.random.default_rng(0).standard_normal((300, 2, 4, 4, 1)), training=False)
+    rows = [{"epoch": 1, "train_loss": 1.0, "test_accuracy": 0.5}]
+    windows = {"adaptive": {"conv1": trace["conv1"].width}}
+    figure = plots.run_figure(trace, windows, {"adaptive": rows}, "$^^$")
+    titles = [ax.get_title() for ax in figure.axes if "fire" in ax.get_title()]
+    assert titles[0].startswith("conv1, t = 1:") and titles[-1].startswith("conv1, t = 300:") and len(titles) == 12
+    figure.savefig(io.BytesIO())
 
 
 def curves(ax):

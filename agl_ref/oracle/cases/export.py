@@ -8,11 +8,13 @@
 Values are rounded once, to nearest. Inputs never are: a case whose inputs the dtype cannot hold is refused.
 """
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 
+from agl_ref import files
 from agl_ref.oracle.judge.dump import axes_of
 
 from .draw import to_significand
@@ -112,15 +114,15 @@ def export(id, path, format="npz", dtype="float32", time="TN", channels="last"):
             raise ValueError(f"{name}: expected one of {', '.join(allowed)}, received {given[name]!r}; choose one")
     reference = load_case(id)
     arrays, head = tensors(reference, dtype, time, channels), header(reference, dtype, time, channels)
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return _WRITERS[format](folder, reference.id, arrays, head)
+    return _WRITERS[format](Path(path), reference.id, arrays, head)
 
 
 def _npz(folder, id, arrays, head):
     path = folder / f"{id}.npz"
     text = np.frombuffer(json.dumps(head).encode(), np.uint8)
-    np.savez(path, header=text, **arrays)
+    content = io.BytesIO()
+    np.savez(content, header=text, **arrays)
+    files.write_atomically(path, content.getbuffer())
     return path
 
 
@@ -135,7 +137,7 @@ def _safetensors(folder, id, arrays, head):
     text = json.dumps(described).encode()
     text += b" " * (-len(text) % 8)
     path = folder / f"{id}.safetensors"
-    path.write_bytes(len(text).to_bytes(8, "little") + text + blob)
+    files.write_atomically(path, len(text).to_bytes(8, "little") + text + blob)
     return path
 
 
@@ -153,20 +155,20 @@ def _json(folder, id, arrays, head):
         for key, array in arrays.items()
     }
     path = folder / f"{id}.json"
-    path.write_text(json.dumps({**head, "arrays": held}) + "\n", encoding="utf-8")
+    files.write_atomically(path, (json.dumps({**head, "arrays": held}) + "\n").encode())
     return path
 
 
 def _raw(folder, id, arrays, head):
     """One file per array, nothing but its little-endian values in row order; header.json has names, types and shapes."""
     target = folder / id
-    target.mkdir(exist_ok=True)
-    files = {}
+    described = {}
     for key, array in arrays.items():
         name = key.replace("/", ".") + ".bin"
-        (target / name).write_bytes(array.tobytes())
-        files[key] = {"file": name, "dtype": array.dtype.name, "shape": list(array.shape), "bytes": array.nbytes}
-    (target / "header.json").write_text(json.dumps({**head, "arrays": files}, indent=1) + "\n", encoding="utf-8")
+        files.write_atomically(target / name, array.tobytes())
+        described[key] = {"file": name, "dtype": array.dtype.name, "shape": list(array.shape), "bytes": array.nbytes}
+    text = json.dumps({**head, "arrays": described}, indent=1) + "\n"
+    files.write_atomically(target / "header.json", text.encode())
     return target
 
 

@@ -1,10 +1,12 @@
 """What an ablation's records say: paired tests, CSV files, tables."""
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
 
+from agl_ref import files
 from agl_ref.train import plots
 
 from .figures import accuracy_figure, depth_figure
@@ -44,7 +46,6 @@ def begun(experiments, records):
 def write_tables(experiments, records, folder):
     """Write runs.csv, summary.csv, depth.csv and tables.md; return the paths."""
     folder, experiments = Path(folder), begun(experiments, records)
-    folder.mkdir(parents=True, exist_ok=True)
     tables = {
         "runs": (RUN_COLUMNS, run_rows),
         "summary": (SUMMARY_COLUMNS, summary_rows),
@@ -53,12 +54,13 @@ def write_tables(experiments, records, folder):
     paths = []
     for name, (columns, rows) in tables.items():
         paths.append(folder / f"{name}.csv")
-        with open(paths[-1], "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows(experiments, records))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows(experiments, records))
+        files.write_atomically(paths[-1], text.getvalue().encode())
     paths.append(folder / "tables.md")
-    paths[-1].write_text(markdown(experiments, records), encoding="utf-8")
+    files.write_atomically(paths[-1], markdown(experiments, records).encode())
     return paths
 
 

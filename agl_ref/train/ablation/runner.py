@@ -14,7 +14,7 @@ from pathlib import Path
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
-from agl_ref import __version__, data
+from agl_ref import __version__, data, files
 from agl_ref.engine import parallel
 from agl_ref.engine.memory import keep_freed_memory
 from agl_ref.train.config import TrainConfig
@@ -103,7 +103,7 @@ def read_results(path):
     if not path.exists():
         return found
     try:
-        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        for line in files.read_text(path).split("\n")[:-1]:
             record = json.loads(line)
             found[key_of(TrainConfig(**record["config"]))] = record
     except (ValueError, KeyError, TypeError) as error:
@@ -148,12 +148,11 @@ def _run(experiments, folder, jobs, dask, progress):
     with (
         _on_cluster(left, dask) if dask else _in_processes(left, folder / "unfinished", jobs) as records,
         tqdm(total=sum(map(_work, left)), disable=not progress, unit="frame", unit_scale=True, smoothing=0) as bar,
-        open(path, "a", encoding="utf-8") as file,
     ):
         bar.set_description(f"{len(wanted) - len(left)} of {len(wanted)} runs")
         for record in records:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
+            with files.naming(path), open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
             config = TrainConfig(**record["config"])
             done[key_of(config)] = record
             bar.set_description(f"{sum(key in done for key in wanted)} of {len(wanted)} runs")
@@ -175,16 +174,16 @@ def _training_images(name):
 
 def _drop_cut_line(path):
     """Remove what a killed process left of a line."""
-    text = path.read_bytes() if path.exists() else b""
+    text = files.read_bytes(path) if path.exists() else b""
     if text and not text.endswith(b"\n"):
-        path.write_bytes(text[: text.rfind(b"\n") + 1])
+        files.write_atomically(path, text[: text.rfind(b"\n") + 1])
 
 
 @contextlib.contextmanager
 def _in_processes(configs, unfinished, jobs):
     """The records of runs in processes of this machine, as they come."""
     calls = (delayed(_in_worker)(os.getpid(), config, unfinished / digest_of(config)) for config in configs)
-    with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1):
+    with parallel_config(backend="loky", n_jobs=min(jobs, max(1, len(configs))), inner_max_num_threads=1):
         try:
             yield Parallel(return_as="generator_unordered", batch_size=1)(calls)
         except BrokenProcessPool as error:  # joblib's own error is one too
