@@ -1,6 +1,7 @@
 """The command `agl-ref check`: a dump against a case. Needs NumPy alone."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -39,5 +40,5 @@ def run(args):
     if args.json:
         print(json.dumps(report.to_dict()))
     else:
-        print(report.text(colour=sys.stdout.isatty()))
+        print(report.text(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
     return report.exit_code

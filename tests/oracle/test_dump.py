@@ -279,3 +279,12 @@ def test_ambiguous_is_exit_code_2(tmp_path, capsys, monkeypatch, lif, got):
     np.savez(tmp_path / "a.npz", **gradients)
     code, out, _ = check(capsys, tmp_path / "a.npz", "--case", lif.id)
     assert code == 2 and out.startswith("AMBIGUOUS")
+
+
+def test_no_colour_where_nobody_wants_it(capsys, tmp_path, monkeypatch, lif, got):
+    np.savez(tmp_path / "dump.npz", u=got["u"])
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "")  # empty means not set (no-color.org)
+    assert "\033[32mPASS" in check(capsys, tmp_path / "dump.npz", "--case", "lif-realistic")[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\033" not in check(capsys, tmp_path / "dump.npz", "--case", "lif-realistic")[1]

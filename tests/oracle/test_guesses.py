@@ -229,3 +229,33 @@ def test_an_implementation_of_another_hand(case, fault, words):
         assert words in cause
     else:
         assert not any(rule in (cause or "") for rule in [*RULES, "conventions."])
+
+
+def bfloat16(a):
+    """Rounded to bfloat16, to nearest."""
+    bits = np.float32(a).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16).astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize("coarse, name", [(np.float16, "float16"), (bfloat16, "bfloat16")])
+@pytest.mark.parametrize("array", ["grad_conv1.weight", "grad_conv2.gamma", "conv1.u"])
+def test_a_coarser_dtype_inside_is_no_factor(coarse, name, array):
+    reference = load_case("net-conv")
+    value = reference.arrays[array]
+    rounded = np.asarray(coarse(value), np.float64)
+    cause = compare(reference, {**reference.arrays, array: rounded}, dtype="float32").details["cause"]
+    assert f"of the size of {name}'s" in cause and "times the expected" not in cause
+
+
+def test_a_factor_has_all_its_meanings():
+    """1/4 is 1/T, 1/N and 1/(H W) here: all three are named, and none is called the cause."""
+    from agl_ref.oracle.bounds.reference import op_reference
+
+    rng = np.random.default_rng(0)
+    inputs = {"x": rng.normal(0.5, 1, (4, 4, 2, 2, 3)), "ds": rng.normal(size=(4, 4, 2, 2, 3))}
+    reference = op_reference("own", "lif", inputs, {"v_th": 0.5, "decay": 0.5}, agl.MPD_AGL)
+    wrong = {**reference.arrays, "du": reference.arrays["du"] / 4}
+    cause = compare(reference, wrong, dtype="float32").details["cause"]
+    assert cause == "the wrong values are 0.25 times the expected ones = tau (1 - tau) or 1 / T or 1 / N or " + (
+        "1 / (2 x 2, a layer's height and width)"
+    )

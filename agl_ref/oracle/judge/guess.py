@@ -5,9 +5,12 @@
 
 import numpy as np
 
+from agl_ref.oracle.types import UNIT_ROUNDOFF
+
 from .hypotheses import explain
 
-ENOUGH = 3  # elements that must show a pattern, and meanings of a factor that are still worth naming
+ENOUGH = 3  # elements that must show a pattern
+MEANINGS = 4  # of a factor; more of them say nothing
 
 
 def guess_cause(reference, arrays, off, first, tolerance=None, unit=2.0**-24, layout="TN..C"):
@@ -49,7 +52,7 @@ def guess_cause(reference, arrays, off, first, tolerance=None, unit=2.0**-24, la
         found = test(reference, name, expected, received, wrong, first)
         if found:
             return found
-    return None
+    return _precision(expected, received, wrong, unit)
 
 
 def _first_time(reference, wrong, first):
@@ -102,24 +105,43 @@ def _shift(reference, name, expected, received, wrong, first):
 
 
 def _constant(reference, name, expected, received, wrong, first):
-    """Every wrong element is off by one factor. One element alone has a factor always, which says nothing."""
-    where = wrong & (np.abs(expected) > 1e-3 * np.abs(expected).max(initial=0.0))
-    where = _first_time(reference, where, first)
-    if np.count_nonzero(where) < ENOUGH:
+    """Every wrong element is off by one factor, zeros included. One element alone always has a factor, which says nothing."""
+    where = _first_time(reference, wrong, first)
+    large = where & (np.abs(expected) > 1e-3 * np.abs(expected).max(initial=0.0))
+    if np.count_nonzero(large) < ENOUGH:
         return None
-    ratios = received[where] / expected[where]
-    factor = float(np.median(ratios))
-    if factor == 0 or np.abs(ratios / factor - 1).max() > 1e-3 or abs(factor - 1) < 1e-6:
+    factor = float(np.median(received[large] / expected[large]))
+    off = np.abs(received - factor * expected)
+    if factor == 0 or abs(factor - 1) < 1e-6 or np.any(off[where] > 1e-3 * np.abs((factor - 1) * expected[where])):
         return None
     close = [text for value, text in _factors(reference, expected) if abs(factor / value - 1) < 1e-3]
-    meaning = f" = {' or '.join(close)}" if 0 < len(close) <= ENOUGH else ""
+    meaning = f" = {' or '.join(close)}" if 0 < len(close) <= MEANINGS else ""
     return f"the wrong values are {factor:.6g} times the expected ones{meaning}"
+
+
+def _precision(expected, received, wrong, unit):
+    """Errors of both signs, none of them large, as a coarser dtype inside the computation leaves them."""
+    where = wrong & (expected != 0)
+    if np.count_nonzero(where) < ENOUGH or np.any(wrong & ~where):
+        return None
+    relative = received[where] / expected[where] - 1
+    if not (relative > 0).any() or not (relative < 0).any():
+        return None
+    for name in ("float32", "float16", "bfloat16"):
+        coarse = UNIT_ROUNDOFF[name]
+        if coarse > unit and coarse / 8 < np.median(np.abs(relative)) < 2 * coarse:
+            also = " or tf32" if name == "float16" else ""
+            return f"errors of both signs, of the size of {name}'s{also} roundoff: perhaps something is computed in it"
+    return None
 
 
 def _factors(reference, expected):
     """(number, where it comes from) for the numbers that are forgotten most often."""
     meta = reference.meta
     x = np.shape(reference.inputs.get("x", 0.0))
+    sides = {
+        a.shape[-3:-1] for name, a in reference.arrays.items() if name.rpartition(".")[2] in ("u", "y") and a.ndim > 3
+    }
     decays = meta.get("decay") or 0.0
     decays = sorted(set(map(float, decays.values() if isinstance(decays, dict) else [decays])) - {0.0})
     found = [(2.0, "2")]
@@ -130,6 +152,9 @@ def _factors(reference, expected):
     found += [(float(meta.get("T", 1)), "T")]
     if len(x) > 1:
         found += [(float(x[1]), "N")]
+    if "logits" in reference.arrays:
+        found += [(float(reference.arrays["logits"].shape[-1]), "the number of classes")]
+    found += [(float(h * w), f"{h} x {w}, a layer's height and width") for h, w in sorted(sides)]
     found = [(value, text) for value, text in found if value != 1]
     return found + [(1 / value, f"1 / ({text})" if " " in text else f"1 / {text}") for value, text in found]
 

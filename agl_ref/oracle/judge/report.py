@@ -136,17 +136,21 @@ class Report:
                 message = f"{verdict}: {self.details['off'][name]} of {self.details['sizes'][name]} elements off"
                 if name == self.details.get("contradiction", {}).get("name"):
                     message += ", and spikes that do not follow from the dumped u"
-                ElementTree.SubElement(case, "failure", type=verdict, message=message).text = self.text()
+                ElementTree.SubElement(case, "failure", type=verdict, message=message)
+        ElementTree.SubElement(suite, "system-out").text = self.text()
         return ElementTree.tostring(suite, encoding="unicode")
 
 
 def _contradiction(at):
     """Lines on spikes that do not follow from the potentials in the same dump."""
     index = ", ".join(map(str, at["index"]))
+    other = (
+        "the spike test is the other one, or had another u" if at["u"] == at["v_th"] else "the spike test had another u"
+    )
     return [
         f"  {at['name']} does not follow from the dumped u at {at['count']} places, the first of them [{index}]:",
         f"    s = {at['s']:g}, but u {at['test']} V_th with u = {at['u']!r}, V_th = {at['v_th']!r} says {1 - at['s']:g}: "
-        "the threshold test had another u",
+        f"{other}",
     ]
 
 
