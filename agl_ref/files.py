@@ -160,6 +160,8 @@ def read_npz(path, data=None, choose=None, limit=None):
                 raise ValueError(
                     f"{path}: expected arrays alone, each once, received the entry {bad[:80]!r}; write it with np.savez"
                 )
+            if any(member.comment for member in members):  # a damaged length can make a comment of the next entry
+                raise ValueError(f"{path}: expected arrays without comments, received one; write it with np.savez")
             if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
                 raise ValueError(f"{path}: expected plain or deflated arrays, received others; write it with np.savez")
             found = {}

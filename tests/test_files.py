@@ -137,6 +137,22 @@ def test_repeated_foreign_encrypted_and_too_many_members_are_refused(tmp_path, m
         files.read_npz(npz(path, x=good[:136], y=good[:136], z=good[:136]))
 
 
+def test_no_flipped_bit_of_an_npz_gives_other_arrays(tmp_path):
+    path = npz(tmp_path / "a.npz", u=npy(np.ones(3)), s=npy(np.zeros(3)))
+    content, good, refused = path.read_bytes(), files.read_npz(path), 0
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            found = files.read_npz(path)
+        except ValueError:
+            refused += 1
+        else:
+            assert {k: v.tobytes() for k, v in found.items()} == {k: v.tobytes() for k, v in good.items()}
+    assert refused > 4 * len(content)
+
+
 def test_a_failed_write_names_its_file_and_leaves_no_half(tmp_path, monkeypatch):
     path = tmp_path / "deep" / "a.bin"
     files.write_atomically(path, b"old")

@@ -100,17 +100,17 @@ class TrainConfig:
     def to_file(self):
         """The text of config.json: `to_json` with a checksum, which `from_json` compares if it is there."""
         values = dataclasses.asdict(self)
-        return json.dumps({**values, "sha256": _checksum(values)}, indent=1)
+        return json.dumps({**values, "sha256": checksum(values)}, indent=1)
 
     @classmethod
     def from_json(cls, text, name="config.json"):
         try:
             values = json.loads(validate.instance("text", text, str, "read the file first"))
-            checksum = values.pop("sha256", None) if isinstance(values, dict) else None
+            said = values.pop("sha256", None) if isinstance(values, dict) else None
             known = {field.name for field in dataclasses.fields(cls)}
             if not isinstance(values, dict) or set(values | LATER) != known:
                 raise ValueError(f"expected exactly the fields {', '.join(sorted(known))}")
-            if checksum not in (None, _checksum(values)):
+            if said not in (None, checksum(values)):
                 raise ValueError("a checksum of other values; start a new run for other options")
             return cls(**{**LATER, **values})
         except (ValueError, TypeError, RecursionError) as error:
@@ -119,7 +119,8 @@ class TrainConfig:
             ) from None
 
 
-def _checksum(values):
+def checksum(values):
+    """SHA-256, hexadecimal, of values as JSON."""
     return hashlib.sha256(json.dumps(values, indent=1).encode()).hexdigest()
 
 

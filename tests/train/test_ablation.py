@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -454,13 +455,14 @@ def test_command_lists_and_trains(data, tmp_path, capsys, monkeypatch):
         (["--widths", "wide"], ("width", "adaptive", "wide")),
         (["--seeds", "0"], ("--seeds", "0")),
         (["--jobs", "0"], ("--jobs", "0")),
+        (["--seeds", "1000000000", "--list"], ("--seeds", "at most 1000")),
         (["--data", "/no/such/place", "--list"], ()),
         (["--out", ""], ("--out",)),
     ],
 )
 def test_bad_input_is_one_line_and_code_3(argv, words, tmp_path, capsys):
     code, _, err = run_command(capsys, "--out", str(tmp_path / "o"), *argv)
-    if "--list" in argv:  # a list needs no data
+    if "--data" in argv:  # a list needs none
         assert code == 0
         return
     assert code == 3 and err.count("\n") == 1 and all(word in err for word in words), err
@@ -471,6 +473,20 @@ def test_foreign_results_are_refused(tmp_path):
     assert_refused(lambda: ablation.read_results(tmp_path / "results.jsonl"), "results.jsonl", "expected", "--out")
     (tmp_path / "results.jsonl").write_text("x\n")
     assert_refused(lambda: ablation.read_results(tmp_path / "results.jsonl"), "results.jsonl", "expected", "--out")
+
+
+def test_no_flipped_bit_of_results_changes_a_record(data, tmp_path):
+    one = {"one": ablation.Experiment("?", {"a": {**ARM, "epochs": 1, "data": data}}, widths=("adaptive",), seeds=1)}
+    records = ablation.run(one, tmp_path, jobs=1, progress=False)
+    path, rng = tmp_path / "results.jsonl", np.random.default_rng(0)
+    content = path.read_bytes()
+    assert ablation.read_results(path) == records and len(records) == 1
+    for _ in range(300):
+        flipped = bytearray(content)
+        flipped[rng.integers(len(content) - 1)] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        if re.search(b'"sha256": "[0-9a-f]{64}"}\n', flipped):  # the checksum's own name may be another
+            assert_refused(lambda: ablation.read_results(path), "results.jsonl", "expected", "--out")
 
 
 def test_a_cluster_that_is_not_there_is_one_line(experiments, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from agl_ref import __version__, data, files
 from agl_ref.engine import parallel
 from agl_ref.engine.memory import keep_freed_memory
-from agl_ref.train.config import TrainConfig
+from agl_ref.train.config import TrainConfig, checksum
 from agl_ref.train.lock import hold
 from agl_ref.train.trainer import Trainer, remove_run
 
@@ -105,8 +105,10 @@ def read_results(path):
     try:
         for line in files.read_text(path).split("\n")[:-1]:
             record = json.loads(line)
+            if record.pop("sha256", None) not in (None, checksum(record)):
+                raise ValueError("a checksum of other values")
             found[key_of(TrainConfig(**record["config"]))] = record
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path}: expected lines written by agl-ref ablation, received one with {error!r}; choose another --out"
         ) from None
@@ -152,7 +154,7 @@ def _run(experiments, folder, jobs, dask, progress):
         bar.set_description(f"{len(wanted) - len(left)} of {len(wanted)} runs")
         for record in records:
             with files.naming(path), open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(json.dumps({**record, "sha256": checksum(record)}) + "\n")
             config = TrainConfig(**record["config"])
             done[key_of(config)] = record
             bar.set_description(f"{sum(key in done for key in wanted)} of {len(wanted)} runs")
