@@ -164,7 +164,7 @@ class Problem:
             reasons["plif"] = "there is no PLIF neuron"
         norm = op == "tdbn" or any(block["norm"] for block in units)
         if not (norm or op == "width" or "gamma" in inputs):
-            reasons["norm_scale"] = "there is no tdBN"
+            reasons["norm_scale"] = reasons["width_gradient"] = "there is no tdBN"
         if not norm:
             reasons["norm_variance"] = reasons["norm_shift"] = "there is no tdBN"
         elif "running_mean" in inputs or not self.meta.get("training", True):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import agl_ref as agl
-from agl_ref.oracle import Oracle, assert_matches, compare, force, reference
+from agl_ref.oracle import Oracle, assert_matches, compare, force, load_case, reference
 from agl_ref.oracle.bounds.reference import op_reference, reference_of_case
 from agl_ref.oracle.cases.registry import definition
 from agl_ref.oracle.judge.downstream import Order
@@ -494,3 +494,11 @@ def test_a_reference_refuses_width_rules_that_nobody_else_has(rule):
     net = agl.models.conv_snn(image_size=4, channels=(2,), num_classes=2, conventions=agl.Conventions(width=rule))
     with pytest.raises(ValueError, match="net: expected a width rule that other implementations have, received"):
         agl.oracle.reference(net, np.ones((2, 1, 4, 4, 1)), np.array([1]))
+
+
+@pytest.mark.parametrize("spikes", [np.float32, np.float64, bool, np.int8, np.float16])
+def test_the_dtype_of_spikes_loosens_no_verdict(spikes):
+    ref = load_case("lif-realistic")
+    theirs = {**ref.arrays, "s": ref.arrays["s"].astype(spikes), "grad_x": ref.arrays["grad_x"] * (1 + 2e-8)}
+    assert compare(ref, theirs).dtype == "float64" and compare(ref, theirs).verdict == "FAIL"
+    assert compare(ref, {"s": ref.arrays["s"].astype(np.float32)}).dtype == "float32"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers_oracle import LABELS, drive, every_layer, flat_network
 
+import agl_ref as agl
 from agl_ref import MPD_AGL, Conventions, models, reference
 from agl_ref.interop import conv_weight_to_torch, to_layout
 from agl_ref.oracle import identify as identify_own
@@ -55,6 +56,18 @@ class TestConventions:
         found = found_in(dump(replace(MPD_AGL, width="2 V_th"), problem=problem), problem)
         assert found.wrong == {"width": ("adaptive", "2 V_th")}
         assert "2 V_th" not in relevant_values(PROBLEM, MPD_AGL, "rectangular")[0]["width"]
+
+    def test_no_width_rule_is_left_open_where_no_gamma_can_decide_it(self):
+        block = agl.SpikingBlock("a", agl.Linear(5, 6, seed=1), None, agl.LIF(0.25, 0.5))
+        net = agl.Network([block, agl.Readout("fc", 6, 3, seed=2)], (5,))
+        rng = np.random.default_rng(0)
+        problem = Problem.of_network(net, rng.normal(0.5, 1, (3, 8, 5)), np.arange(8) % 3)
+        found = found_in(dump(replace(MPD_AGL, reset="soft"), problem=problem), problem)
+        assert found.wrong == {"reset": ("hard", "soft")} and "width" not in found.undecided
+        assert {"norm_scale", "width_gradient"} <= set(found.irrelevant)
+        wide = replace(MPD_AGL, fixed_width=2.0)
+        found = found_in(dump(replace(wide, width="fixed"), problem=problem), problem, wide)
+        assert found.wrong == {"width": ("adaptive", "fixed")}
 
     def test_several_at_once_from_the_gradients_alone(self):
         theirs = replace(MPD_AGL, reset="soft", surrogate_scale="1", readout="sum", width="later")

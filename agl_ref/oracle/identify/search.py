@@ -82,6 +82,10 @@ def relevant_values(problem, base, surrogate):
     }
     if "width" in values and problem.repeats_the_fixed_width(replace(base, width="2 V_th")):
         values["width"] = tuple(rule for rule in values["width"] if rule != "2 V_th" or rule == base.width)
+    if "norm_scale" in reasons and "width" in values:  # without gamma the rules that follow it all give kappa = 1
+        other = {"2 V_th"} if base.fixed_width == 1 else {"2 V_th", "fixed"}
+        alike = [rule for rule in values["width"] if rule not in other][1:]
+        values["width"] = tuple(rule for rule in values["width"] if rule not in alike)
     return values, {name: reason for name, reason in reasons.items() if name != "axis_order"}
 
 

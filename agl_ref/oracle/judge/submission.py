@@ -114,7 +114,11 @@ def check_input(name, array, own, layouts=LAYOUTS):
 
 
 def judged_dtype(kinds, dtype):
-    """The dtype to judge in: that asked for, which may not be finer than the arrays, or the coarsest of theirs."""
+    """The dtype to judge in: that asked for, which may not be finer than the arrays, or the coarsest of theirs.
+
+    Spikes are the same in every dtype, and so say nothing about it where there is anything else.
+    """
+    kinds = {name: kind for name, kind in kinds.items() if name.rpartition(".")[2] != "s"} or kinds
     if dtype is None:
         return min(set(kinds.values()), key=lambda kind: BITS[kind]) if kinds else "float32"
     unit_roundoff(dtype)
