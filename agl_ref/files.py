@@ -56,10 +56,10 @@ def read_bytes(path, limit=None):
         return path.read_bytes()
 
 
-def read_text(path):
-    """The content of a text file."""
+def read_text(path, limit=None):
+    """The content of a text file, as of `read_bytes`."""
     try:
-        return read_bytes(path).decode("utf-8")
+        return read_bytes(path, limit).decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected text, received binary data; give the file that agl_ref wrote") from None
 

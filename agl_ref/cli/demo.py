@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from agl_ref import data, files
+from agl_ref import data
 from agl_ref.engine.parallel import at_most, threads
 from agl_ref.train import plots
 from agl_ref.train.config import TrainConfig
@@ -102,7 +102,7 @@ def _require_demo(folder, config):
     if not path.exists():
         return
     try:
-        earlier = TrainConfig.from_json(files.read_text(path), str(path))
+        earlier = TrainConfig.from_file(path)
     except ValueError:
         earlier = None
     if earlier is None or dataclasses.replace(earlier, seed=config.seed) != config:

@@ -9,6 +9,7 @@ import io
 import math
 import pickle
 import pickletools
+import sys
 import warnings
 
 import numpy as np
@@ -135,6 +136,8 @@ def _require_admitted(data):
             raise ValueError(f"opcode {opcode.name} at byte {position} is not admitted")
         if opcode.name == "LONG_BINPUT" and argument > len(data):  # the memo is an array up to the largest index
             raise ValueError("damaged pickle: it numbers more objects than it can hold")
+        if opcode.name == "LONG1" and abs(argument) >= sys.hash_info.modulus:  # such keys could all have one hash
+            raise ValueError("expected integers of at most 61 bits, received a larger one")
         tuples += opcode.name.startswith("TUPLE")
         if tuples > MAX_TUPLES:
             raise ValueError(f"expected at most {MAX_TUPLES} tuples, received more")

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from agl_ref import data, validate
+from agl_ref import data, files, validate
 from agl_ref.conventions import Conventions
 from agl_ref.engine import models
 from agl_ref.engine.surrogate import code_of
@@ -16,6 +16,7 @@ OPTIMISERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "constant")
 WIDTHS, NORM_SHIFTS = (Conventions.choices()[field] for field in ("width", "norm_shift"))
 NORMALISATIONS = ("data", "cifar10")
+MAX_BYTES = 100_000  # of config.json
 LATER = {"norm_shift": "beta", "gamma": 1.0}  # options that older runs do not name, and what they had
 
 
@@ -101,6 +102,11 @@ class TrainConfig:
         """The text of config.json: `to_json` with a checksum, which `from_json` compares if it is there."""
         values = dataclasses.asdict(self)
         return json.dumps({**values, "sha256": checksum(values)}, indent=1)
+
+    @classmethod
+    def from_file(cls, path):
+        """`from_json` of a run's config.json."""
+        return cls.from_json(files.read_text(path, MAX_BYTES), str(path))
 
     @classmethod
     def from_json(cls, text, name="config.json"):

@@ -1,6 +1,6 @@
 """What a run takes of memory, estimated before it is taken: a process that asks for too much is killed without a word.
 
-The factors are measured: the estimates are within a third of the peaks of small and large batches, T, and channels.
+The factors are measured: the estimates are within a factor of two of the peaks of small and large batches, T, and channels.
 """
 
 import contextlib

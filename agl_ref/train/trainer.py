@@ -347,7 +347,7 @@ def open_run(folder, start="resume", data_path=None):
         raise ValueError(
             f"{str(folder)!r}: expected a run folder with config.json, received none; see agl-ref train --out"
         )
-    config = TrainConfig.from_json(files.read_text(path), str(path))
+    config = TrainConfig.from_file(path)
     if data_path is not None:
         config = dataclasses.replace(config, data=str(data_path))
     return Trainer(config, folder, start=start)

@@ -621,6 +621,8 @@ STATE = b"(K\x03" + short_string(b"|") + b"NNN"
         (b"\x80\x02" + b")" + b"\x85" * 100_000 + b".", "at most 100 tuples"),
         (b"\x80\x02}" + b")" + b"\x85" * 100_000 + b"K\x01s.", "at most 100 tuples"),
         (b"\x80\x02}r\xff\xff\xff\x7f.", "numbers more objects than it can hold"),
+        (b"\x80\x02" + b"]" * 1_000_001 + b".", "at most 1000000 opcodes"),
+        (b"\x80\x02}\x8a\x08" + (2**61 - 1).to_bytes(8, "little") + b"Ns.", "at most 61 bits"),
     ],
 )
 def test_cifar10_python_batches_that_are_damaged_or_forged(tmp_path, content, words):

@@ -105,6 +105,7 @@ FILES = {
     "one.npy": (npy(np.ones(3)), "put it into a folder"),
     "model.pt": (b"x", "np.savez"),
     "deep.safetensors": (safetensors(b"[" * 100_000), "cannot be read"),
+    "header.safetensors": (safetensors(b" " * 10_000_001), "a header of 10000001 bytes"),
     "list.safetensors": (safetensors([1]), "its header is not an object"),
     "kind.safetensors": (
         safetensors({"u": {"dtype": "F8_E4M3", "shape": [0], "data_offsets": [0, 0]}}),

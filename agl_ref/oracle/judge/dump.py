@@ -17,6 +17,7 @@ _SAFETENSORS = {
     "U8": np.dtype("u1"), "U16": np.dtype("<u2"), "U32": np.dtype("<u4"), "U64": np.dtype("<u8"), "BOOL": np.dtype("?"),
     "I8": np.dtype("i1"), "I16": np.dtype("<i2"), "I32": np.dtype("<i4"), "I64": np.dtype("<i8"),
 }  # fmt: skip
+MAX_HEADER = 10_000_000  # bytes of a safetensors header
 
 
 def load_dump(path):
@@ -62,6 +63,8 @@ def _safetensors(path):
     length = int.from_bytes(raw[:8], "little")
     data, found, position = raw[8 + length :], {}, 0
     try:
+        if length > MAX_HEADER:
+            raise ValueError(f"a header of {length} bytes, more than {MAX_HEADER}")
         header = json.loads(raw[8 : 8 + length].decode("utf-8"), object_pairs_hook=_each_once)
         if not isinstance(header, dict):
             raise ValueError("its header is not an object")
