@@ -45,7 +45,7 @@ def kept_going():
         try:
             os.fstat(number)
         except OSError:  # closed: the next file that is opened would be taken for the stream
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # by worker processes too
     out = _Output(sys.stdout)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(_Output(sys.stderr)):
         yield

@@ -79,7 +79,7 @@ def release(solutions, tutorials, check=False):
         changed.append(name)
         if not check:
             tutorials.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
+            files.write_atomically(target, text.encode())
     if check:
         changed += sorted(path.name for path in tutorials.glob("*.ipynb") if path.name not in made)
     return changed

@@ -32,7 +32,7 @@ def shell(folder, argv, redirection="", **environment):
     words = " ".join(f"'{word}'" for word in [sys.executable, "-m", "agl_ref", *argv])
     text = f"{words} {redirection}; echo ${{PIPESTATUS[0]}} >&3"
     done = subprocess.run(["bash", "-c", f"exec 3>code; {text}"], capture_output=True, cwd=folder,
-                          env={**os.environ, **environment})  # fmt: skip
+                          env={**os.environ, "NUMBA_DISABLE_JIT": "0", **environment})  # fmt: skip
     return int((folder / "code").read_text()), done.stdout.decode(), done.stderr.decode()
 
 
