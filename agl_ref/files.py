@@ -192,10 +192,10 @@ def write_atomically(path, content):
 
     What is no file, as /dev/stdout, is written to; a link stays one.
     """
-    path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     with naming(path):
+        path = Path(os.path.realpath(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
         if path.exists() and not path.is_file():
             return path.write_bytes(content)
         try:

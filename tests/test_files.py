@@ -161,3 +161,12 @@ def test_a_failed_write_names_its_file_and_leaves_no_half(tmp_path, monkeypatch)
         files.write_atomically(path, b"new")
     assert info.value.filename == str(path) and path.read_bytes() == b"old"
     assert [p.name for p in path.parent.iterdir()] == ["a.bin"]
+
+
+def test_a_current_folder_that_was_deleted_names_the_file(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(OSError) as info:
+        files.write_atomically("run/config.json", b"{}")
+    assert info.value.filename == "run/config.json"
