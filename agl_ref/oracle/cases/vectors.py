@@ -14,7 +14,6 @@ import difflib
 import hashlib
 import io
 import json
-import os
 from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
@@ -302,18 +301,15 @@ def write(reference, folder=None):
         )
     header, stored = packed(reference)
     header["generator"] = __version__
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(header, separators=(",", ":")).encode()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, header=np.frombuffer(text, np.uint8), **stored)
     data = buffer.getvalue()
     path = folder / f"{reference.id}.npz"
-    path.write_bytes(data)
+    files.write_atomically(path, data)
     held["generator"] = __version__
     held["cases"].append({**header, "file": path.name, "sha256": hashlib.sha256(data).hexdigest()})
     lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in held["cases"])
     whole = f'{{"format": {FORMAT}, "generator": {json.dumps(__version__)}, "cases": [\n{lines}\n]}}\n'
-    scratch = folder / "manifest.json.new"
-    scratch.write_text(whole, encoding="utf-8")
-    os.replace(scratch, folder / "manifest.json")
+    files.write_atomically(folder / "manifest.json", whole.encode())
     return path
