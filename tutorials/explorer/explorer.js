@@ -274,13 +274,13 @@ function drawGraph() {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
   const room = svg.parentElement.clientWidth - 4;
   const column = Math.min(Math.max(10.6 * rem, (room - 2 * rem) / run.T), 15 * rem);
-  const lane = 13.4 * rem;
-  const height = lane * run.neurons.length + 1.4 * rem;
+  const lane = 14.3 * rem;
+  const height = lane * run.neurons.length + 1.2 * rem;
   canvas(svg, height, Math.max(column * run.T + 2 * rem, 100));
   const [w, h] = [4.4 * rem, 3.15 * rem];
   const at = (name, i, t) => {
     const origin = [rem + column * t, 2 * rem + lane * (run.neurons.length - 1 - i)];
-    const [fx, fy] = { s: [0.5, 2.1 * rem], u: [0.24, 6.5 * rem], v: [0.76, 6.5 * rem], x: [0.24, 10.9 * rem] }[name];
+    const [fx, fy] = { s: [0.5, 1.9 * rem], u: [0.24, 6.9 * rem], v: [0.76, 6.9 * rem], x: [0.24, 11.7 * rem] }[name];
     return [origin[0] + fx * column, origin[1] + fy];
   };
   const detached = run.c.reset_gradient === "detached";
@@ -315,6 +315,11 @@ function drawGraph() {
 
   // A box shows its value once its forward step was made, and its gradient once the backward pass has been there.
   const made = new Map(steps.slice(0, index + 1).map((one) => [one.id, one]));
+  const note = (id, name, x, y, anchor) => {
+    if (!made.has(id)) return;
+    const changed = differs(id);
+    element("text", { x, y, "text-anchor": anchor, class: `halo ${changed ? "changed" : "d"}` }, svg, `${name} ${changed ? "≠ " : ""}${brief(made.get(id).value)}`);
+  };
   const gradients = { s: ["dsTotal", "ds"], u: ["du"], v: ["dv"], x: ["dx"] };
   run.neurons.forEach((n, i) => {
     for (let t = 0; t < run.T; t++) {
@@ -340,17 +345,13 @@ function drawGraph() {
         if (active) scrollIntoSight($("graph-scroll"), cx);
       }
       const [[ux, uy], [sx, sy]] = [at("u", i, t), at("s", i, t)];
-      if (made.has(`h/${i}/${t}`)) element("text", { x: (ux + sx) / 2 - 0.8 * rem, y: (uy + sy) / 2, "text-anchor": "end", class: "d halo" }, svg, `h ${brief(n.h[t])}`);
+      note(`h/${i}/${t}`, "h", (ux + sx) / 2 - 0.8 * rem, (uy + sy) / 2, "end");
     }
-    const sum = n.dtau.findIndex((_, t) => made.has(`dtau/${i}/${t}`)); // the earliest timestep that was added
-    if (sum >= 0) {
-      const [cx, cy] = [at("v", i, run.T - 1)[0], at("x", i, 0)[1]];
-      element("text", { x: cx, y: cy, "text-anchor": "middle", class: "d" }, svg, `dτ ${brief(n.dtau[sum])}`);
-      if (n.dW && made.has(`dW/${i}/${run.T - 1}`)) {
-        const last = n.dW.findIndex((_, t) => made.has(`dW/${i}/${t}`));
-        element("text", { x: cx, y: cy + 1.2 * rem, "text-anchor": "middle", class: "d" }, svg, `dW ${brief(n.dW[last])}`);
-      }
-    }
+    // The sums so far stand at the right: their last step that was made.
+    const [cx, cy] = [at("v", i, run.T - 1)[0], at("x", i, 0)[1]];
+    const latest = (name) => steps.slice(0, index + 1).findLast((one) => one.name === name && one.i === i)?.id;
+    note(latest("dtau"), "dτ", cx, cy, "middle");
+    note(latest("dW"), "dW", cx, cy + 1.2 * rem, "middle");
   });
 }
 function scrollIntoSight(box, x) {
