@@ -8,8 +8,8 @@ thread (OpenBLAS rounds differently with one and with two).
 The helpers are threads of Python that sleep between kernels. They are made at the first kernel that needs them, leave
 before a fork, and are made again after it. Any number of threads may call `run` at once, and `run` inside `run` is serial.
 
-Number of threads: NUMBA_NUM_THREADS, which is by default the number of cores that this process may use; inside
-`at_most` no more than it says.
+Number of threads: NUMBA_NUM_THREADS, which is by default the number of cores that this process may use, but at most 64 or
+one for each core; inside `at_most` no more than it says.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from queue import SimpleQueue
 
 import numba
 
+MOST = max(64, os.cpu_count() or 1)  # threads: thousands would take longer to start than the work does
 RANGES = 2  # that each thread takes on average: more share the work out better on busy cores, and each costs a call
 
 
@@ -36,7 +37,7 @@ _here = _Thread()
 
 def threads():
     """How many threads a kernel called here may use. Without the JIT nothing releases Python's lock: one."""
-    most = 1 if numba.config.DISABLE_JIT else numba.config.NUMBA_NUM_THREADS
+    most = 1 if numba.config.DISABLE_JIT else min(numba.config.NUMBA_NUM_THREADS, MOST)
     return most if _here.most is None else min(_here.most, most)
 
 

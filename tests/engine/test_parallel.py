@@ -117,6 +117,12 @@ def test_a_call_inside_a_call_is_serial(monkeypatch):
     assert parallel.threads() == 2
 
 
+def test_more_threads_than_anybody_has_cores_are_not_started(monkeypatch):
+    monkeypatch.setattr(parallel.numba.config, "DISABLE_JIT", 0)
+    monkeypatch.setattr(parallel.numba.config, "NUMBA_NUM_THREADS", 99_999)
+    assert 64 <= parallel.threads() == parallel.MOST < 10_000
+
+
 def test_at_most_holds_for_its_own_thread_and_the_block_alone(monkeypatch):
     monkeypatch.setattr(parallel.numba.config, "DISABLE_JIT", 0)
     monkeypatch.setattr(parallel.numba.config, "NUMBA_NUM_THREADS", 4)
