@@ -41,6 +41,8 @@ def _add_list(actions):
     listing.add_argument("--tier", type=int, choices=(1, 2, 3), help="1 exact, 2 exact forward, 3 realistic")
     listing.add_argument("--convention", action="append", default=[], metavar="FIELD=VALUE",
                          help="only cases with this convention, e.g. spike_test='>='; may be repeated")  # fmt: skip
+    listing.add_argument("--sizes", action="store_true",
+                         help="the cases by size instead: for each op and axis the sizes that there are")  # fmt: skip
     add_json_option(listing, "JSON")
     listing.set_defaults(run=_list)
 
@@ -57,7 +59,23 @@ def _add_export(actions):
     export.set_defaults(run=_export)
 
 
+def _sizes(as_json):
+    """The ops and axes of the cases by size."""
+    from agl_ref.oracle.cases.sizes import AXES, SIZES, by_size  # not above: the other actions need only the files
+
+    if as_json:
+        print(json.dumps([{"id": id, "op": case.op, "tier": case.tier} for id, case in by_size().items()]))
+        return 0
+    print(f"{len(by_size())} cases size-OP-AXIS-N, computed when they are asked for; N is {', '.join(map(str, SIZES))}")
+    for op, axis in AXES:
+        name = f"size-{op}-{axis}-N".replace("_", "-")
+        print(f"  {name:36} tier {by_size()[name[:-1] + str(SIZES[0])].tier}")
+    return 0
+
+
 def _list(args):
+    if args.sizes:
+        return _sizes(args.json)
     flags = [flag for flag in args.flags.split(",") if flag]
     unknown = sorted(set(flags) - set(notes()["flags"]))
     if unknown:

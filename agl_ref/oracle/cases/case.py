@@ -8,11 +8,14 @@ gets the flag "withdrawn" and a successor.
     tier 3   realistic numbers, with a certificate that rounding cannot flip a spike or a neuron's window
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 from agl_ref.conventions import MPD_AGL, Conventions
 
@@ -76,3 +79,11 @@ def case(id, op, tier, make, meta=None, flags=(), decides=(), bits=None, draw=0,
 def notes():
     """{"flags": {flag: {"bug", "effect"}}, "cases": {id: comment}} of notes.json."""
     return json.loads((Path(__file__).parents[1] / "notes.json").read_text(encoding="utf-8"))
+
+
+def digest(array):
+    """SHA-256 of an array's dtype, shape and little-endian bytes in row order."""
+    array = np.asarray(array)
+    plain = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
+    head = f"{plain.dtype.str} {list(array.shape)}\n".encode()
+    return hashlib.sha256(head + plain.tobytes()).hexdigest()

@@ -4,6 +4,7 @@ from functools import cache
 
 from . import layers, networks, neuron, surrogates, thresholds, units
 from .case import Case, notes
+from .sizes import by_size
 
 __all__ = ["Case", "definition", "definitions", "notes"]
 
@@ -24,6 +25,8 @@ def definitions():
 
 def definition(id):
     """The Case of this id; ValueError for an unknown one."""
+    if id in by_size():
+        return by_size()[id]
     if id not in definitions():
         raise ValueError(f"case: expected an id of `agl-ref vectors list`, received {id!r}; choose one")
     return definitions()[id]

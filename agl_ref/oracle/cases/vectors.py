@@ -24,6 +24,8 @@ from agl_ref import __version__, files
 from agl_ref.conventions import MPD_AGL, Conventions
 from agl_ref.oracle.types import Reference, decode_bounds, encode_bounds
 
+from .case import digest
+
 FORMAT = 1
 FOLDER = Path(__file__).parents[1] / "files"
 LEAST = 2.0**-27  # a smaller margin is stored as this one
@@ -105,7 +107,9 @@ def _manifest(path, changed, size):
 
 
 def entry_of(id, folder=None):
-    """A case's entry in the manifest; ValueError for an unknown id."""
+    """A case's entry in the manifest, or what it would be of a case by size; ValueError for an unknown id."""
+    if folder is None and is_by_size(id):
+        return packed(load_case(id))[0]
     found = {entry["id"]: entry for entry in manifest(folder)["cases"]}
     if not found:
         raise ValueError(f"{folder or FOLDER}: expected a manifest of golden cases, received none; reinstall agl-ref")
@@ -121,8 +125,13 @@ def entry_of(id, folder=None):
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+def is_by_size(id):
+    """Whether a case is computed when it is asked for (`agl_ref.oracle.cases.sizes`)."""
+    return isinstance(id, str) and id.startswith("size-")
+
+
 def load_case(id, folder=None):
-    """The Reference of a stored case.
+    """The Reference of a stored case, or of one by size, such as "size-conv2d-outputs-129", which is computed.
 
     Parameters
     ----------
@@ -145,6 +154,10 @@ def load_case(id, folder=None):
     >>> case.arrays["u"].shape, case.exact
     ((4, 3, 7), True)
     """
+    if folder is None and is_by_size(id):
+        from .sizes import reference_of_size  # not above: stored cases need no engine
+
+        return reference_of_size(id)
     entry = entry_of(id, folder)
     path = Path(folder or FOLDER) / entry["file"]
     stored = _read(path, entry)
@@ -218,14 +231,6 @@ def _margin(code, arrays, name):
         return np.full(like.shape, np.inf)
     with np.errstate(divide="ignore"):
         return 1.0 / decode_bounds(code)
-
-
-def digest(array):
-    """SHA-256 of an array's dtype, shape and little-endian bytes in row order."""
-    array = np.asarray(array)
-    plain = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
-    head = f"{plain.dtype.str} {list(array.shape)}\n".encode()
-    return hashlib.sha256(head + plain.tobytes()).hexdigest()
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
