@@ -5,6 +5,7 @@ truncated, of another format or out of range gets one line that names the file a
 """
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -134,15 +135,36 @@ def load_npz(path, num_classes=None):
     """An npz with x and y; or x, y, x_test and y_test; or x_train, y_train, x_test and y_test.
 
     Images are (N, H, W) or (N, H, W, C), uint8 (or float32 or float64, kept as they are), labels integers
-    (N,). With x and y alone every sixth sample (indices 5, 11, 17, ...) becomes the test set, which is fair
-    to files that are sorted by class too. num_classes defaults to the largest training label + 1. Arrays of
-    objects are refused (`allow_pickle` is never on). Raises ValueError naming the file.
+    (N,). With x and y alone every sixth sample of each class becomes the test set. num_classes defaults to the
+    largest training label + 1. Arrays of objects are refused (`allow_pickle` is never on). Raises ValueError
+    naming the file; warns of classes without a training or a test image, such as class 0 of labels from 1.
     """
     path = Path(path)
     if num_classes is not None:
         validate.integer("num_classes", num_classes, low=2)
     arrays, num_classes = formats.read_npz(path, num_classes)
-    return Dataset(path.stem, *arrays, num_classes, None)
+    return _with_every_class(path, Dataset(path.stem, *arrays, num_classes, None))
+
+
+def _with_every_class(path, dataset):
+    """The data set, with a warning that names the classes that have no training or no test image."""
+    missing = {
+        part: np.setdiff1d(np.arange(dataset.num_classes), y).tolist()
+        for part, y in (("training", dataset.y_train), ("test", dataset.y_test))
+    }
+    found = [f"no {part} image of class {_listed(labels)}" for part, labels in missing.items() if labels]
+    if found:
+        first = int(min(dataset.y_train.min(), dataset.y_test.min()))
+        fix = f"the labels start at {first}: subtract that" if first else "add some, or give x_test and y_test"
+        warnings.warn(f"{path}: expected images of all {dataset.num_classes} classes, received {' and '.join(found)}; {fix}",
+                      stacklevel=3)  # fmt: skip
+    return dataset
+
+
+def _listed(labels):
+    """Ten of them at most."""
+    more = f" and {len(labels) - 10} more" if len(labels) > 10 else ""
+    return ", ".join(map(str, labels[:10])) + more
 
 
 # ---- scaling -----------------------------------------------------------------------------------------------

@@ -51,9 +51,11 @@ def _check_events(name, events, sensor):
         bad = np.flatnonzero((events[field] < 0) | (events[field] >= size))
         if len(bad):
             unit = what if field == "p" else f"pixels {what}"
+            signs = field == "p" and set(np.unique(events["p"])) <= {-1, 1}
+            fix = "map them: events['p'] = events['p'] > 0" if signs else "it is damaged or of another sensor"
             raise ValueError(
                 f"{name}: expected {field} in 0..{size - 1} ({size} {unit}), received {int(events[field][bad[0]])} in "
-                f"event {bad[0]}; it is damaged or of another sensor"
+                f"event {bad[0]}; {fix}"
             )
     t = events["t"]
     late = np.flatnonzero(t[1:] < t[:-1])
@@ -96,9 +98,9 @@ class Recordings:
         cells, times = [], []
         for i, each in enumerate(events):
             _check_events(f"recording {i}" if names is None else names[i], each, self.sensor)
-            cell = (each["y"].astype(np.int64) * self.sensor[1] + each["x"]) * 2 + each["p"]
-            cells.append(cell.astype(np.min_scalar_type(size - 1)))
-            times.append((each["t"] - each["t"][0]).astype(np.uint32))
+            x, y, t, p = (each[field].astype(np.int64) for field in "xytp")  # a narrow type would overflow
+            cells.append(((y * self.sensor[1] + x) * 2 + p).astype(np.min_scalar_type(size - 1)))
+            times.append((t - t[0]).astype(np.uint32))
         if not cells:
             raise ValueError("recordings: expected at least one recording, received none; pass some")
         self._cells, self._times = cells, times

@@ -209,6 +209,14 @@ def _npz_keys(path, names):
     )
 
 
+def every_sixth_of_each_class(y):
+    """Mask (N,) of the test samples: of each class the sixth, the twelfth, ..., in whatever order the classes come."""
+    test = np.zeros(len(y), bool)
+    for label in np.unique(y):
+        test[np.flatnonzero(y == label)[NPZ_TEST_EVERY - 1 :: NPZ_TEST_EVERY]] = True
+    return test
+
+
 def read_npz(path, num_classes=None):
     """x_train, y_train, x_test, y_test of an npz and its number of classes. See `agl_ref.data.load_npz`."""
     arrays = files.read_npz(path, choose=lambda names: _npz_keys(path, names))
@@ -227,10 +235,11 @@ def read_npz(path, num_classes=None):
         arrays[key_y] = _checked_labels(f"{path}: {key_y}", arrays[key_y], len(arrays[key_x]), num_classes or 2)
     if len(keys) == 2:
         x, y = arrays["x"], arrays["y"]
-        test = np.arange(len(x)) % NPZ_TEST_EVERY == NPZ_TEST_EVERY - 1
+        test = every_sixth_of_each_class(y)
         if not test.any():
             raise ValueError(
-                f"{path}: expected at least {NPZ_TEST_EVERY} images to split, received {len(x)}; add x_test and y_test"
+                f"{path}: expected at least {NPZ_TEST_EVERY} images of a class to split, received fewer of each; add x_test "
+                "and y_test"
             )
         return [x[~test], y[~test], x[test], y[test]], num_classes
     x_train, x_test = arrays[keys[0]], arrays["x_test"]

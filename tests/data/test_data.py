@@ -671,20 +671,43 @@ def test_damaged_bytes_give_one_line_or_a_dict_and_nothing_else():
 # ---- npz ---------------------------------------------------------------------------------------------------
 
 
-def test_npz_with_x_and_y_keeps_every_sixth_for_the_test(tmp_path):
-    x, y = random_images(13, (3, 4, 2)), np.arange(13) % 3
+def test_npz_with_x_and_y_keeps_every_sixth_of_each_class_for_the_test(tmp_path):
+    x, y = random_images(25, (3, 4, 2)), np.arange(25) % 3
     np.savez(tmp_path / "mine.npz", x=x, y=y.astype(np.int16))
     dataset = data.load(tmp_path / "mine.npz")
     assert dataset.name == "mine" and dataset.num_classes == 3 and dataset.class_names is None
-    np.testing.assert_array_equal(dataset.x_test, x[[5, 11]])
-    np.testing.assert_array_equal(dataset.x_train, x[[0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 12]])
-    assert dataset.y_test.tolist() == [2, 2] and dataset.y_train.dtype == np.int64
-    assert data.load_npz(tmp_path / "mine.npz", num_classes=5).num_classes == 5
+    np.testing.assert_array_equal(dataset.x_test, x[[15, 16, 17]])
+    np.testing.assert_array_equal(dataset.x_train, np.delete(x, [15, 16, 17], axis=0))
+    assert dataset.y_test.tolist() == [0, 1, 2] and dataset.y_train.dtype == np.int64
+    with pytest.warns(UserWarning, match="no training image of class 3, 4 and no test image of class 3, 4; add some"):
+        assert data.load_npz(tmp_path / "mine.npz", num_classes=5).num_classes == 5
+
+
+@pytest.mark.parametrize("order", ["in turn", "sorted", "shuffled"])
+def test_every_class_is_on_both_sides_in_whatever_order_they_come(tmp_path, order):
+    y = np.repeat(np.arange(10), 60)
+    y = {"in turn": np.arange(600) % 10, "sorted": y, "shuffled": np.random.default_rng(0).permutation(y)}[order]
+    np.savez(tmp_path / "a.npz", x=random_images(600, (2, 2, 1)), y=y)
+    dataset = data.load(tmp_path / "a.npz")
+    assert np.bincount(dataset.y_test).tolist() == [10] * 10 and np.bincount(dataset.y_train).tolist() == [50] * 10
+
+
+def test_classes_without_an_image_are_named(tmp_path):
+    x = random_images(30, (2, 2, 1))
+    np.savez(tmp_path / "from_one.npz", x=x, y=np.arange(30) % 5 + 1)
+    with pytest.warns(UserWarning, match="all 6 classes, received no training image of class 0 .*labels start at 1"):
+        assert data.load(tmp_path / "from_one.npz").num_classes == 6
+    np.savez(tmp_path / "rare.npz", x=x, y=np.where(np.arange(30) == 7, 1, 0))
+    with pytest.warns(UserWarning, match="received no test image of class 1; add some"):
+        data.load(tmp_path / "rare.npz")
+    np.savez(tmp_path / "few.npz", x=x[:10], y=np.arange(10) % 2)
+    with pytest.raises(ValueError, match="at least 6 images of a class"):
+        data.load(tmp_path / "few.npz")
 
 
 def test_npz_with_test_keys_and_without_a_channel_axis(tmp_path):
     x = random_images(5, (3, 4))
-    y = np.array([0, 1, 0, 1, 1])
+    y = np.array([0, 1, 0, 1, 0])
     for names in (("x", "y"), ("x_train", "y_train")):
         arrays = dict(zip(names, (x[:3], y[:3]), strict=True)) | {"x_test": x[3:], "y_test": y[3:]}
         np.savez_compressed(tmp_path / "a.npz", **arrays)
@@ -694,10 +717,10 @@ def test_npz_with_test_keys_and_without_a_channel_axis(tmp_path):
 
 
 def test_npz_of_floats_is_kept(tmp_path):
-    x = np.random.default_rng(0).normal(size=(6, 2, 2, 1)).astype(np.float32)
-    np.savez(tmp_path / "a.npz", x=x, y=np.zeros(6, int))
+    x = np.random.default_rng(0).normal(size=(12, 2, 2, 1)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(12) % 2)
     dataset = data.load(tmp_path / "a.npz")
-    np.testing.assert_array_equal(dataset.x_train, x[:5])
+    np.testing.assert_array_equal(dataset.x_train, x[:10])
     assert dataset.x_train.dtype == np.float32 and dataset.num_classes == 2
 
 
@@ -725,7 +748,7 @@ X6, Y6 = random_images(6, (2, 2)), np.arange(6) % 2
         ),
         ({"x": X6, "y": Y6, "x_test": X6[:, :1], "y_test": Y6}, "received uint8 (1, 2, 1)"),
         ({"x": X6, "y": Y6, "x_test": X6 / 255, "y_test": Y6}, "received float64 (2, 2, 1)"),
-        ({"x": X6[:5], "y": Y6[:5]}, "at least 6 images to split, received 5"),
+        ({"x": X6[:5], "y": Y6[:5]}, "at least 6 images of a class to split"),
         (
             {"x": np.array([[[None]]] * 6), "y": Y6},
             "x: expected an array of numbers, received pickled objects",

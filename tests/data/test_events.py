@@ -375,3 +375,33 @@ def test_options_for_images_are_refused_with_events(change, tmp_path):
 def test_small_places_are_kept_small():
     kept = data.Recordings([random_events(0, 50, (34, 34))], NMNIST_SENSOR)
     assert kept._cells[0].dtype == np.uint16 and kept._times[0].dtype == np.uint32
+
+
+NARROW = {
+    "int16": (np.int16, np.uint64, np.int8),
+    "int8": (np.int8, np.int8, bool),
+    "uint64": (np.uint64, np.uint8, np.uint16),
+}
+
+
+@pytest.mark.parametrize("kind", NARROW)
+def test_narrow_and_unsigned_fields_do_not_overflow(kind):
+    """Differences of times, and y W + x, do not fit the fields' own types; the same numbers as int64 are the right ones."""
+    t, y, p = NARROW[kind]
+    low, high = (2**64 - 2**31, 2**64 - 1) if kind == "uint64" else (np.iinfo(t).min, np.iinfo(t).max)
+    span = int(high) - int(low)
+    times = [int(low) + share for share in (0, span // 4 + 1, span // 2 + 1, span)]
+    rows = list(zip([100, 0, 3, 1], [100, 2, 0, 1], times, [1, 0, 1, 1], strict=True))
+    events = np.array(rows, [("x", np.int16), ("y", y), ("t", t), ("p", p)])
+    wide = np.array([(x, y, t - times[0], p) for x, y, t, p in rows], [(name, np.int64) for name in "xytp"])
+    frames = data.event_frames(events, T=4, sensor=(101, 101))
+    assert frames.sum(axis=(1, 2, 3)).tolist() == [1, 1, 1, 1] and frames[0, 100, 100, 1] == 1
+    np.testing.assert_array_equal(frames, data.event_frames(wide, T=4, sensor=(101, 101)))
+
+
+def test_polarities_of_minus_one_get_the_advice_that_helps():
+    events = np.array([(0, 0, 1, -1), (0, 0, 2, 1)], [(name, np.int64) for name in "xytp"])
+    with pytest.raises(ValueError, match=r"event 0; map them: events\['p'\] = events\['p'\] > 0"):
+        data.event_frames(events, T=1, sensor=(1, 1))
+    events["p"] = events["p"] > 0
+    assert data.event_frames(events, T=1, sensor=(1, 1))[0, 0, 0].tolist() == [1, 1]
