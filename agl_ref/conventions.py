@@ -4,6 +4,7 @@ The default is MPD-AGL (Jiang et al., IJCAI 2025, doi 10.24963/ijcai.2025/464). 
 disagree usually differ in one field of this class, not in a bug.
 """
 
+import sys
 from dataclasses import dataclass, fields, replace
 
 _CHOICES = {
@@ -103,7 +104,7 @@ class Conventions:
                 "constant for the gradient, 'adaptive' is one that flows"
             )
         width = self.fixed_width
-        if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 <= width < float("inf"):
+        if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 <= width <= sys.float_info.max:
             raise ValueError(
                 f"Conventions.fixed_width: expected a finite number >= 0, received {width!r}; the default is 1.0"
             )
@@ -120,6 +121,8 @@ class Conventions:
 
     def differences(self, other):
         """The fields in which two conventions differ: {field: (own value, other's value)}."""
+        if not isinstance(other, Conventions):
+            raise TypeError(f"other: expected a Conventions, received {type(other).__name__}; use one of PRESETS")
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 

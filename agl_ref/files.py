@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from agl_ref import validate
+
 MAX_BYTES = 1 << 30  # of one file, and of the arrays in it unpacked
 MAX_MEMBERS = 10_000  # arrays of one npz
 MAX_HEADER = 10_000  # bytes of an array's header; NumPy's own limit
@@ -42,7 +44,7 @@ def one_line_errors(path):
 
 def read_bytes(path, limit=None):
     """The content of a regular file of at most `limit` bytes (MAX_BYTES)."""
-    path, limit = Path(path), MAX_BYTES if limit is None else limit
+    path, limit = validate.path("path", path), MAX_BYTES if limit is None else limit
     with one_line_errors(path):
         try:
             status = path.stat()

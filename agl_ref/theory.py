@@ -132,7 +132,7 @@ class Law:
 
     def density(self, z):
         """f_t(z) for each of the potentials z (n,): ndarray (T, n). ValueError where sigma = 0: there is no density."""
-        validate.float_array("z", z)
+        validate.same_shape("z", validate.float_array("z", z), (np.size(z),), "a list of potentials")
         if any(std == 0 for _, _, std in self.parts):
             raise ValueError(
                 "sigma: expected a number > 0 for a density, received 0; the potential is no random number"

@@ -4,6 +4,9 @@ Kernels validate nothing; the public wrappers call these first. Nothing is ever 
 """
 
 import numbers
+import os
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -39,10 +42,12 @@ def unmasked(name, x):
     return x
 
 
-def instance(name, value, kind, fix):
+def instance(name, value, kind, fix="pass one"):
     """`value` if it is a `kind`, a class or a tuple of classes."""
     if not isinstance(value, kind):
-        names = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+        names = " or ".join(
+            "None" if each is type(None) else each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,))
+        )
         raise TypeError(f"{name}: expected {names}, received {type(value).__name__}; {fix}")
     return value
 
@@ -55,6 +60,32 @@ def sequence(name, value, length=None, kind=None):
     for i, item in enumerate(value if kind else ()):
         instance(f"{name}[{i}]", item, kind, "replace it")
     return tuple(value)
+
+
+def mapping(name, value, kind=object):
+    """`value` if it is a mapping by names whose values are each a `kind`."""
+    instance(name, value, Mapping, "pass a dict")
+    for key, item in value.items():
+        instance(f"{name}[{key!r}]", item, kind)
+    return value
+
+
+def path(name, value):
+    """`value` as a Path, if it is text or a path that can be one of a file."""
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise TypeError(f"{name}: expected a path, received {type(value).__name__}; pass text or a pathlib.Path")
+    if not text or "\0" in text:
+        raise ValueError(f"{name}: expected a path, received {text!r}; name a file or a folder")
+    return Path(text)
+
+
+def iterator(name, value):
+    """An iterator over `value`, if there is one."""
+    try:
+        return iter(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected a sequence, received {type(value).__name__}; pass a list") from None
 
 
 def boolean(name, value):
@@ -75,15 +106,25 @@ def cache_of(value, kind, forward, whole=True):
         )
 
 
-def optional_callable(name, value):
-    if value is not None and not callable(value):
-        raise TypeError(f"{name}: expected a function or None, received {type(value).__name__}; pass a function")
-
-
 def first_not_finite(x):
     """Text that says where the first NaN or infinity of `x` is."""
     index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
     return f"expected finite values, received {x[index]} at index {index}"
+
+
+def finite(name, value):
+    """Refuse a NaN or an infinity anywhere in `value`: a number, an array, or mappings, lists and caches of them."""
+    if hasattr(value, "_fields"):
+        for field in value._fields:
+            finite(f"{name}.{field}", getattr(value, field))
+    elif hasattr(value, "items"):
+        for key, item in value.items():
+            finite(f"{name}[{key!r}]", item)
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            finite(f"{name}[{i}]", item)
+    elif isinstance(value, (float, np.ndarray, np.floating)) and not np.isfinite(x := np.asarray(value)).all():
+        raise ValueError(f"{name}: {first_not_finite(x)}; find out where it comes from")
 
 
 def same_shape(name, x, shape, like):
@@ -150,7 +191,7 @@ def integer(name, value, low=1, high=2**31 - 1):
 
 def one_of(name, value, allowed):
     """`value` if it is one of `allowed`."""
-    if not any(isinstance(value, type(each)) and value == each for each in allowed):
+    if isinstance(value, bool) or not any(isinstance(value, type(each)) and value == each for each in allowed):
         raise ValueError(
             f"{name}: expected one of {', '.join(map(repr, allowed))}, received {str(value)[:80]!r}; choose one"
         )
@@ -160,7 +201,7 @@ def one_of(name, value, allowed):
 def float_dtype(dtype):
     """np.dtype of `dtype`, which must be float32 or float64."""
     try:
-        dtype = np.dtype(dtype)
+        dtype = np.dtype("None" if dtype is None else dtype)  # NumPy takes None for float64
     except (TypeError, ValueError):
         raise TypeError(f"dtype: expected float32 or float64, received {dtype!r}; the default is float64") from None
     if dtype not in FLOATS:

@@ -24,6 +24,8 @@ def explore(figure, **ranges):
     TypeError
         For a range of something that is no parameter of the figure.
     """
+    if not callable(figure):
+        raise TypeError(f"figure: expected a function, received {type(figure).__name__}; pass figures.NAME")
     parameters = inspect.signature(figure).parameters
     unknown = sorted(set(ranges) - set(parameters))
     if unknown:

@@ -37,12 +37,10 @@ class Dataset:
     class_names: tuple | None = None
 
     def __post_init__(self):
+        validate.instance("name", self.name, str)
         validate.integer("num_classes", self.num_classes, low=2)
-        if self.class_names is not None and len(self.class_names) != self.num_classes:
-            raise ValueError(
-                f"class_names: expected {self.num_classes} names, received {len(self.class_names)}; "
-                "give one for each class"
-            )
+        if self.class_names is not None:
+            validate.sequence("class_names", self.class_names, self.num_classes, str)
         for part in ("train", "test"):
             x = self._checked("x_" + part, getattr(self, "x_" + part))
             y = validate.labels(getattr(self, "y_" + part), len(x), self.num_classes)
@@ -97,7 +95,7 @@ class Dataset:
 def first_of_each_class(y, n, num_classes):
     """Ascending indices of n labels: the first ceil or floor(n / num_classes) of each class in `y`."""
     n, num_classes = validate.integer("n", n), validate.integer("num_classes", num_classes)
-    y = validate.labels(y, len(y), num_classes)
+    y = validate.labels(y, np.size(y), num_classes)
     chosen = []
     for label in range(num_classes):
         wanted = n // num_classes + (label < n % num_classes)

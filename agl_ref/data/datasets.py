@@ -4,7 +4,6 @@ Images are channels-last, labels are class numbers from 0. Nothing downloads, an
 truncated, of another format or out of range gets one line that names the file and what is wrong.
 """
 
-import os
 import warnings
 from pathlib import Path
 
@@ -57,8 +56,7 @@ def load(name_or_path):
     ValueError
         Nothing fits, or the file is damaged: one line that names it.
     """
-    if not isinstance(name_or_path, (str, os.PathLike)):
-        raise TypeError(f"data: expected a name or a path, received {type(name_or_path).__name__}; pass text")
+    path = validate.path("data", name_or_path)
     if name_or_path == "bundled":
         return load_bundled()
     if name_or_path == "fashion-mnist":
@@ -69,7 +67,6 @@ def load(name_or_path):
                 "install Debian's package dataset-fashion-mnist or give the path of a folder with them"
             )
         return load_idx(folder)
-    path = Path(name_or_path)
     if path.is_dir():
         if formats.find_idx(path):
             return load_idx(path)
@@ -114,7 +111,7 @@ def load_idx(folder, num_classes=10):
     naming the file: missing, truncated, trailing bytes, wrong magic number, sizes that disagree, labels >=
     num_classes.
     """
-    folder, num_classes = Path(folder), validate.integer("num_classes", num_classes, low=2)
+    folder, num_classes = validate.path("folder", folder), validate.integer("num_classes", num_classes, low=2)
     arrays = formats.read_idx_folder(folder, num_classes)
     name = folder.resolve().name
     fashion = "fashion" in name.lower() and num_classes == len(FASHION_MNIST_CLASSES)
@@ -128,7 +125,7 @@ def load_cifar10(folder):
     same number of images, as the official ones do. Raises ValueError naming the file. Images (N, 32, 32, 3),
     red, green, blue. Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
     """
-    return Dataset("cifar-10", *formats.read_cifar10_folder(Path(folder)), 10, CIFAR10_CLASSES)
+    return Dataset("cifar-10", *formats.read_cifar10_folder(validate.path("folder", folder)), 10, CIFAR10_CLASSES)
 
 
 def load_npz(path, num_classes=None):
@@ -139,7 +136,7 @@ def load_npz(path, num_classes=None):
     largest training label + 1. Arrays of objects are refused (`allow_pickle` is never on). Raises ValueError
     naming the file; warns of classes without a training or a test image, such as class 0 of labels from 1.
     """
-    path = Path(path)
+    path = validate.path("path", path)
     if num_classes is not None:
         validate.integer("num_classes", num_classes, low=2)
     arrays, num_classes = formats.read_npz(path, num_classes)
@@ -207,16 +204,21 @@ def standardise(x, mean, std, dtype):
     images. Raises ValueError where std is not positive (a constant channel) or a length is not C.
     """
     x, dtype = check_images("x", x), validate.float_dtype(dtype)
-    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    for name, array in (("mean", mean), ("std", std)):
-        validate.same_shape(name, array, (x.shape[3],), "the channels of x")
-        validate.float_array(name, array)
+    mean, std = (_per_channel(name, value, x.shape[3]) for name, value in (("mean", mean), ("std", std)))
     if std.min() <= 0:
         raise ValueError(f"std: expected positive numbers, received {std.min()}; use 1 for a constant channel")
     if x.dtype != np.uint8:
         return ((x - mean) / std).astype(dtype)
     table = ((np.arange(256)[:, np.newaxis] / 255 - mean) / std).astype(dtype)  # (256, C)
     return table[x, np.arange(x.shape[3])]
+
+
+def _per_channel(name, value, channels):
+    """A list, tuple or array of one number for each channel, as float64."""
+    if not isinstance(value, np.ndarray):
+        value = np.array([validate.number(name, number) for number in validate.sequence(name, value)])
+    validate.same_shape(name, validate.float_array(name, value), (channels,), "the channels of x")
+    return value.astype(np.float64)
 
 
 # ---- batches -----------------------------------------------------------------------------------------------

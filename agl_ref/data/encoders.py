@@ -61,12 +61,13 @@ def encode(x, T, how="direct", rng=None, threshold=0.1, intensity="linear", max_
     if isinstance(x, np.ndarray) and x.dtype == np.uint8:
         raise TypeError("x: expected float32 or float64, received uint8; use to_float(x, dtype) first")
     x = check_images("x", x)
+    rng = None if how == "direct" and rng is None else generator(rng)
+    _check_events_options(threshold, intensity, max_shift)
     if how == "direct":
         return np.broadcast_to(x, (T, *x.shape))
     if how == "events":
         return simulated_events(x, T, rng, threshold, intensity, max_shift)
     _require_unit_interval(x)
-    rng = generator(rng)
     spikes = np.empty((T, *x.shape), x.dtype)
     for t in range(T):
         spikes[t] = rng.random(x.shape) < x  # draws are in [0, 1): 0 never fires, 1 always does
@@ -103,9 +104,8 @@ def simulated_events(x, T, rng, threshold=0.1, intensity="linear", max_shift=3):
     T = validate.integer("T", T)
     validate.float_array("x", x)
     _require_unit_interval(check_images("x", x))
-    threshold = validate.number("threshold", threshold, low=0, low_open=True)
-    validate.one_of("intensity", intensity, ("linear", "log"))
-    m = validate.integer("max_shift", max_shift)
+    _check_events_options(threshold, intensity, max_shift)
+    m = max_shift
     rng = generator(rng)
 
     N, H, W, _ = x.shape
@@ -127,6 +127,12 @@ def simulated_events(x, T, rng, threshold=0.1, intensity="linear", max_shift=3):
         events[t, ..., 1] = after - before < -threshold
         before = after
     return events
+
+
+def _check_events_options(threshold, intensity, max_shift):
+    validate.number("threshold", threshold, low=0, low_open=True)
+    validate.one_of("intensity", intensity, ("linear", "log"))
+    validate.integer("max_shift", max_shift)
 
 
 def _require_unit_interval(x):

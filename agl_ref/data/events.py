@@ -6,7 +6,7 @@ hold counts, channel 0 those of falling and channel 1 those of rising brightness
 """
 
 import hashlib
-from pathlib import Path
+from collections.abc import Mapping, Set
 
 import numpy as np
 
@@ -93,11 +93,13 @@ class Recordings:
     """
 
     def __init__(self, events, sensor, names=None):
+        if names is not None:
+            validate.sequence("names", names, kind=str)
         self.sensor = _check_sensor(sensor)
         size = 2 * self.sensor[0] * self.sensor[1]
         cells, times = [], []
-        for i, each in enumerate(events):
-            _check_events(f"recording {i}" if names is None else names[i], each, self.sensor)
+        for i, each in enumerate(validate.iterator("events", events)):
+            _check_events(names[i] if names and i < len(names) else f"recording {i}", each, self.sensor)
             x, y, t, p = (each[field].astype(np.int64) for field in "xytp")  # a narrow type would overflow
             cells.append(((y * self.sensor[1] + x) * 2 + p).astype(np.min_scalar_type(size - 1)))
             times.append((t - t[0]).astype(np.uint32))
@@ -198,9 +200,7 @@ class EventDataset(Dataset):
 
     @staticmethod
     def _checked(name, x):
-        if not isinstance(x, Recordings):
-            raise TypeError(f"{name}: expected Recordings, received {type(x).__name__}; use Recordings(events, sensor)")
-        return x
+        return validate.instance(name, x, Recordings, "use Recordings(events, sensor)")
 
     def _require_alike(self):
         if self.x_train.sensor != self.x_test.sensor:
@@ -238,7 +238,7 @@ def read_nmnist(path):
     ValueError
         Empty, truncated, coordinates outside 34 x 34, decreasing times: one line that names the file.
     """
-    path = Path(path)
+    path = validate.path("path", path)
     events = _nmnist_events(path)
     _check_events(str(path), events, NMNIST_SENSOR)
     return events
@@ -270,7 +270,7 @@ def load_nmnist(folder):
     All recordings are read and checked, each class in the order of the files' names. Returns an `EventDataset`; raises
     ValueError naming the file or folder that is missing or damaged.
     """
-    folder, parts = Path(folder), []
+    folder, parts = validate.path("folder", folder), []
     for part in ("Train", "Test"):
         paths, labels = [], []
         for label in range(10):
@@ -311,6 +311,8 @@ def from_tonic(train, test, sensor=None, num_classes=None):
         sensor = (int(size[1]), int(size[0]))
     parts = []
     for part, pairs in (("train", train), ("test", test)):
+        if not hasattr(pairs, "__len__") or isinstance(pairs, (Mapping, Set, np.ndarray)):
+            raise TypeError(f"{part}: expected a sequence of pairs, received {type(pairs).__name__}; pass a list")
         names, labels = [f"{part}[{i}]" for i in range(len(pairs))], []
         parts += [Recordings(_split_pairs(pairs, names, labels), sensor, names), np.array(labels)]
     classes = getattr(train, "classes", None)

@@ -7,7 +7,7 @@ Nothing is remembered between calls: all caches of a pass are its `Trace`, which
 `Trace.replace`, and handed to `Network.backward`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -41,7 +41,7 @@ class Trace:
     mode: Mode
 
     def _find(self, name):
-        for i, layer in enumerate(self.net.layers):
+        for i, layer in enumerate(self.net.layers if isinstance(name, str) else ()):
             if isinstance(layer, SpikingBlock) and layer.name == name:
                 return i, None
             if isinstance(layer, Residual):
@@ -50,7 +50,7 @@ class Trace:
                         return i, j
                 if layer.shortcut and layer.shortcut.name == name:
                     return i, "shortcut"
-        raise KeyError(f"no spiking block {name!r}: expected one of {', '.join(self.names())}")
+        raise KeyError(f"name: expected a spiking block among {', '.join(self.names())}, received {name!r}; choose one")
 
     def names(self):
         """Names of the spiking blocks in the order of computation."""
@@ -176,7 +176,8 @@ class Network:
             if block.norm is not None:
                 block.norm.update(trace[name].norm)
 
-    def _check_input(self, x):
+    def check_input(self, x):
+        """Refuse `x` unless it is an input of this network."""
         validate.float_array("x", x, min_ndim=1, dtype=self.dtype)
         expected = ("T", "N", *self.input_shape)
         if x.ndim != len(expected) or x.shape[2:] != self.input_shape:
@@ -207,7 +208,7 @@ class Network:
         ValueError, TypeError
             For a wrong shape or dtype, or input that is not finite.
         """
-        self._check_input(x)
+        self.check_input(x)
         validate.boolean("training", training)
         validate.boolean("relaxed", relaxed)
         if widths is not None:
@@ -232,8 +233,8 @@ class Network:
 
         Raises as `forward`.
         """
-        self._check_input(x)
-        validate.optional_callable("observe", observe)
+        self.check_input(x)
+        validate.instance("observe", observe, (Callable, type(None)), "pass a function or None")
         return self._forward(x, Mode(False, self.conventions, self.surrogate, keep="nothing", observe=observe))[0]
 
     def _forward(self, x, mode):
@@ -325,8 +326,8 @@ class Network:
         validate.instance("record", record, (dict, type(None)), "pass one to be filled, or None")
         for name, value in (("input_gradient", input_gradient), ("keep_trace", keep_trace)):
             validate.boolean(name, value)
-        self._check_input(x)
-        validate.optional_callable("observe", observe)
+        self.check_input(x)
+        validate.instance("observe", observe, (Callable, type(None)), "pass a function or None")
         mode = Mode(True, self.conventions, self.surrogate, keep="trace" if keep_trace else "backward")
         logits, caches = self._forward(x, mode)
         value, dlogits = losses.of_network(logits, labels, loss, self.conventions)

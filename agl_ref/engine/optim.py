@@ -41,7 +41,7 @@ class _Optimiser:
         missing, surplus = self.params.keys() - grads.keys(), grads.keys() - self.params.keys()
         if missing or surplus:
             raise ValueError(
-                f"grads: expected one gradient per parameter; missing {sorted(missing) or 'none'}, surplus "
+                f"grads: expected one gradient per parameter, received others: missing {sorted(missing) or 'none'}, surplus "
                 f"{sorted(map(str, surplus)) or 'none'}; pass what net.backward returned"
             )
         for name, p in self.params.items():

@@ -11,12 +11,10 @@ from . import conv, linear, neuron, ops, optim, tdbn
 
 
 def _generator(seed):
-    try:
-        return np.random.default_rng(seed)
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"seed: expected an integer >= 0 or several, received {str(seed)[:80]!r}; pass an int"
-        ) from None
+    if not isinstance(seed, np.random.SeedSequence):
+        for each in seed if isinstance(seed, (list, tuple)) else (seed,):
+            validate.integer("seed", each, low=0, high=None)
+    return np.random.default_rng(seed)
 
 
 class Conv2d:

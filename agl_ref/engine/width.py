@@ -196,8 +196,8 @@ def empirical_width(u, layer=None):
 
     Returns
     -------
-    ndarray (T,) of u's dtype, computed in float64 and rounded once; 0, with a `WindowCollapsedWarning`, at a timestep
-        where all potentials are equal.
+    ndarray (T,) of u's dtype, computed in float64 and rounded once; NaN at a timestep where u is not finite; 0, with a
+        `WindowCollapsedWarning`, where all potentials are equal.
 
     Raises
     ------
@@ -230,6 +230,7 @@ def width_of_layer(gamma, v_th, decay, T, dtype, conventions=MPD_AGL, alpha=1.0,
 
     "exact" and "empirical" need more than gamma: use `exact_width` and `empirical_width`. ValueError for them.
     """
+    validate.conventions(conventions)
     if conventions.width == "empirical" or (conventions.width == "exact" and gamma is not None):
         raise ValueError(
             f"width: expected a rule that gamma alone decides, received {conventions.width!r}; use "

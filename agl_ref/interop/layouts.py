@@ -55,8 +55,7 @@ def to_layout(x, axis_order):
 
 def _check_layout(x, axis_order):
     validate.one_of("axis_order", axis_order, LAYOUTS)
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"x: expected a NumPy array, received {type(x).__name__}; use np.asarray")
+    validate.instance("x", x, np.ndarray, "use np.asarray")
     if x.ndim < 3:
         raise ValueError(f"x: expected at least 3 axes (time, batch, features), received shape {x.shape}; add axes")
 
@@ -73,9 +72,15 @@ def weight_from_torch(weight):
 
 def conv_weight_to_torch(weight):
     """(kh, kw, C_in, C_out) to PyTorch's (C_out, C_in, kh, kw), contiguous."""
-    return np.ascontiguousarray(weight_to_torch(weight))
+    return np.ascontiguousarray(weight_to_torch(_checked(weight)))
 
 
 def conv_weight_from_torch(weight):
     """PyTorch's (C_out, C_in, kh, kw) to (kh, kw, C_in, C_out), contiguous."""
-    return np.ascontiguousarray(weight_from_torch(weight))
+    return np.ascontiguousarray(weight_from_torch(_checked(weight)))
+
+
+def _checked(weight):
+    if validate.float_array("weight", weight).ndim != 4:
+        raise ValueError(f"weight: expected four axes, received shape {weight.shape}; pass a convolution's")
+    return weight

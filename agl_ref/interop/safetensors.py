@@ -1,6 +1,6 @@
 """Networks as .safetensors files, read and written by the package safetensors."""
 
-from agl_ref import files
+from agl_ref import files, validate
 
 from .state_dict import load_torch_state_dict, state_dict_to_torch
 
@@ -21,7 +21,7 @@ def load_safetensors(net, path):
 
     Raises ValueError naming the file where it is missing, damaged or does not fit; ImportError without the package.
     """
-    safetensors = _safetensors()
+    path, safetensors = validate.path("path", path), _safetensors()
     try:
         state = safetensors.numpy.load(files.read_bytes(path))
     except (TypeError, safetensors.SafetensorError) as error:  # TypeError: bfloat16, which NumPy lacks
@@ -35,4 +35,5 @@ def load_safetensors(net, path):
 
 def save_safetensors(net, path, names=None):
     """`state_dict_to_torch` as a .safetensors file. Needs the package safetensors; ImportError without it."""
-    files.write_atomically(path, _safetensors().numpy.save(state_dict_to_torch(net, names)))
+    state, path = state_dict_to_torch(net, names), validate.path("path", path)
+    files.write_atomically(path, _safetensors().numpy.save(state))

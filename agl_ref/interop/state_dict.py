@@ -14,10 +14,7 @@ NAMES = ("official", "native")
 
 def _entries(net, names):
     """Entries of `net` under the wanted names; None: official ones where the network has them."""
-    if not isinstance(net, Network):
-        raise TypeError(
-            f"net: expected an agl_ref Network, received {type(net).__name__}; build one with agl_ref.models"
-        )
+    validate.instance("net", net, Network, "build one with agl_ref.models")
     if names is not None:
         validate.one_of("names", names, NAMES)
     official = None if names == "native" else torch_names.official_names(net)
@@ -91,8 +88,7 @@ def load_torch_state_dict(net, state):
     TypeError
         `state` is no mapping.
     """
-    if not isinstance(state, Mapping):
-        raise TypeError(f"state: expected a mapping from names to arrays, received {type(state).__name__}; pass a dict")
+    validate.mapping("state", state)
     nested = [key for key, value in state.items() if isinstance(value, Mapping)]
     if nested:
         raise ValueError(
@@ -177,6 +173,7 @@ def grads_to_torch(net, grads, names=None):
         One message with all gradients that are missing, surplus or misshaped.
     """
     entries, parameters = _entries(net, names), net.parameters()
+    validate.mapping("grads", grads)
     problems = {
         "missing": [name for name in parameters if name not in grads],
         "surplus": [str(name) for name in grads if name not in parameters],
@@ -216,6 +213,7 @@ def grads_from_torch(net, grads, names=None):
     ValueError
         One message with all gradients that are surplus, misshaped or no array; none at all.
     """
+    validate.mapping("grads", grads)
     known = {e.torch_name: e for e in _entries(net, names) if e.name in net.parameters()}
     problems = {"surplus": [str(name) for name in grads if name not in known], "no array": [], "misshaped": []}
     found = {}

@@ -184,12 +184,17 @@ def decode_bounds(code):
     return np.where(code > 0, np.exp2((code.astype(np.float64) - 1) / _STEPS + _LOWEST), 0.0)
 
 
-def unit_roundoff(dtype):
-    """u of "float32", "float64", "bfloat16", "float16" or "tf32"; ValueError for another name."""
+def dtype_name(dtype):
+    """ "float32", "float64", "bfloat16", "float16" or "tf32" of that name or NumPy dtype; ValueError for another."""
     try:
-        name = str(dtype) if isinstance(dtype, str) else np.dtype(dtype).name
+        name = str(dtype) if isinstance(dtype, str) or dtype is None else np.dtype(dtype).name
     except (TypeError, ValueError):
         name = repr(dtype)[:80]
     if name not in UNIT_ROUNDOFF:
         raise ValueError(f"dtype: expected one of {', '.join(UNIT_ROUNDOFF)}, received {name!r}; choose one")
-    return UNIT_ROUNDOFF[name]
+    return name
+
+
+def unit_roundoff(dtype):
+    """u of one of these dtypes."""
+    return UNIT_ROUNDOFF[dtype_name(dtype)]

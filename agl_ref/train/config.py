@@ -74,22 +74,32 @@ class TrainConfig:
             ("dtype", ("float32", "float64")),
         ):
             validate.one_of(name, getattr(self, name), allowed)
-        for name in ("T", "epochs", "batch"):
-            validate.integer(name, getattr(self, name))
-        validate.integer("seed", self.seed, low=0, high=None)
+        plain = {name: validate.integer(name, getattr(self, name)) for name in ("T", "epochs", "batch")}
+        plain["seed"] = validate.integer("seed", self.seed, low=0, high=None)
         for name, low, open_low in (
             ("fixed_width", 0, False), ("v_th", 0, True), ("gamma", 0, True), ("lr", 0, True), ("weight_decay", 0, False)
         ):  # fmt: skip
-            validate.number(name, getattr(self, name), low=low, low_open=open_low, dtype=np.dtype(self.dtype))
+            plain[name] = validate.number(
+                name, getattr(self, name), low=low, low_open=open_low, dtype=np.dtype(self.dtype)
+            )
         for name in ("decay", "momentum"):
-            validate.number(name, getattr(self, name), low=0, high=1, high_open=True, dtype=np.dtype(self.dtype))
+            plain[name] = validate.number(
+                name, getattr(self, name), low=0, high=1, high_open=True, dtype=np.dtype(self.dtype)
+            )
         if self.neuron == "plif":
             validate.number("decay", self.decay, low=0, low_open=True, high=1, high_open=True)
         code_of(self.surrogate)
         validate.instance("data", self.data, str, "pass a name or a path as text")
         if self.channels is not None:
-            counts = tuple(validate.integer("channels", c) for c in validate.sequence("channels", self.channels))
-            object.__setattr__(self, "channels", counts)
+            plain["channels"] = tuple(
+                validate.integer("channels", c) for c in validate.sequence("channels", self.channels)
+            )
+            if not self.channels:
+                raise ValueError(
+                    "channels: expected at least one number, received none; leave it out for the network's own"
+                )
+        for name, value in plain.items():  # Python's own numbers: JSON has no NumPy ones
+            object.__setattr__(self, name, value)
 
     @property
     def conventions(self):
@@ -132,6 +142,8 @@ def checksum(values):
 
 def build_network(config, dataset):
     """The network that `config` describes, for this data set's images and classes."""
+    validate.instance("config", config, TrainConfig)
+    validate.instance("dataset", dataset, data.Dataset, "use agl_ref.data.load")
     height, width, channels = dataset.image_shape
     if height != width:
         raise ValueError(f"data {dataset.name}: expected square images, received {height}x{width}; crop or pad them")
@@ -157,7 +169,9 @@ def build_network(config, dataset):
 
 
 def require_fitting(config, dataset):
-    """Refuse options of `config` that mean nothing for this data set. Raises ValueError."""
+    """Refuse options of `config` that mean nothing for this data set. Raises ValueError or TypeError."""
+    validate.instance("config", config, TrainConfig)
+    validate.instance("dataset", dataset, data.Dataset, "use agl_ref.data.load")
     if isinstance(dataset, data.EventDataset):
         for name, only in (("encoding", "direct"), ("augment", "none"), ("normalise", "data")):
             if getattr(config, name) != only:

@@ -2,9 +2,12 @@
 as measured and as predicted, and what gradient passes; and where a NaN began.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from agl_ref import theory, validate
+from agl_ref.engine.network import Result, Trace
 from agl_ref.engine.width import potential_moments
 
 
@@ -24,7 +27,9 @@ def window_coverage(u, width, v_th, closed=False):
         Count the window's edge as inside (window_edge "<=").
     """
     validate.float_array("u", u, min_ndim=2)
-    validate.same_shape("width", np.asarray(width), (len(u),), "the timesteps")
+    validate.same_shape("width", validate.float_array("width", width), (len(u),), "the timesteps")
+    v_th = validate.number("v_th", v_th, low=0, low_open=True, dtype=u.dtype)
+    validate.boolean("closed", closed)
     return _coverage(u, width, v_th, closed)
 
 
@@ -94,9 +99,14 @@ def block_statistics(block, cache, dx=None):
 
 def layer_statistics(trace, record=None):
     """`block_statistics` of each spiking block of a trace, by name; with the gradients if `record` is from its backward."""
+    validate.instance("trace", trace, Trace, "pass what net.forward returned")
+    gradients = {} if record is None else validate.instance("record", record, Mapping, "pass the one of net.backward")
+    if missing := [name for name in trace.names() if record is not None and f"{name}.dx" not in record]:
+        raise ValueError(
+            f"record: expected gradients of {missing}, received none; pass the one of this trace's backward"
+        )
     return {
-        name: block_statistics(block, trace[name], None if record is None else record[f"{name}.dx"])
-        for name, block in trace.net.blocks()
+        name: block_statistics(block, trace[name], gradients.get(f"{name}.dx")) for name, block in trace.net.blocks()
     }
 
 
@@ -165,6 +175,7 @@ def _first_timestep(x, backward=False):
 
 def locate_forward(trace):
     """Where a NaN or infinity first appeared in a forward pass, as text; None if everything is finite."""
+    validate.instance("trace", trace, Trace, "pass what net.forward returned")
     for name, array in trace.net.parameters().items():
         if not np.isfinite(array).all():
             return f"parameter {name!r} before the forward pass (t = 1)"
@@ -186,6 +197,10 @@ def locate_forward(trace):
 
 def locate_backward(trace, dlogits):
     """Where a NaN or infinity first appeared in a backward pass, as text; None if everything is finite."""
+    validate.instance("trace", trace, Trace, "pass what net.forward returned")
+    validate.same_shape(
+        "dlogits", validate.float_array("dlogits", dlogits, finite=False), trace.logits.shape, "the logits"
+    )
     t = _first_timestep(dlogits, backward=True)
     if t is not None:
         return f"gradient of the logits at t = {t}"
@@ -216,6 +231,7 @@ def _forward_is_finite(result):
 
 def require_finite(result):
     """Raise NonFiniteError if the forward pass or a gradient of `result` is not finite, saying where that began."""
+    validate.instance("result", result, Result, "pass what net.loss_and_grads returned")
     forward_is_finite = _forward_is_finite(result)
     if forward_is_finite and all(np.isfinite(g).all() for g in result.grads.values()):
         return

@@ -5,14 +5,15 @@ through matplotlib's cividis, and carry different markers.
 """
 
 import io
+from collections.abc import Mapping
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from agl_ref import files
+from agl_ref import files, validate
+from agl_ref.engine.network import Trace
 
 ADAPTIVE, FIXED, POTENTIAL, THRESHOLD = "#D55E00", "#0072B2", "#999999", "#000000"
 OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -85,8 +86,24 @@ def training_curves(loss_axes, accuracy_axes, runs):
 
 
 def run_figure(trace, windows, runs, title):
-    """Histograms above, training curves below: a matplotlib Figure. Arguments as for the two functions above."""
+    """Histograms above, training curves below: a matplotlib Figure. Arguments as for the two functions above.
+
+    Raises ValueError or TypeError for values that are not finite, by array and index, and for what is no trace or run.
+    """
+    validate.instance("trace", trace, Trace, "pass what net.forward returned")
+    validate.instance("title", title, str)
+    validate.finite("trace", trace)
     layers, T = len(trace.names()), len(trace.x)
+    for label, widths in validate.mapping("windows", windows, Mapping).items():
+        for name in trace.names():
+            where = f"windows[{label!r}][{name!r}]"
+            validate.same_shape(
+                where, validate.float_array(where, np.asanyarray(widths.get(name))), (T,), "the timesteps"
+            )
+    for label, rows in validate.mapping("runs", runs, list).items():
+        for i, row in enumerate(validate.sequence(f"runs[{label!r}]", rows, kind=Mapping)):
+            for key in ("epoch", "train_loss", "test_accuracy"):
+                validate.number(f"runs[{label!r}][{i}][{key!r}]", row.get(key))
     steps = _evenly(T, MAX_STEPS)
     figure = Figure(figsize=(max(8, 2.6 * len(steps)), 2.0 * layers + 3.2), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(2.0 * layers, 3.0))
@@ -115,7 +132,26 @@ def threshold_figure(lines, potentials, windows, title):
     Returns
     -------
     matplotlib Figure
+
+    Raises
+    ------
+    ValueError, TypeError
+        For values that are not finite, by array and index, and for other names or thresholds.
     """
+    validate.instance("title", title, str)
+    validate.finite("lines", validate.mapping("lines", lines, Mapping))
+    validate.finite("windows", validate.mapping("windows", windows, Mapping))
+    validate.finite("potentials", validate.mapping("potentials", potentials, np.ndarray))
+    if (
+        list(lines)[:2] != list(windows)[:2]
+        or len(lines) != len(THRESHOLD_STYLES)
+        or len(potentials) != 2
+        or any(set(potentials) - set(kappa) for kappa in windows.values())
+    ):
+        raise ValueError(
+            f"lines, potentials, windows: expected {len(THRESHOLD_STYLES)} lines, the first two with windows, at two "
+            f"thresholds, received {list(lines)}, {list(windows)}, {list(potentials)}; draw other lines yourself"
+        )
     figure = Figure(figsize=(8, 7), layout="constrained")
     (accuracy, coverage), below = figure.subplots(2, len(potentials))
     styles = dict(zip(lines, THRESHOLD_STYLES, strict=True))
@@ -172,6 +208,19 @@ def panels(count, most, width, height, title_height=0.0, sharex=False):
 # --- statistics of the layers, from the "diagnostics" of metrics.jsonl ----------------------------------------------
 
 
+def _names(rows, title):
+    """The layers' names in `rows`, which must be those of metrics.jsonl, as numbers that are finite, or None."""
+    validate.instance("title", title, str)
+    validate.finite("rows", validate.sequence("rows", rows, kind=Mapping))
+    if (
+        not rows
+        or not all("epoch" in row and "diagnostics" in row for row in rows)
+        or not rows[-1]["diagnostics"]["layers"]
+    ):
+        raise ValueError("rows: expected the metrics of at least one measured epoch, received none; train first")
+    return list(rows[-1]["diagnostics"]["layers"])
+
+
 def _array(row, key):
     """Statistic `key` of one epoch's row: (layers, T), NaN where the row has none."""
     return np.array([layer[key] for layer in row["diagnostics"]["layers"].values()], np.float64)
@@ -193,7 +242,7 @@ def spread_figure(rows, title=""):
     """The potential's standard deviation in the last epoch of `rows`, layer by layer and timestep by timestep: measured,
     by Theorem 1, and by the exact law. A matplotlib Figure.
     """
-    names = list(rows[-1]["diagnostics"]["layers"])
+    names = _names(rows, title)
     figure, axes = panels(len(names), 4, 3.4, 3.2, title_height=0.8, sharex=True)
     drawn = (
         ("std", "measured", {"color": THRESHOLD, "marker": "o", "lw": 2}),
@@ -221,9 +270,9 @@ def depth_figure(rows, key, title=""):
     """A statistic of BY_DEPTH: left by depth in the last epoch of `rows`, one line for each timestep; right by epoch, one
     line for each layer (the mean over its timesteps). A matplotlib Figure.
     """
-    label, share = BY_DEPTH[key]
+    label, share = BY_DEPTH[validate.one_of("key", key, BY_DEPTH)]
     factor = 100.0 if share else 1.0
-    names = list(rows[-1]["diagnostics"]["layers"])
+    names = _names(rows, title)
     last = factor * _array(rows[-1], key)
     epochs = factor * np.array([_array(row, key).mean(axis=1) for row in rows])  # (epochs, layers)
     figure = Figure(figsize=(12, 4.6), layout="constrained")
@@ -255,14 +304,13 @@ def _titled(title, rows):
 
 def diagnostic_figures(rows, title=""):
     """All figures of the layers' statistics: {name: Figure}, from rows of metrics.jsonl."""
-    if not rows or not rows[-1]["diagnostics"]["layers"]:
-        raise ValueError("rows: expected the metrics of at least one measured epoch, received none; train first")
     return {"std": spread_figure(rows, title)} | {key: depth_figure(rows, key, title) for key in BY_DEPTH}
 
 
 def save(figure, path):
     """Write a figure as PNG and return its path."""
-    image = io.BytesIO()
+    validate.instance("figure", figure, Figure, "pass a matplotlib Figure")
+    path, image = validate.path("path", path), io.BytesIO()
     figure.savefig(image, dpi=110)
     files.write_atomically(path, image.getbuffer())
-    return Path(path)
+    return path

@@ -68,7 +68,7 @@ class Trainer:
 
     def __init__(self, config, folder, dataset=None, start="new"):
         validate.one_of("start", start, ("new", "resume", "read"))
-        self.config, self.folder = config, Path(folder)
+        self.config, self.folder = validate.instance("config", config, TrainConfig), validate.path("folder", folder)
         self.dataset = data.load(config.data) if dataset is None else dataset
         require_fitting(config, self.dataset)
         memory.require_weights(config)
@@ -132,6 +132,7 @@ class Trainer:
 
     def fit(self, progress=True):
         """Train to the last epoch. Ctrl-C finishes the step, saves, and raises Interrupted."""
+        validate.boolean("progress", progress)
         if self._lock is None:
             raise ValueError(
                 "start: expected 'new' or 'resume' of a run that is to be trained, received 'read'; open it anew"
@@ -210,6 +211,7 @@ class Trainer:
         Returns {"test_accuracy", "test_loss", "layers": {name: {statistic: list of T}}}. Raises FloatingPointError if a
         parameter, a statistic or the loss is not finite.
         """
+        validate.integer("batch", batch)
         for name, array in {**self.net.parameters(), **self.net.running_statistics()}.items():
             if not np.isfinite(array).all():
                 raise diagnostics.NonFiniteError(f"{name}: {validate.first_not_finite(array)}; take another checkpoint")
@@ -234,6 +236,7 @@ class Trainer:
 
     def trace(self, images=memory.TRACED):
         """The Trace of the first test images with running statistics, for figures."""
+        validate.integer("images", images)
         rng = np.random.default_rng([self.config.seed, 0, 2])
         return self.net.forward(self.encode(self.dataset.x_test[:images], rng), training=False)
 
@@ -342,13 +345,12 @@ class Trainer:
 
 def open_run(folder, start="resume", data_path=None):
     """The Trainer of a run folder, at its last checkpoint. `data_path` if the data moved; ValueError if it is no run."""
-    path = Path(folder) / "config.json"
-    if not str(folder) or not path.is_file():
-        raise ValueError(
-            f"{str(folder)!r}: expected a run folder with config.json, received none; see agl-ref train --out"
-        )
+    path = validate.path("folder", folder) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: expected a run folder with config.json, received none; see agl-ref train --out")
     config = TrainConfig.from_file(path)
     if data_path is not None:
+        validate.path("data_path", data_path)
         config = dataclasses.replace(config, data=str(data_path))
     return Trainer(config, folder, start=start)
 

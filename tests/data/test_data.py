@@ -197,7 +197,7 @@ def test_subset_takes_the_first_of_each_class_in_file_order():
         ({"y_train": np.zeros(5, int)}, ValueError, "(6,), received (5,)"),
         ({"num_classes": 1}, ValueError, "num_classes"),
         ({"num_classes": "2"}, TypeError, "num_classes"),
-        ({"class_names": ("a",)}, ValueError, "expected 2 names, received 1"),
+        ({"class_names": ("a",)}, ValueError, "class_names: expected 2 items, received 1"),
     ],
 )
 def test_dataset_refuses_arrays_that_disagree(changes, kind, words):
@@ -874,7 +874,7 @@ def test_scaling_refuses():
     assert "at least one" in error_line(data.channel_statistics, x[:0])
     assert "list" in error_line(data.channel_statistics, [1], kind=TypeError)
     assert "mean: expected shape (2,)" in error_line(data.standardise, x, [0.5], [1, 1], np.float64)
-    assert "std: expected shape (2,)" in error_line(data.standardise, x, [0.5, 0.5], 1.0, np.float64)
+    assert "std: expected list" in error_line(data.standardise, x, [0.5, 0.5], 1.0, np.float64, kind=TypeError)
     assert "positive" in error_line(data.standardise, x, [0, 0], [1, 0], np.float64)
     assert "nan" in error_line(data.standardise, x, [0, np.nan], [1, 1], np.float64)
     assert "nan" in error_line(data.standardise, np.full((1, 1, 1, 2), np.nan), [0, 0], [1, 1], np.float64)

@@ -119,7 +119,7 @@ def test_a_spent_trace_says_so():
 def test_an_observer_is_a_function_and_has_seen_a_pass():
     net, x, labels = make()
     for call in (lambda o: net.predict(x, o), lambda o: net.loss_and_grads(x, labels, observe=o)):
-        with pytest.raises(TypeError, match="observe: expected a function"):
+        with pytest.raises(TypeError, match="observe: expected Callable or None"):
             call(3)
     with pytest.raises(ValueError, match="observed"):
         diagnostics.Observer().layers(net)

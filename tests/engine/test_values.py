@@ -6,7 +6,9 @@ from helpers import assert_refused
 
 import agl_ref as agl
 from agl_ref import data, interop, oracle, theory, train
+from agl_ref.course import figures
 from agl_ref.engine import loss, optim, width
+from agl_ref.train import plots
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4))
 X32 = X.astype(np.float32)
@@ -71,3 +73,29 @@ CASE = oracle.load_case("lif-hard-attached")
 ])  # fmt: skip
 def test_what_means_nothing_is_refused(call):
     assert_refused(call)
+
+
+TRACE = NET.forward(np.ones((2, 3, 4, 4, 1)))
+WIDTHS = {"adaptive": {"conv1": TRACE["conv1"].width}}
+POTENTIALS = {0.5: np.ones(3), 2.0: np.array([1.0, np.inf, 1.0])}
+LINES = dict.fromkeys("abcd", {0.5: (0.5, 0.5), 2.0: (0.5, 0.5)})
+BAD_TRACE = agl.Trace(
+    NET, TRACE.x, (TRACE["conv1"]._replace(width=np.array([1.0, np.nan])), *TRACE.caches[1:]), TRACE.logits, None
+)
+ROWS = [{"epoch": 1, "diagnostics": {"steps": 1, "layers": {"conv1": {"std": [1.0, float("nan")]}}}}]
+
+
+@pytest.mark.parametrize(("call", "where"), [
+    (lambda: figures.neuron_trace(x=np.array([1.0, np.nan])), r"x: .* at index \(1,\)"),
+    (lambda: figures.leak_factors(v_th=np.inf), "v_th: "),
+    (lambda: figures.potential_histograms(BAD_TRACE), r"trace\['conv1'\].width: .* at index \(1,\)"),
+    (lambda: plots.run_figure(BAD_TRACE, WIDTHS, {}, ""), r"trace\['conv1'\].width: .* at index \(1,\)"),
+    (lambda: plots.run_figure(TRACE, {"fixed": {"conv1": np.array([np.inf, 1.0])}}, {}, ""), r"'conv1'\]: .* index \(0,\)"),
+    (lambda: plots.threshold_figure(LINES, POTENTIALS, dict.fromkeys("ab", {0.5: 1.0, 2.0: 1.0}), ""), r"index \(1,\)"),
+    (lambda: plots.spread_figure(ROWS), r"rows\[0\]\['diagnostics'\]\['layers'\]\['conv1'\]\['std'\]\[1\]: "),
+    (lambda: plots.depth_figure(ROWS, "coverage"), r"\['std'\]\[1\]: "),
+    (lambda: plots.diagnostic_figures(ROWS), r"\['std'\]"),
+])  # fmt: skip
+def test_a_figure_of_what_is_not_finite_is_refused_by_array_and_index(call, where):
+    with pytest.raises(ValueError, match=where):
+        call()

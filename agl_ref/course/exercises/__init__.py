@@ -20,9 +20,8 @@ def load():
 
 def find(name):
     """The exercise of that name; ValueError with the nearest names otherwise."""
-    if name not in EXERCISES:
-        load()
-    if name not in EXERCISES:
+    load()
+    if not isinstance(name, str) or name not in EXERCISES:
         near = difflib.get_close_matches(str(name), EXERCISES, 3) or sorted(EXERCISES)
         raise ValueError(f"check: expected the name of an exercise, received {name!r}; perhaps {', '.join(near)}")
     return EXERCISES[name]

@@ -22,6 +22,8 @@ from cycler import cycler
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from agl_ref import validate
+
 FIGURES = {}  # name: function
 
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -82,8 +84,9 @@ def beside(ax, text, at, offset, **look):
 def figure(function):
     """Register a figure by its function's name, and draw it in the shared look.
 
-    The function returns a matplotlib Figure (TypeError when called, otherwise); every parameter has a default, so that
-    the figure is complete by itself, and no other module has a figure of that name (else ValueError).
+    Arguments that hold a NaN or an infinity are refused. The function returns a matplotlib Figure (TypeError when called,
+    otherwise); every parameter has a default, so that the figure is complete by itself, and no other module has a figure of
+    that name (else ValueError).
     """
     name = function.__name__
     for parameter in inspect.signature(function).parameters.values():
@@ -95,6 +98,8 @@ def figure(function):
 
     @functools.wraps(function)
     def draw(*args, **kwargs):
+        for argument, value in inspect.signature(function).bind(*args, **kwargs).arguments.items():
+            validate.finite(argument, value)
         with style():
             result = function(*args, **kwargs)
             if not isinstance(result, Figure):

@@ -16,7 +16,7 @@ from agl_ref.engine import tdbn
 from agl_ref.engine.loss import of_network as loss_of_network
 from agl_ref.engine.network import Network
 from agl_ref.oracle.descriptions import describe, network_of
-from agl_ref.oracle.types import Reference, array_name, unit_roundoff
+from agl_ref.oracle.types import Reference, array_name, dtype_name
 
 from . import margins as proven
 from .ops import OPS, as_float64, neuron_margins, run_op
@@ -117,28 +117,33 @@ def reference(net, x, labels=None, loss="ce", training=True, dtype="float32", re
     >>> ref.arrays["conv1.u"].shape, float(ref.bounds["conv1.s"].max())
     ((2, 1, 2, 2, 2), 0.0)
     """
-    validate.instance("net", net, Network, "build one with agl_ref.models")
     validate.boolean("training", training)
     validate.integer("replays", replays)
-    target, loss = target_of(labels, loss, dlogits)
+    target, loss = target_of(net, x, labels, loss, dlogits)
     return network_reference("own", net, x, target, loss, training, dtype, replays, False)
 
 
-def target_of(labels, loss, dlogits):
-    """({"labels": array}, loss), or ({"dlogits": array}, "given")."""
+def target_of(net, x, labels, loss, dlogits):
+    """({"labels": array}, loss), or ({"dlogits": array}, "given"), of this network for this input."""
+    validate.instance("net", net, Network, "build one with agl_ref.models")
+    net.check_input(validate.float_array("x", x).astype(net.dtype))
     if (labels is None) == (dlogits is None):
         both = "neither" if labels is None else "both"
         raise ValueError(
             f"labels: expected labels, or dlogits= of a loss of your own, received {both}; pass one of them"
         )
     if dlogits is not None:
-        return {"dlogits": validate.float_array("dlogits", dlogits, min_ndim=3)}, "given"
-    return {"labels": np.asarray(validate.unmasked("labels", labels))}, validate.one_of("loss", loss, ("ce", "tet"))
+        validate.same_shape(
+            "dlogits", validate.float_array("dlogits", dlogits), (*x.shape[:2], net.num_classes), "the logits"
+        )
+        return {"dlogits": dlogits}, "given"
+    validate.labels(labels, x.shape[1], net.num_classes)
+    return {"labels": np.asarray(labels)}, validate.one_of("loss", loss, ("ce", "tet"))
 
 
 def network_reference(id, net, x, target, loss, training, dtype, replays, exact):
     """`reference` under another id, with a target as of `target_of`; with `exact` all bounds are 0."""
-    unit_roundoff(dtype)
+    dtype = dtype_name(dtype)
     if net.conventions.width in OWN_WIDTHS:
         raise ValueError(
             f"net: expected a width rule that other implementations have, received {net.conventions.width!r}; build it with "

@@ -4,12 +4,14 @@ A spike that flipped in rounding changes every gradient after it. Replayed from 
 backward pass is judged on its own: its gradients must then agree within bounds, whatever the forward pass did.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from agl_ref import validate
 from agl_ref.oracle.descriptions import network_of_reference
-from agl_ref.oracle.types import array_name
+from agl_ref.oracle.types import Reference, array_name
 
 from .margins import given_window, input_error
 from .ops import replay_forced
@@ -46,6 +48,10 @@ def force(reference, theirs, what=WHAT, turned=None):
     ValueError
         For another name in `what`, a case without neurons, none of the values, or spikes other than 0 and 1.
     """
+    validate.instance("reference", reference, Reference, "pass what oracle.reference or load_case returned")
+    validate.mapping("theirs", theirs, np.ndarray)
+    validate.instance("turned", turned, (Mapping, type(None)), "leave it out")
+    what = validate.sequence("what", what, kind=str)
     unknown = [name for name in what if name not in WHAT]
     if unknown or not what:
         raise ValueError(
@@ -59,6 +65,7 @@ def force(reference, theirs, what=WHAT, turned=None):
             "none; dump them"
         )
     for name, array in forced.items():
+        validate.same_shape(name, validate.float_array(name, array), reference.arrays[name].shape, "the reference's")
         if name.rpartition(".")[2] == "s" and not np.isin(array, (0.0, 1.0)).all():
             raise ValueError(f"{name}: expected spikes of 0 and 1, received other values; dump s, not u")
         if name.rpartition(".")[2] == "width" and (array < 0).any():

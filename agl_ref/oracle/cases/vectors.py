@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agl_ref import __version__, files
+from agl_ref import __version__, files, validate
 from agl_ref.conventions import MPD_AGL, Conventions
-from agl_ref.oracle.types import Reference, decode_bounds, encode_bounds
+from agl_ref.oracle.types import Reference, decode_bounds, dtype_name, encode_bounds
 
 from .case import digest
 
@@ -62,14 +62,20 @@ def cases(op=None, flags=(), dtype=None, tier=None, folder=None, conventions=Non
     >>> cases(flags="on_window_edge", conventions={"window_edge": "<="})[0]
     'lif-on-window-edge-closed'
     """
-    flags = {flags} if isinstance(flags, str) else set(flags)
-    wanted = {} if conventions is None else dict(conventions)
+    metas = [entry["meta"] for entry in manifest(folder)["cases"]]
+    validate.one_of("op", op, (None, *sorted({meta["op"] for meta in metas})))
+    validate.one_of("tier", tier, (None, *sorted({meta["tier"] for meta in metas})))
+    dtype = None if dtype is None else dtype_name(dtype)
+    known = sorted({flag for meta in metas for flag in meta["flags"]})
+    flags = (flags,) if isinstance(flags, str) else validate.iterator("flags", flags)
+    flags = {validate.one_of("flags", flag, known) for flag in flags}
+    wanted = {} if conventions is None else validate.mapping("conventions", conventions)
     for field, value in wanted.items():
         allowed = {**Conventions.choices(), "fixed_width": None}
         if field not in allowed:
             raise ValueError(f"conventions: expected fields among {', '.join(allowed)}, received {field!r}; choose one")
-        if allowed[field] and value not in allowed[field]:
-            raise ValueError(f"{field}: expected one of {', '.join(allowed[field])}, received {value!r}; choose one")
+        if allowed[field]:
+            validate.one_of(field, value, allowed[field])
     return [
         entry["id"]
         for entry in manifest(folder)["cases"]
@@ -83,11 +89,15 @@ def cases(op=None, flags=(), dtype=None, tier=None, folder=None, conventions=Non
 
 def manifest(folder=None):
     """The manifest as a dict; an empty one where there is none yet. ValueError for one that is no manifest."""
-    path = Path(folder or FOLDER) / "manifest.json"
+    path = _folder(folder) / "manifest.json"
     if not path.is_file():
         return {"format": FORMAT, "generator": None, "cases": []}
     stamp = path.stat()
     return _manifest(str(path), stamp.st_mtime_ns, stamp.st_size)
+
+
+def _folder(folder):
+    return FOLDER if folder is None else validate.path("folder", folder)
 
 
 @lru_cache(maxsize=4)
@@ -113,7 +123,7 @@ def entry_of(id, folder=None):
     found = {entry["id"]: entry for entry in manifest(folder)["cases"]}
     if not found:
         raise ValueError(f"{folder or FOLDER}: expected a manifest of golden cases, received none; reinstall agl-ref")
-    if id not in found:
+    if not isinstance(id, str) or id not in found:
         typed = str(id).lower()
         begun = [other for other in found if typed and other.startswith(typed)]
         near = list(dict.fromkeys([*begun, *difflib.get_close_matches(typed, found, 4, 0.6)]))[:4]
@@ -159,7 +169,7 @@ def load_case(id, folder=None):
 
         return reference_of_size(id)
     entry = entry_of(id, folder)
-    path = Path(folder or FOLDER) / entry["file"]
+    path = _folder(folder) / entry["file"]
     stored = _read(path, entry)
     header = json.loads(bytes(stored.pop("header")).decode())
     if header != {key: value for key, value in entry.items() if key not in ("file", "sha256")}:
@@ -296,7 +306,7 @@ def packed(reference):
 
 def write(reference, folder=None):
     """Add a case's file and its manifest entry. Refuses an id that is stored already: golden files never change."""
-    folder = Path(folder or FOLDER)
+    folder = _folder(folder)
     held = json.loads(json.dumps(manifest(folder)))
     if any(entry["id"] == reference.id for entry in held["cases"]):
         raise ValueError(f"case: expected an id that is not stored yet, received {reference.id!r}; add a new one")

@@ -18,10 +18,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from agl_ref import reference
+from agl_ref import reference, validate
 from agl_ref.conventions import Conventions
 from agl_ref.oracle.cases.registry import definition
 from agl_ref.oracle.judge.compare import compare
+from agl_ref.oracle.judge.dump import LAYOUTS
 from agl_ref.oracle.mutants.table import LISTED, NOT_LISTED
 from agl_ref.oracle.problems import FORWARD, CheckedValues, Implementation, Problem, problem_of_case
 
@@ -312,7 +313,12 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
     """
     from agl_ref.engine.network import Network  # here for a quick start: the mutants and the figures need no engine
     from agl_ref.oracle.bounds.reference import reference as reference_of
+    from agl_ref.oracle.bounds.reference import target_of
 
+    target_of(net, x, labels, loss, dlogits)
+    validate.boolean("training", training)
+    validate.number("seconds", seconds, low=0)
+    validate.one_of("layout", layout, (None, *LAYOUTS))
     problem = Problem.of_network(net, x, labels, loss, training, dlogits)
     dtype = dtype_of(theirs, dtype)
 

@@ -17,7 +17,7 @@ from agl_ref.oracle.types import BITS, Reference, array_name, in_window, unit_ro
 
 from .contradictions import contradictions, first_contradiction
 from .downstream import Order
-from .dump import all_in_reference_layout
+from .dump import LAYOUTS, all_in_reference_layout
 from .guess import guess_cause
 from .report import Report
 from .submission import check_finite, check_input, judged_dtype, known_arrays
@@ -58,6 +58,8 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True,
     """
     validate.instance("reference", reference, Reference, "pass what oracle.reference or load_case returned")
     validate.boolean("guess", guess)
+    validate.boolean("settle", settle)
+    validate.one_of("layout", layout, LAYOUTS)
     if not isinstance(force, str):
         validate.sequence("force", force, kind=str)
     arrays, found = collect(reference, theirs, layout)

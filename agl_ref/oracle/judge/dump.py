@@ -5,7 +5,6 @@ Nothing is unpickled. Every fault of a file is one ValueError that says what to 
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 
@@ -38,7 +37,7 @@ def load_dump(path):
     ValueError
         For a missing, empty, truncated or pickled file, and for other kinds of files.
     """
-    path = Path(path)
+    path = validate.path("path", path)
     if path.is_dir():
         found = {file.stem: files.read_npy(file) for file in sorted(path.glob("*.npy"))}
     elif not path.exists():

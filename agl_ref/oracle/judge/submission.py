@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from agl_ref.oracle.types import BITS, gradient_name, unit_roundoff
+from agl_ref.oracle.types import BITS, dtype_name, gradient_name
 
 from .dump import LAYOUTS, as_numpy, fits_layout, to_reference_layout
 
@@ -121,7 +121,7 @@ def judged_dtype(kinds, dtype):
     kinds = {name: kind for name, kind in kinds.items() if name.rpartition(".")[2] != "s"} or kinds
     if dtype is None:
         return min(set(kinds.values()), key=lambda kind: BITS[kind]) if kinds else "float32"
-    unit_roundoff(dtype)
+    dtype = dtype_name(dtype)
     coarser = sorted(name for name, kind in kinds.items() if dtype == "float64" and kind != "float64")
     if coarser:
         raise ValueError(f"{coarser[0]}: expected float64, received {kinds[coarser[0]]}; dump it in float64, or judge it in "

@@ -8,8 +8,10 @@ import dataclasses
 import hashlib
 import json
 import shlex
+from collections.abc import Mapping, Set
 
-from agl_ref.train.config import TrainConfig
+from agl_ref import validate
+from agl_ref.train.config import WIDTHS, TrainConfig
 
 FIXED_WIDTHS = (0.5, 1.0, 2.5, 5.0, 10.0)
 RULES = ("adaptive", "geometric", "exact", "empirical")
@@ -39,6 +41,14 @@ class Experiment:
     seeds: int = 3
     axis: str | None = None
 
+    def __post_init__(self):
+        validate.instance("question", self.question, str)
+        validate.mapping("arms", self.arms, Mapping)
+        for width in validate.sequence("widths", self.widths):
+            width_settings(width, 1)
+        validate.integer("seeds", self.seeds)
+        validate.instance("axis", self.axis, (str, type(None)))
+
     def runs(self):
         """(arm, width, TrainConfig) of every run, seed by seed, so that an unfinished plan is balanced."""
         for seed in range(self.seeds):
@@ -53,11 +63,14 @@ def width_settings(width, T):
 
     Up to T = 2 the geometric sum has no term beyond the adaptive rule's: the same run, which is not trained twice.
     """
-    if width == "geometric" and T <= 2:
+    validate.integer("T", T)
+    if isinstance(width, str) and width == "geometric" and T <= 2:
         width = "adaptive"
-    if width == SHIFTED:
+    if isinstance(width, str) and width == SHIFTED:
         return {"width": "adaptive", "norm_shift": "beta V_th"}
-    return {"width": width} if isinstance(width, str) else {"width": "fixed", "fixed_width": float(width)}
+    if isinstance(width, str):
+        return {"width": validate.one_of("width", width, WIDTHS)}
+    return {"width": "fixed", "fixed_width": validate.number("width", width, low=0)}
 
 
 def _subset(**changes):
@@ -104,6 +117,7 @@ EXPERIMENTS = {
 
 def key_of(config):
     """What a run is known by: its configuration as JSON, keys sorted."""
+    validate.instance("config", config, TrainConfig)
     return json.dumps(dataclasses.asdict(config), sort_keys=True)
 
 
@@ -114,6 +128,7 @@ def digest_of(config):
 
 def command_of(config):
     """The command that repeats this run alone, in a folder of its own."""
+    validate.instance("config", config, TrainConfig)
     words, defaults = [], TrainConfig()
     for field in dataclasses.fields(TrainConfig):
         value = getattr(config, field.name)
@@ -127,8 +142,8 @@ def command_of(config):
 
 def pending(experiments, done):
     """{key: TrainConfig} of the runs that `experiments` need and `done` lacks: by seed, then in the order of the plan."""
-    found = {}
-    for experiment in experiments.values():
+    found, done = {}, validate.instance("done", done, (Mapping, Set), "pass results by their keys")
+    for experiment in validate.mapping("experiments", experiments, Experiment).values():
         for _, _, config in experiment.runs():
             found.setdefault(key_of(config), config)
     left = sorted(((key, config) for key, config in found.items() if key not in done), key=lambda item: item[1].seed)

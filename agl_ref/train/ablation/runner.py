@@ -14,7 +14,7 @@ from pathlib import Path
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
-from agl_ref import __version__, data, files
+from agl_ref import __version__, data, files, validate
 from agl_ref.engine import parallel
 from agl_ref.engine.memory import keep_freed_memory
 from agl_ref.train.config import TrainConfig, checksum
@@ -50,7 +50,9 @@ def train_one(config, folder=None, threads=1):
         "test_loss", "train_loss", "curve" (test accuracy by epoch), "seconds", "layers" {"first" | "last" epoch:
         {layer: {statistic: list of T}}}.
     """
-    own = Path(tempfile.mkdtemp(prefix="agl-ablation-")) if folder is None else Path(folder)
+    validate.instance("config", config, TrainConfig)
+    validate.integer("threads", threads)
+    own = Path(tempfile.mkdtemp(prefix="agl-ablation-")) if folder is None else validate.path("folder", folder)
     record = {"config": json.loads(config.to_json()), "version": __version__, "status": "trained"}
     try:
         hold(own, DYING_SECONDS).close()  # the worker of a killed command needs a moment to notice
@@ -99,7 +101,7 @@ def _kept(layers):
 
 def read_results(path):
     """{key of the configuration: record} of results.jsonl; a cut last line is dropped. ValueError if it is not one."""
-    path, found = Path(path), {}
+    path, found = validate.path("path", path), {}
     if not path.exists():
         return found
     try:
@@ -138,8 +140,14 @@ def run(experiments, folder, jobs=-1, dask=None, progress=True):
     Each record is on the disk before the next is waited for. On this machine a run that was stopped goes on from its
     checkpoint the next time.
     """
+    folder = validate.path("folder", folder)
+    pending(experiments, {})  # before anything is made
+    if not (isinstance(jobs, int) and jobs == -1):
+        validate.integer("jobs", jobs)
+    validate.instance("dask", dask, (str, type(None)), "pass the scheduler's address")
+    validate.boolean("progress", progress)
     with hold(folder):
-        return _run(experiments, Path(folder), jobs, dask, progress)
+        return _run(experiments, folder, jobs, dask, progress)
 
 
 def _run(experiments, folder, jobs, dask, progress):
@@ -201,7 +209,7 @@ def _on_cluster(configs, address):
         raise ValueError("--dask: expected the package distributed, received none; pip install distributed") from None
     try:
         client = Client(address, timeout="10s")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AssertionError) as error:
         raise ValueError(
             f"--dask: expected the address of a running scheduler such as tcp://host:8786, received {address!r}: {error}"
         ) from None

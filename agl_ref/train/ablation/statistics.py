@@ -1,13 +1,23 @@
 """What an ablation's records say in numbers: accuracies, paired tests, statistics by depth."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy import stats
 
-from .plan import BASELINE, key_of
+from agl_ref import validate
+
+from .plan import BASELINE, KEPT, Experiment, key_of
+
+
+def _checked(experiment, records):
+    validate.instance("experiment", experiment, Experiment)
+    validate.mapping("records", records, Mapping)
 
 
 def accuracies(experiment, records):
     """{arm: {width: ndarray (seeds,)}}: test accuracy by seed, NaN for a run that is missing or was not finite."""
+    _checked(experiment, records)
     found = {arm: {width: np.full(experiment.seeds, np.nan) for width in experiment.widths} for arm in experiment.arms}
     for arm, width, config in experiment.runs():
         record = records.get(key_of(config), {})
@@ -60,6 +70,10 @@ def _paired(values, baseline):
 
 def depth_profile(experiment, records, arm, statistic, when="last"):
     """{width: ndarray (layers,)}: a layer's statistic, mean over timesteps and trained seeds, by depth."""
+    _checked(experiment, records)
+    validate.one_of("arm", arm, experiment.arms)
+    validate.one_of("statistic", statistic, KEPT)
+    validate.one_of("when", when, ("first", "last"))
     sums = {}
     for this, width, config in experiment.runs():
         record = records.get(key_of(config), {})
