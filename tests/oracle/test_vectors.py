@@ -15,6 +15,7 @@ import pytest
 from twins import exact, exact_vectors
 
 from agl_ref import Conventions, cli
+from agl_ref.oracle import compare, load_case
 from agl_ref.oracle.bounds.ops import OPS
 from agl_ref.oracle.cases import export as exporting
 from agl_ref.oracle.cases import generate as making
@@ -569,3 +570,16 @@ def test_generator_leaves_stored_files_alone(capsys, monkeypatch):
     monkeypatch.setattr(making, "write", lambda reference: pytest.fail("wrote a file"))
     assert making.main() == 0
     assert capsys.readouterr().out.count("as stored") == 2
+
+
+def test_the_far_cases_catch_a_sigmoid_that_overflows():
+    """exp(x) / (1 + exp(x)) is NaN in float32 beyond x = 88.7; 1 / (1 + exp(-x)) is right everywhere."""
+    case = load_case("surrogate-sigmoid-far")
+    z, kappa = np.float32(case.inputs["u"] - 0.5), np.float32(case.inputs["width"])[:, None]
+    x = 4 * z / kappa
+    with np.errstate(over="ignore", invalid="ignore"):
+        wrong, right = np.exp(x) / (1 + np.exp(x)), 1 / (1 + np.exp(-x))
+    assert np.isnan(wrong).sum() == 14 and np.isfinite(right).all()
+    with pytest.raises(ValueError, match="y: expected finite"):
+        compare(case, {"y": 4 * wrong * (1 - wrong) / kappa})
+    assert compare(case, {"y": 4 * right * (1 - right) / kappa}).verdict == "PASS"
