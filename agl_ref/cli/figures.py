@@ -31,7 +31,7 @@ def run(args):
             for suffix, options in (("png", {}), ("svg", {"metadata": {"Date": None}})):
                 path = folder / f"{name}.{suffix}"
                 drawn.savefig(content := io.BytesIO(), format=suffix, **options)
-                files.write_atomically(path, content.getbuffer())
+                files.write_atomically(path, content.getvalue())
                 paths.append(str(path))
     print(json.dumps(paths) if args.json else "\n".join(paths))
     return 0

@@ -65,8 +65,8 @@ def write_checkpoint(path, meta, arrays):
     with zipfile.ZipFile(content, "a") as archive:
         archive.comment = bytes(CHECKSUM)
     content.seek(-CHECKSUM, io.SEEK_END)
-    content.write(_checksum(content.getbuffer()[:-CHECKSUM]))
-    files.write_atomically(path, content.getbuffer())
+    content.write(_checksum(content.getvalue()[:-CHECKSUM]))
+    files.write_atomically(path, content.getvalue())
 
 
 def require_position(path, meta, epochs, samples, batch):

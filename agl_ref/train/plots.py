@@ -312,5 +312,5 @@ def save(figure, path):
     validate.instance("figure", figure, Figure, "pass a matplotlib Figure")
     path, image = validate.path("path", path), io.BytesIO()
     figure.savefig(image, dpi=110)
-    files.write_atomically(path, image.getbuffer())
+    files.write_atomically(path, image.getvalue())
     return path

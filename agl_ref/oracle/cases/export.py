@@ -122,7 +122,7 @@ def _npz(folder, id, arrays, head):
     text = np.frombuffer(json.dumps(head).encode(), np.uint8)
     content = io.BytesIO()
     np.savez(content, header=text, **arrays)
-    files.write_atomically(path, content.getbuffer())
+    files.write_atomically(path, content.getvalue())
     return path
 
 
