@@ -65,8 +65,11 @@ def write_checkpoint(path, meta, arrays):
     with zipfile.ZipFile(content, "a") as archive:
         archive.comment = bytes(CHECKSUM)
     content.seek(-CHECKSUM, io.SEEK_END)
-    content.write(_checksum(content.getvalue()[:-CHECKSUM]))
-    files.write_atomically(path, content.getvalue())
+    with content.getbuffer() as whole, whole[:-CHECKSUM] as covered:
+        checksum = _checksum(covered)
+    content.write(checksum)
+    with content.getbuffer() as whole:  # no copy, and no view that an error keeps
+        files.write_atomically(path, whole)
 
 
 def require_position(path, meta, epochs, samples, batch):
