@@ -1,9 +1,10 @@
 """NIR graphs as reference networks.
 
 NIR: Pedersen et al., Nature Communications 15, 8122 (2024). Its arrays are channels-first, (C, H, W) and (C_out, C_in, kh,
-kw), without time or batch. One Euler step of tau dv/dt = v_leak - v + r I, with w = v - v_leak:
+kw), without time or batch. One step of tau dv/dt = v_leak - v + r I, with w = v - v_leak:
 
-    w_t = (1 - dt / tau) w_{t-1} + (r dt / tau) x_t,   a spike where w_t > v_threshold - v_leak
+    w_t = (1 - g) w_{t-1} + r g x_t,   a spike where w_t > v_threshold - v_leak
+    Euler's step: g = dt / tau;   the exponential step, exact for a constant I: g = 1 - exp(-dt / tau)
 """
 
 from os import PathLike
@@ -23,17 +24,20 @@ from .torch_names import torch_order
 SYNAPSES = ("Affine", "Linear", "Conv2d")
 POOLS = {"AvgPool2d": AvgPool, "SumPool2d": SumPool}
 KNOWN = (*SYNAPSES, *POOLS, "LIF", "Flatten", "Input", "Output")
-CLOSE = 8  # units in the last place of the graph's own numbers, within which r dt / tau is 1 or r is 1
+CLOSE = 8  # units in the last place of the graph's own numbers, within which r g is 1 or r is 1
+STEPS = {"euler": "dt / tau", "exponential": "(1 - exp(-dt / tau))"}  # what g is
 
 
-def from_nir(graph, *, dt, conventions, surrogate, dtype=np.float64):
+def from_nir(graph, *, dt, conventions, surrogate, step=None, dtype=np.float64):
     """A reference network of a NIR graph: a chain of Conv2d, Affine, Linear, LIF, Flatten, SumPool2d, AvgPool2d.
 
     NIR writes a neuron as tau dv/dt = v_leak - v + r I with a spike where v > v_threshold, and leaves open how time is
     cut into steps, how a reset acts and what stands in for the spike's derivative. All of that is said here, without a
-    default. One Euler step of length dt, with the potential counted from v_leak, is our neuron with
+    default. One step of length dt, with the potential counted from v_leak, is our neuron with
 
-        decay = 1 - dt / tau;   V_th = v_threshold - v_leak;   input gain = r dt / tau
+        decay = 1 - g;   V_th = v_threshold - v_leak;   input gain = r g
+
+    where g = dt / tau for Euler's step and g = 1 - exp(-dt / tau) for the exponential one.
 
     Parameters
     ----------
@@ -47,6 +51,9 @@ def from_nir(graph, *, dt, conventions, surrogate, dtype=np.float64):
         1 unless `width` is "fixed". agl_ref/oracle/FRAMEWORKS.md has the presets of each exporter.
     surrogate : str
         Member of the surrogate family.
+    step : {None, "euler", "exponential"}
+        How the exporter cuts time: Euler's step in SpikingJelly, snnTorch and Norse, the exponential one in sinabs. None
+        stands for Euler's where the other has not the input gain that `input_scale` asks for, as in snnTorch's graphs.
     dtype : float32 or float64
         Of the network; weights are widened where needed, never rounded.
 
@@ -61,8 +68,9 @@ def from_nir(graph, *, dt, conventions, surrogate, dtype=np.float64):
     ------
     ValueError
         One message with everything that the engine cannot express: nodes of other types, branches and loops, parameters
-        that differ within a layer, an input gain that is neither 1 nor dt / tau or not the one of `input_scale`, a hard
+        that differ within a layer, an input gain that is neither 1 nor g or not the one of `input_scale`, a hard
         reset to another potential than v_leak, a soft one with a v_leak that is not 0, pools other than 2x2, ...
+        Also `step` None for a graph that the exponential step fits.
     TypeError
         For something that is no graph.
     ImportError
@@ -71,19 +79,28 @@ def from_nir(graph, *, dt, conventions, surrogate, dtype=np.float64):
     dt = validate.number("dt", dt, low=0, low_open=True)
     validate.conventions(conventions)
     code_of(surrogate)
+    if step is not None:
+        validate.one_of("step", step, tuple(STEPS))
     dtype = validate.float_dtype(dtype)
     graph = nir_file.read(graph) if isinstance(graph, (str, PathLike)) else graph
     if not hasattr(graph, "nodes") or not hasattr(graph, "edges"):
         raise TypeError(f"graph: expected a nir.NIRGraph or a path, received {type(graph).__name__}; use nir.read")
     nodes, problems = _chain(graph)
     if not problems:
-        problems = list(_problems(nodes, dt, conventions, dtype))
+        if step is None and "LIF" in map(_kind, graph.nodes.values()):
+            if not any(_problems(nodes, dt, "exponential", conventions, dtype)):
+                raise ValueError(
+                    "step: expected 'euler' (SpikingJelly, snnTorch, Norse) or 'exponential' (sinabs), received None for a "
+                    "graph that does not tell which; say how its exporter cuts time"
+                )
+        step = step or "euler"
+        problems = list(_problems(nodes, dt, step, conventions, dtype))
     if problems:
         raise ValueError(
             f"graph: expected a chain that the engine can express, received {'; '.join(problems)}; change the graph, dt or "
             "conventions"
         )
-    return _build(nodes, dt, conventions, surrogate, dtype)
+    return _build(nodes, dt, step, conventions, surrogate, dtype)
 
 
 def _kind(node):
@@ -136,7 +153,7 @@ def _in_loops(after):
                 front += after.get(name, [])
 
 
-def _problems(nodes, dt, conventions, dtype):
+def _problems(nodes, dt, step, conventions, dtype):
     """Text for each node that the engine cannot express, or not where it stands."""
     kinds = [_kind(node) for _, node in nodes]
     for i, (name, node) in enumerate(nodes):
@@ -146,7 +163,7 @@ def _problems(nodes, dt, conventions, dtype):
         elif kind == "LIF":
             if kinds[i - 1] not in SYNAPSES:
                 yield f"LIF {name!r} right behind a node of type {kinds[i - 1]}: it needs an Affine, Linear or Conv2d there"
-            yield from (f"LIF {name!r} {text}" for text in _lif_problems(node, dt, conventions))
+            yield from (f"LIF {name!r} {text}" for text in _lif_problems(node, dt, step, conventions))
         elif kind in SYNAPSES:
             at_the_end = following == "Output" and kind != "Conv2d"
             if following != "LIF" and not at_the_end:
@@ -188,27 +205,29 @@ def _numbers(node):
     return values, problems
 
 
-def _step(values, dt):
+def _step(values, dt, step):
     """(decay, gain) in the precision of the graph's own numbers, in which an exporter computed tau and r of them."""
     share = values["tau"].dtype.type(dt) / values["tau"]
+    if step == "exponential":
+        return np.exp(-share), values["r"] * -np.expm1(-share)
     return values["tau"].dtype.type(1) - share, values["r"] * share
 
 
-def _lif_problems(node, dt, conventions):
+def _lif_problems(node, dt, step, conventions):
     values, problems = _numbers(node)
     if problems:
         yield from problems
         return
-    decay, gain = _step(values, dt)
+    decay, gain = _step(values, dt, step)
     if not 0 <= decay < 1:
-        yield f"with tau {values['tau']}: dt {dt} must be above 0 and at most tau"
+        yield f"with tau {values['tau']}: dt {dt} must be above 0 and at most tau, and dt / tau not be lost beside 1"
         return
     close = CLOSE * float(np.finfo(gain.dtype).eps)
     off = abs(gain - 1) if conventions.input_scale == "1" else abs(values["r"] - 1)
     if off > close:
         yield (
             f"with r {values['r']} and tau {values['tau']}: input_scale {conventions.input_scale!r} needs "
-            f"{'r dt / tau = 1' if conventions.input_scale == '1' else 'r = 1'}, here r dt / tau = {gain}"
+            f"{f'r {STEPS[step]} = 1' if conventions.input_scale == '1' else 'r = 1'}, here r {STEPS[step]} = {gain}"
         )
     if not values["v_threshold"] > values["v_leak"]:
         yield f"with v_threshold {values['v_threshold']}, which must be above v_leak {values['v_leak']}"
@@ -257,7 +276,7 @@ def _padding(node):
 # --- building -----------------------------------------------------------------------------------------------------------
 
 
-def _build(nodes, dt, conventions, surrogate, dtype):
+def _build(nodes, dt, step, conventions, surrogate, dtype):
     """The Network of a chain without problems."""
     (_, first), *inner = nodes[:-1]
     shape = input_shape = _shape_of(first)
@@ -270,7 +289,7 @@ def _build(nodes, dt, conventions, surrogate, dtype):
             if not last:
                 values, _ = _numbers(inner[i + 1][1])
                 v_th = float(values["v_threshold"]) - float(values["v_leak"])
-                layer = SpikingBlock(name, synapse, None, LIF(float(_step(values, dt)[0]), v_th))
+                layer = SpikingBlock(name, synapse, None, LIF(float(_step(values, dt, step)[0]), v_th))
             order = None
         elif kind in POOLS:
             layer = POOLS[kind]()

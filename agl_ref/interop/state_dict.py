@@ -10,6 +10,8 @@ from agl_ref.engine.network import Network
 from . import torch_names
 
 NAMES = ("official", "native")
+LISTED = 10  # names of one kind in a message
+FORMER_BIASES = {"fc.0.layer.bias", "fc.2.layer.bias"}  # official checkpoints of sew_resnet19 had them once
 
 
 def _entries(net, names):
@@ -94,7 +96,8 @@ def load_torch_state_dict(net, state):
         raise ValueError(
             f"state: expected arrays by name, received mappings under {nested}; pass one of them, e.g. state[{nested[0]!r}]"
         )
-    entries = min((_entries(net, names) for names in (None, "native")), key=lambda own: _misfits(own, state))
+    namings = [_entries(net, names) for names in (None, "native")]
+    entries = min(namings, key=lambda own: _misfits(own, state))
     counters = _counters(entries)
     expected = {e.torch_name: e for e in entries}
     problems = {"missing": [name for name in expected if name not in state]}
@@ -107,7 +110,10 @@ def load_torch_state_dict(net, state):
         if found:
             problems.setdefault(found[0], []).append(found[1])
     if any(problems.values()):
-        raise ValueError(_misfit_text(problems, len(expected), len(state)))
+        raise ValueError(
+            f"state: expected the {len(expected)} entries of this network, received {len(state)} that do not fit "
+            f"({_listed(problems)}); {_fix(problems, namings, state)}"
+        )
     for e in entries:
         e.array[...] = e.from_torch(_as_array(state[e.torch_name]))
 
@@ -117,20 +123,38 @@ def _misfits(entries, state):
 
 
 def _listed(problems):
-    """Text of {what is wrong: names with it}."""
-    return "; ".join(f"{kind}: {', '.join(texts)}" for kind, texts in problems.items() if texts)
+    """Text of {what is wrong: names with it}, ten of each at most."""
+    more = {kind: f" and {len(texts) - LISTED} more" if len(texts) > LISTED else "" for kind, texts in problems.items()}
+    return "; ".join(f"{kind}: {', '.join(texts[:LISTED])}{more[kind]}" for kind, texts in problems.items() if texts)
 
 
-def _misfit_text(problems, expected, received):
-    surplus = problems["surplus"]
-    if surplus and all(name.startswith("module.") for name in surplus):
-        fix = "take the prefix 'module.' off its names"
-    else:
-        fix = "build the network with the state dict's layers, sizes, neuron and dtype"
-    return (
-        f"state: expected the {expected} entries of this network, received {received} that do not fit "
-        f"({_listed(problems)}); {fix}"
-    )
+def _fix(problems, namings, state):
+    """What to do about a state dict that does not fit."""
+    prefix = _prefix(namings, state)
+    if prefix:
+        return (
+            f"take the prefix {prefix!r} off its names: {{name.removeprefix({prefix!r}): array for name, array in "
+            f"state.items() if name.startswith({prefix!r})}}"
+        )
+    if set(problems["surplus"]) == FORMER_BIASES and not any(
+        texts for kind, texts in problems.items() if kind != "surplus"
+    ):
+        return (
+            "an official checkpoint of an earlier version: subtract fc.0.layer.bias from fc.0.bn.running_mean, which comes "
+            "to the same, and delete both biases; if fc.2.layer.bias is not zero, add it to the logits yourself"
+        )
+    return "build the network with the state dict's layers, sizes, neuron and dtype"
+
+
+def _prefix(namings, state):
+    """What stands before every name of the network in `state`, by a wrapper of the module; None if nothing does."""
+    for entries in namings:
+        wanted = [e.torch_name for e in entries]
+        for name in map(str, state):
+            prefix = name.removesuffix(wanted[0])
+            if prefix and prefix != name and all(prefix + each in state for each in wanted):
+                return prefix
+    return None
 
 
 def state_dict_to_torch(net, names=None):
@@ -200,7 +224,8 @@ def grads_from_torch(net, grads, names=None):
     ----------
     net : Network
     grads : {torch name: torch.Tensor or ndarray}
-        Some of them are enough: `{name: p.grad for name, p in module.named_parameters()}`.
+        Some of them are enough: `{name: p.grad for name, p in module.named_parameters()}`. None, which frozen
+        parameters have, is left out.
     names
         As for `state_dict_to_torch`.
 
@@ -218,7 +243,7 @@ def grads_from_torch(net, grads, names=None):
     problems = {"surplus": [str(name) for name in grads if name not in known], "no array": [], "misshaped": []}
     found = {}
     for name, entry in known.items():
-        if name not in grads:
+        if grads.get(name) is None:
             continue
         try:
             found[entry.name] = _as_array(grads[name])
@@ -231,7 +256,7 @@ def grads_from_torch(net, grads, names=None):
             found[entry.name] = entry.from_torch(found[entry.name])
     if any(problems.values()) or not found:
         raise ValueError(
-            f"grads: expected gradients among {', '.join(known)}, received {len(grads)} "
+            f"grads: expected gradients {_listed({'among': list(known)})}, received {len(grads)} "
             f"({_listed(problems) or 'none'}); pass those of the PyTorch module"
         )
     return found

@@ -1,7 +1,7 @@
-"""Networks that snnTorch and Norse export as NIR: agl_ref's network of the graph against the framework's own.
+"""Networks that other frameworks export as NIR: agl_ref's network of the graph against the framework's own.
 
 Each framework computes forward and backward of the network that it exported; spikes of every layer and gradients of every
-weight and bias are compared. Its spikes' derivative is the project's, in float64, as the frameworks' own return float32.
+weight and bias are compared. Its spikes' derivative is one of the project's; float64 spikes, where theirs are float32.
 """
 
 import warnings
@@ -199,7 +199,7 @@ def test_an_export_of_spikingjelly_is_its_network(decay_input, v_reset):
             spikes[i] = y.detach().numpy()
     (y * torch.tensor(dlogits)).sum().backward()
     c = replace(agl.PRESETS["spikingjelly" if decay_input else "spikingjelly-no-decay-input"], fixed_width=KAPPA)
-    net = from_nir(graph, dt=1e-3, conventions=c, surrogate="rectangular")
+    net = from_nir(graph, dt=1e-3, conventions=c, surrogate="rectangular", step="euler")
     assert assert_same(net, x, y.detach().numpy(), spikes, module, dlogits) == 6
 
 
@@ -255,7 +255,7 @@ def test_an_export_of_norse_is_its_network(norse):
     (out * torch.tensor(dlogits)).sum().backward()
     c = replace(agl.PRESETS["norse"], fixed_width=KAPPA)
     # Norse writes dt / tau_mem_inv for the time constant 1 / tau_mem_inv, so that its dt counts twice
-    net = from_nir(graph, dt=dt * dt, conventions=c, surrogate="rectangular")
+    net = from_nir(graph, dt=dt * dt, conventions=c, surrogate="rectangular", step="euler")
     assert next(net.blocks())[1].neuron.decay(c) == pytest.approx(1 - dt * tau_mem_inv, rel=1e-14)
     spikes = {i: torch.stack(s).detach().numpy() for i, s in spikes.items()}
     assert assert_same(net, x, out.detach().numpy(), spikes, module, dlogits) == 6
@@ -267,3 +267,105 @@ def test_an_export_of_norse_loses_the_reset_potential(norse):
     assert (graph.nodes["1"].v_reset == 0).all() and (graph.nodes["1"].v_leak == -0.25).all()
     with pytest.raises(ValueError, match="v_reset 0.0: a hard reset goes to v_leak, which is -0.25"):
         from_nir(graph, dt=4e-6, conventions=agl.PRESETS["norse"], surrogate="arctan")
+
+
+# --- sinabs -------------------------------------------------------------------------------------------------------------
+
+
+def sinabs_net(reset, dtype, **more):
+    """A network of three linear maps, sinabs' own neurons but for the spikes' dtype, and its graph."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("sinabs")
+        from sinabs import activation, layers
+        from sinabs.nir import to_nir
+
+    class Spike(activation.SingleSpike):
+        """sinabs' returns float32, which stops a float64 network at the next layer."""
+
+        @staticmethod
+        def forward(ctx, v_mem, threshold, surrogate):
+            return activation.SingleSpike.forward(ctx, v_mem, threshold, surrogate).to(v_mem.dtype)
+
+    def neuron(size, tau):
+        full = torch.ones(size, dtype=dtype)
+        reset_fn = activation.MembraneSubtract() if reset == "soft" else activation.MembraneReset()
+        surrogate = activation.Gaussian(sigma=KAPPA / np.sqrt(2 * np.pi))  # with a float32 pi
+        if dtype == torch.float64:
+            surrogate = lambda v, v_th: ((v - v_th).abs() < KAPPA / 2) / KAPPA  # noqa: E731
+        return layers.LIF(
+            tau * full,
+            spike_threshold=0.6 * full,
+            spike_fn=Spike,
+            reset_fn=reset_fn,
+            surrogate_grad_fn=surrogate,
+            **more,
+        )
+
+    torch.manual_seed(4)
+    linear = torch.nn.Linear
+    module = torch.nn.Sequential(linear(7, 20), neuron(20, 2.5), linear(20, 9), neuron(9, 8.0), linear(9, 3)).to(dtype)
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if name.endswith(("weight", "bias")):
+                p.mul_(6.0)
+    graph = to_nir(module, torch.zeros(1, 1, 7, dtype=dtype))
+    assert list(graph.nodes["input"].input_type["input"]) == [1, 7]  # with the time axis, which NIR leaves out
+    graph.nodes["input"].input_type["input"] = np.array([7])
+    for layer in module:
+        if isinstance(layer, layers.LIF):
+            layer.reset_states()
+    return module, graph
+
+
+def run_sinabs(module, x, dlogits):
+    y, spikes = x.transpose(0, 1), {}  # sinabs puts time behind the batch
+    for i, layer in enumerate(module):
+        y = layer(y)
+        if i in (1, 3):
+            spikes[i] = y.detach().transpose(0, 1).numpy()
+    (y.transpose(0, 1) * torch.tensor(dlogits)).sum().backward()
+    return y.detach().transpose(0, 1).numpy(), spikes
+
+
+SINABS = {"soft": {"reset": "soft"}, "hard": {"reset_gradient": "detached"}}
+
+
+@pytest.mark.parametrize("reset", SINABS)
+def test_an_export_of_sinabs_is_its_network_with_the_exponential_step(reset):
+    module, graph = sinabs_net(reset, torch.float64)
+    x, dlogits = batch((7,), 11), np.random.default_rng(12).normal(size=(T, N, 3))
+    out, spikes = run_sinabs(module, x, dlogits)
+    c = replace(agl.PRESETS["spikingjelly"], fixed_width=KAPPA, **SINABS[reset])
+    said = {"dt": 1.0, "conventions": c, "surrogate": "rectangular"}
+    net = from_nir(graph, step="exponential", **said)
+    assert next(net.blocks())[1].neuron.decay(c) == pytest.approx(np.exp(-1 / 2.5), rel=1e-15)
+    assert assert_same(net, x, out, spikes, module, dlogits) == 6
+    with pytest.raises(ValueError, match="step: expected 'euler'"):
+        from_nir(graph, **said)
+    euler = from_nir(graph, step="euler", **said).forward(x.numpy())
+    assert any((cache.s != own).any() for (_, cache), own in zip(euler.items(), spikes.values(), strict=True))
+
+
+def test_an_export_of_sinabs_in_float32():
+    module, graph = sinabs_net("soft", torch.float32)
+    x, dlogits = batch((7,), 13, torch.float32), np.random.default_rng(14).normal(size=(T, N, 3)).astype(np.float32)
+    out, spikes = run_sinabs(module, x, dlogits)
+    c = replace(agl.PRESETS["spikingjelly"], fixed_width=KAPPA, reset="soft")
+    net = from_nir(graph, dt=1.0, conventions=c, surrogate="gaussian", step="exponential", dtype=np.float32)
+    assert assert_same(net, x, out, spikes, module, dlogits, tolerance=2e-5) == 6
+
+
+def test_an_export_of_sinabs_loses_norm_input():
+    """Both write r = 1; without norm_input the gain is 1, and r has to be put right by hand."""
+    (_, one), (module, graph) = (sinabs_net("soft", torch.float64, norm_input=flag) for flag in (True, False))
+    assert all((one.nodes[i].r == graph.nodes[i].r).all() for i in ("1", "3"))
+    c = replace(agl.PRESETS["spikingjelly-no-decay-input"], fixed_width=KAPPA, reset="soft")
+    said = {"dt": 1.0, "conventions": c, "surrogate": "rectangular", "step": "exponential"}
+    with pytest.raises(ValueError, match="input_scale '1' needs"):
+        from_nir(graph, **said)
+    for i in ("1", "3"):
+        graph.nodes[i].r = 1 / (1 - np.exp(-1 / np.asarray(graph.nodes[i].tau)))
+    x, dlogits = batch((7,), 15), np.random.default_rng(16).normal(size=(T, N, 3))
+    out, spikes = run_sinabs(module, x, dlogits)
+    assert assert_same(from_nir(graph, **said), x, out, spikes, module, dlogits) == 6

@@ -323,7 +323,7 @@ def test_a_checkpoint_of_another_network_is_refused(build, other):
 
 def test_a_plif_checkpoint_does_not_fit_lif_neurons():
     state = interop.state_dict_to_torch(small_resnet())
-    with pytest.raises(ValueError, match=r"surplus: encode.1.neuron.w, .*fc.1.neuron.w\); build .* neuron"):
+    with pytest.raises(ValueError, match=r"surplus: encode.1.neuron.w, .*and 10 more\); build .* neuron"):
         interop.load_torch_state_dict(small_resnet(neuron="lif"), state)
     fitting = {name: array for name, array in state.items() if not name.endswith("neuron.w")}
     interop.load_torch_state_dict(small_resnet(neuron="lif"), fitting)
@@ -334,12 +334,52 @@ def test_a_whole_checkpoint_file_and_a_wrapped_module_get_a_hint():
     state = interop.state_dict_to_torch(net)
     with pytest.raises(ValueError, match=r"pass one of them, e.g. state\['net'\]"):
         interop.load_torch_state_dict(net, {"net": state, "best_acc": 80.0, "optimizer": {}})
-    with pytest.raises(ValueError, match="take the prefix 'module.' off"):
-        interop.load_torch_state_dict(net, {f"module.{name}": array for name, array in state.items()})
     with pytest.raises(TypeError, match="state: expected Mapping"):
         interop.load_torch_state_dict(net, list(state.items()))
     with pytest.raises(TypeError, match="net: expected Network, received dict"):
         interop.load_torch_state_dict(state, state)
+
+
+PREFIXES = ["module.", "_orig_mod.", "model.", "net.", "module._orig_mod."]
+
+
+@pytest.mark.parametrize("names", ["official", "native"])
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_the_prefix_of_a_wrapper_is_named_and_its_removal_loads(prefix, names):
+    net = scrambled(small_vgg(), 1)
+    state = {f"{prefix}{name}": array for name, array in interop.state_dict_to_torch(net, names).items()}
+    state["n_averaged"] = np.array(7)  # of torch.optim.swa_utils.AveragedModel
+    target = small_vgg()
+    with pytest.raises(ValueError, match=f"take the prefix '{prefix}' off its names: ") as caught:
+        interop.load_torch_state_dict(target, state)
+    assert len(str(caught.value)) < 1500 and "and 40 more" in str(caught.value)
+    advised = str(caught.value).split("off its names: ")[1]
+    interop.load_torch_state_dict(target, eval(advised, {"state": state}))
+    assert_same(target, everything(net))
+
+
+def test_a_prefix_before_some_names_only_is_no_fix():
+    state = {f"module.{name}": array for name, array in interop.state_dict_to_torch(small_vgg()).items()}
+    del state["module.encode.1.neuron.w"]
+    with pytest.raises(ValueError, match="build the network"):
+        interop.load_torch_state_dict(small_vgg(), state)
+
+
+def test_biases_of_an_earlier_official_checkpoint_can_be_folded_as_the_message_says():
+    """x W + b - mean is x W - (mean - b); the logits move by the readout's bias."""
+    net, rng = scrambled(small_resnet(), 1), np.random.default_rng(2)
+    state = interop.state_dict_to_torch(net)
+    state |= {"fc.0.layer.bias": rng.normal(size=5), "fc.2.layer.bias": np.zeros(3)}
+    with pytest.raises(ValueError, match="subtract fc.0.layer.bias from fc.0.bn.running_mean"):
+        interop.load_torch_state_dict(small_resnet(), state)
+    x, b, mean, ones = rng.normal(size=(2, 3, 5)), state["fc.0.layer.bias"], rng.normal(size=5), np.ones(5)
+    with_bias, folded = (
+        agl.tdbn_forward(values, ones, 0 * ones, running=(statistic, ones))[0]
+        for values, statistic in ((x + b, mean), (x, mean - b))
+    )
+    np.testing.assert_allclose(with_bias, folded, rtol=1e-12)
+    with pytest.raises(ValueError, match="build the network"):
+        interop.load_torch_state_dict(small_resnet(), state | {"more": np.zeros(1)})
 
 
 def test_official_names_are_refused_for_another_network():
@@ -386,9 +426,13 @@ def test_torchs_gradients_that_do_not_fit_are_listed():
     net = small_conv()
     torch = interop.grads_to_torch(net, net.parameters())
     names = list(torch)
-    wrong = {names[0]: torch[names[0]].T, names[1]: None, "head.weight": np.ones(3)}
-    with pytest.raises(ValueError, match="surplus: head.weight; no array: .*NoneType.*; misshaped: .*expected"):
+    wrong = {names[0]: torch[names[0]].T, names[1]: [0.0], "head.weight": np.ones(3)}
+    with pytest.raises(ValueError, match="surplus: head.weight; no array: .*a list.*; misshaped: .*expected"):
         interop.grads_from_torch(net, wrong)
+    frozen = {**torch, names[1]: None}
+    assert len(interop.grads_from_torch(net, frozen)) == len(torch) - 1
+    with pytest.raises(ValueError, match=r"received 1 \(none\)"):
+        interop.grads_from_torch(net, dict.fromkeys(names[:1]))
     with pytest.raises(ValueError, match=r"received 0 \(none\)"):
         interop.grads_from_torch(net, {})
 

@@ -84,8 +84,11 @@ def pool(x, mean):
     return sums / 4 if mean else sums
 
 
-def simulate(graph, x, reset):
-    """Outputs (T, ...) of one sample x (T, ...), and {node: potentials}: Euler's rule on tau dv/dt = v_leak - v + r I."""
+def simulate(graph, x, reset, step="euler"):
+    """Outputs (T, ...) of one sample x (T, ...), and {node: potentials} of tau dv/dt = v_leak - v + r I.
+
+    By Euler's rule, or by the solution for an I that is constant in each step.
+    """
     names = [name for name in graph.nodes if name not in ("input", "output")]
     v = {n: np.array(graph.nodes[n].v_leak) for n in names if isinstance(graph.nodes[n], nir.LIF)}
     out, potentials = [], {name: [] for name in v}
@@ -101,7 +104,11 @@ def simulate(graph, x, reset):
             elif isinstance(node, (nir.Affine, nir.Linear)):
                 y = node.weight @ y + (node.bias if isinstance(node, nir.Affine) else 0.0)
             else:
-                u = v[name] + DT / node.tau * (node.v_leak - v[name] + node.r * y)
+                end = node.v_leak + node.r * y  # where a constant input leads in the long run
+                if step == "euler":
+                    u = v[name] + DT / node.tau * (end - v[name])
+                else:
+                    u = end + (v[name] - end) * np.exp(-DT / node.tau)
                 potentials[name].append(u)
                 y = (u > node.v_threshold).astype(float)
                 v[name] = np.where(y > 0, node.v_reset, u) if reset == "hard" else u - node.v_threshold * y
@@ -109,11 +116,11 @@ def simulate(graph, x, reset):
     return np.array(out), {name: np.array(u) for name, u in potentials.items()}
 
 
-def assert_follows_nir(graph, net, reset, channels=2):
+def assert_follows_nir(graph, net, reset, channels=2, step="euler"):
     x = np.random.default_rng(5).normal(0.5, 2.0, (6, 3, channels, 6, 7))
     trace = net.forward(agl.interop.from_layout(x, "TNC.."))
     for n in range(x.shape[1]):
-        expected, potentials = simulate(graph, x[:, n], reset)
+        expected, potentials = simulate(graph, x[:, n], reset, step)
         helpers.assert_close(trace.logits[:, n], expected, 1e-12, name="logits")
         assert expected.any()
         for (name, cache), (node, u) in zip(trace.items(), potentials.items(), strict=True):
@@ -140,10 +147,55 @@ def test_a_graph_of_nirs_own_gives_its_equations(kind, reset, scaled, end):
     v_th = 0.25 if scaled else 1.0
     graph = small_graph(3, kind, end, scaled=scaled, v_th=v_th)
     c = replace(NORSE if scaled else HARD, reset=reset)
-    net = from_nir(graph, dt=DT, conventions=c, surrogate="rectangular")
+    net = from_nir(graph, dt=DT, conventions=c, surrogate="rectangular", step="euler")
     assert_follows_nir(graph, net, reset)
     names = ["n0", "n3", "n6", "n8" if end else "readout"]
     assert [name for name, _ in net.blocks()] + [net.layers[-1].name] == names
+
+
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_the_exponential_step_is_the_solution_for_a_constant_input(reset, scaled):
+    graph = small_graph(3, scaled=True, v_th=0.25 if scaled else 1.0)
+    if not scaled:
+        for name in ("n1", "n4", "n7"):
+            graph.nodes[name].r = 1 / (1 - np.exp(-DT / graph.nodes[name].tau))
+    c = replace(NORSE if scaled else HARD, reset=reset)
+    net = from_nir(graph, dt=DT, conventions=c, surrogate="rectangular", step="exponential")
+    assert_follows_nir(graph, net, reset, step="exponential")
+
+
+def test_the_step_is_asked_for_where_the_graph_is_a_network_with_either():
+    said = {"dt": DT, "surrogate": "rectangular"}
+    decays = {"euler": 0.5, "exponential": 0.6065306597126334}  # dt / tau = 1/2; exp(-1/2)
+    for step, decay in decays.items():
+        either, own = graph_with(tau=np.full(3, 2 * DT), r=np.ones(3)), graph_with(tau=np.full(3, 2 * DT))
+        helpers.assert_refused(
+            lambda graph=either: from_nir(graph, conventions=NORSE, **said), "step", "None", "sinabs"
+        )
+        net = from_nir(either, conventions=NORSE, step=step, **said)
+        assert next(net.blocks())[1].neuron.decay(NORSE) == pytest.approx(decay, rel=1e-15)
+        own.nodes["n1"].r = np.full(3, 1 / (1 - decay))  # the gain is 1 with this step alone; Euler's needs no word
+        if step == "exponential":
+            helpers.assert_refused(lambda graph=own: from_nir(graph, conventions=HARD, **said), "step", "None")
+        net = from_nir(own, conventions=HARD, step=None if step == "euler" else step, **said)
+        assert next(net.blocks())[1].neuron.decay(HARD) == pytest.approx(decay, rel=1e-15)
+        other = next(name for name in decays if name != step)
+        helpers.assert_refused(
+            lambda graph=own, other=other: from_nir(graph, conventions=HARD, step=other, **said), "'n1'", "= 1, here r"
+        )
+    alone = chain(nir.Linear(np.eye(3)), shape=(3,))
+    from_nir(alone, conventions=HARD, **said)
+    helpers.assert_refused(lambda: from_nir(alone, conventions=HARD, step="exact", **said), "step", "'exact'")
+
+
+def test_a_step_longer_than_tau_has_no_euler_step_but_an_exponential_one():
+    graph = graph_with(tau=np.full(3, 0.5 * DT), r=np.ones(3))
+    said = {"dt": DT, "conventions": NORSE, "surrogate": "rectangular"}
+    net = from_nir(graph, step="exponential", **said)
+    assert next(net.blocks())[1].neuron.decay(NORSE) == pytest.approx(0.1353352832366127, rel=1e-15)  # exp(-2)
+    helpers.assert_refused(lambda: from_nir(graph, step="euler", **said), "'n1'", "at most tau")
+    helpers.assert_refused(lambda: from_nir(graph, **said), "step", "None")  # dt may be wrong as well as the step
 
 
 def test_a_leak_potential_is_a_shift():
