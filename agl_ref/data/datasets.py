@@ -74,6 +74,13 @@ def load(name_or_path):
             return load_cifar10(path)
         if is_nmnist(path):
             return load_nmnist(path)
+        nested = [folder for folder in (path / "raw", *sorted(path.glob("*MNIST/raw"))) if formats.find_idx(folder)]
+        if len(nested) > 1:
+            raise ValueError(
+                f"{path}: expected one data set, received {', '.join(map(str, nested))}; give one of these"
+            )
+        if nested:  # below the root of torchvision.datasets
+            return load_idx(nested[0])
     elif path.is_file() and path.suffix.lower() == ".npz":
         return load_npz(path)
     what = (
@@ -113,7 +120,8 @@ def load_idx(folder, num_classes=10):
     """
     folder, num_classes = validate.path("folder", folder), validate.integer("num_classes", num_classes, low=2)
     arrays = formats.read_idx_folder(folder, num_classes)
-    name = folder.resolve().name
+    place = folder.resolve()
+    name = place.parent.name if place.name == "raw" else place.name  # torchvision's FashionMNIST/raw
     fashion = "fashion" in name.lower() and num_classes == len(FASHION_MNIST_CLASSES)
     return Dataset(name, *arrays, num_classes, FASHION_MNIST_CLASSES if fashion else None)
 

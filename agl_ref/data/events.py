@@ -274,7 +274,9 @@ def load_nmnist(folder):
     for part in ("Train", "Test"):
         paths, labels = [], []
         for label in range(10):
-            found = sorted((folder / part / str(label)).glob("*.bin"))
+            found = sorted(
+                path for path in (folder / part / str(label)).glob("*.bin") if path.name[:2] != "._"
+            )  # a Mac's
             if not found:
                 raise ValueError(
                     f"{folder / part / str(label)}: expected a folder with .bin files, received none; unpack N-MNIST's "

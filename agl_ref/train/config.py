@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import json
+import math
 
 import numpy as np
 
 from agl_ref import data, files, validate
 from agl_ref.conventions import Conventions
 from agl_ref.engine import models
+from agl_ref.engine.blocks import Residual, SpikingBlock
 from agl_ref.engine.surrogate import code_of
 
 NETWORKS = ("conv_snn", "vgg_snn", "sew_resnet19")
@@ -146,7 +148,9 @@ def build_network(config, dataset):
     validate.instance("dataset", dataset, data.Dataset, "use agl_ref.data.load")
     height, width, channels = dataset.image_shape
     if height != width:
-        raise ValueError(f"data {dataset.name}: expected square images, received {height}x{width}; crop or pad them")
+        first = width == channels  # (N, C, H, W) was taken for (N, H, W, C)
+        fix = "their channels seem to stand first: x.transpose(0, 2, 3, 1)" if first else "crop or pad them"
+        raise ValueError(f"data {dataset.name}: expected square images, received {height}x{width}; {fix}")
     channels = 2 if config.encoding == "events" else channels
     sizes = {} if config.channels is None else {"channels": config.channels}
     net = getattr(models, config.network)(
@@ -166,6 +170,28 @@ def build_network(config, dataset):
         if name.endswith(".gamma"):
             value *= config.gamma
     return net
+
+
+def require_batches(config, net, dataset):
+    """Refuse a batch in which a tdBN has one value per channel, whose variance does not exist. Raises ValueError."""
+    batch = min(len(dataset.x_train) % config.batch or config.batch, len(dataset.x_train))
+    for name, places in _normalised(net.layers, net.input_shape):
+        if config.T * batch * places < 2:
+            raise ValueError(
+                f"batch: expected at least 2 values per channel in {name}, received 1: with --batch {config.batch} the last "
+                f"of {len(dataset.x_train)} images is alone, and T is 1; use another --batch, or --T 2"
+            )
+
+
+def _normalised(layers, shape):
+    """(name, H W) of each tdBN's input."""
+    for layer in layers:
+        inner = layer.output_shape(shape)
+        if isinstance(layer, Residual):
+            yield from _normalised(layer.body, shape)
+        elif isinstance(layer, SpikingBlock) and layer.norm is not None:
+            yield layer.name, math.prod(inner[:-1])
+        shape = inner
 
 
 def require_fitting(config, dataset):

@@ -31,7 +31,7 @@ from .checkpoint import (
     require_rows,
     write_checkpoint,
 )
-from .config import LATER, TrainConfig, build_network, require_fitting
+from .config import LATER, TrainConfig, build_network, require_batches, require_fitting
 from .lock import hold
 
 CHECKPOINT_SECONDS = 30.0
@@ -74,6 +74,8 @@ class Trainer:
         memory.require_weights(config)
         self.net = build_network(config, self.dataset)
         memory.require(config, self.net, self.dataset, training=start != "read")
+        if start != "read":
+            require_batches(config, self.net, self.dataset)
         params = self.net.parameters()
         if config.optimiser == "sgd":
             self.optimiser = optim.SGD(params, config.lr, config.momentum, config.weight_decay)
@@ -83,6 +85,7 @@ class Trainer:
         if config.normalise == "data":
             events = isinstance(self.dataset, data.EventDataset)  # counts, which are taken as they are
             self.mean, self.std = (None, None) if events else data.channel_statistics(self.dataset.x_train)
+            self.std = None if events else np.where(self.std > 0, self.std, 1.0)  # of a constant channel
         self.epoch, self.batch, self.loss_sum, self.correct = 0, 0, 0.0, 0
         self.diagnostics = diagnostics.Running()
         self._rows = None if start == "read" else []  # of metrics.jsonl; each checkpoint holds them too

@@ -668,6 +668,19 @@ def test_damaged_bytes_give_one_line_or_a_dict_and_nothing_else():
     assert refused > 200
 
 
+def test_the_root_of_torchvision_is_searched(tmp_path):
+    x, y = random_images(3, (4, 5)), [9, 0, 3]
+    for name in ("FashionMNIST", "MNIST"):
+        (tmp_path / name / "raw").mkdir(parents=True)
+        write_idx_folder(tmp_path / name / "raw", x, y, x, y)
+        if name == "FashionMNIST":
+            for path in (tmp_path, tmp_path / name, tmp_path / name / "raw"):
+                found = data.load(path)
+                assert found.name == name and found.class_names[9] == "Ankle boot" and found.y_test.tolist() == y
+    with pytest.raises(ValueError, match="one data set, received .*FashionMNIST/raw, .*/MNIST/raw; give one"):
+        data.load(tmp_path)
+
+
 # ---- npz ---------------------------------------------------------------------------------------------------
 
 

@@ -209,6 +209,7 @@ def folder(tmp_path):
             for i in range(count):
                 (place / f"{10 * i + label:05}.bin").write_bytes(packed(digit_events(label, i)))
             (place / ".DS_Store").write_bytes(b"no events")
+            (place / "._00000.bin").write_bytes(b"\x00\x05\x16\x07")  # a Mac's shadow of a file
     return tmp_path / "N-MNIST"
 
 

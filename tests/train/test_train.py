@@ -331,3 +331,41 @@ def test_a_configuration_of_the_first_release_is_read():
     "weight_decay": 0.0005, "schedule": "cosine", "loss": "ce", "seed": 0, "dtype": "float32"}"""
     expected = train.TrainConfig(data="images.npz", channels=(4, 4), T=2, epochs=2, batch=8)
     assert train.TrainConfig.from_json(text) == expected
+
+
+@pytest.mark.parametrize(("T", "batch", "fits"), [(1, 20, False), (1, 1, False), (1, 3, True), (2, 20, True)])
+def test_a_last_batch_of_one_is_refused_before_training(tmp_path, T, batch, fits):
+    """41 images: in batches of 20 the last is alone; behind the global pool each channel has T values of it."""
+    config = train.TrainConfig(
+        network="sew_resnet19", channels=(2, 2, 2), T=T, epochs=1, batch=batch, dtype="float64", encoding="direct"
+    )
+    if fits:
+        train.Trainer(config, tmp_path / "run", tiny_dataset(n=41))
+        return
+    with pytest.raises(
+        ValueError, match="batch: expected at least 2 values per channel in hidden, received 1: .*--batch"
+    ):
+        train.Trainer(config, tmp_path / "run", tiny_dataset(n=41))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_constant_channel_is_zero_after_normalisation(tmp_path):
+    tiny = tiny_dataset()
+    x, x_test = (np.concatenate([part, np.full_like(part, 7)], axis=3) for part in (tiny.x_train, tiny.x_test))
+    dataset = Dataset("constant", x, tiny.y_train, x_test, tiny.y_test, 4)
+    run = train.Trainer(dataclasses.replace(CONFIG, encoding="direct"), tmp_path / "run", dataset)
+    images = run.encode(x, np.random.default_rng(0))
+    assert (images[..., 1] == 0).all() and abs(images[..., 0].std() - 1) < 1e-12
+
+
+def test_channels_that_stand_first_are_named(tmp_path):
+    tiny = tiny_dataset()
+    x, x_test = (part.transpose(0, 3, 1, 2) for part in (tiny.x_train, tiny.x_test))
+    dataset = Dataset("first", x, tiny.y_train, x_test, tiny.y_test, 4)
+    with pytest.raises(
+        ValueError, match=r"received 1x8; their channels seem to stand first: x.transpose\(0, 2, 3, 1\)"
+    ):
+        train.Trainer(CONFIG, tmp_path / "run", dataset)
+    wide = Dataset("wide", tiny.x_train[:, :6], tiny.y_train, tiny.x_test[:, :6], tiny.y_test, 4)
+    with pytest.raises(ValueError, match="received 6x8; crop or pad them"):
+        train.Trainer(CONFIG, tmp_path / "run", wide)
