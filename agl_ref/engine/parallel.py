@@ -87,8 +87,8 @@ class _Helpers:
     def call(self, job, n):
         """Ask n of them to help."""
         if len(self.threads) < n:
-            # Looking for BLAS locks the loader and then wants Python's lock: here, where no helper can hold the one while this
-            # thread, which imports something, holds the other.
+            # Looking for BLAS locks the loader and then wants Python's lock: here, where no helper can hold the one while
+            # this thread, which imports something, holds the other.
             _blas_libraries()
             with self.lock, contextlib.suppress(RuntimeError):  # no more threads can be had: the caller works alone
                 while len(self.threads) < n:
