@@ -48,7 +48,9 @@ def kept_going():
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # by worker processes too
     out = _Output(sys.stdout)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(_Output(sys.stderr)):
-        yield
-        out.flush()
-        if out.error is not None and not isinstance(out.error, BrokenPipeError):
-            raise OSError(out.error.errno, out.error.strerror, "standard output")
+        try:
+            yield
+        finally:  # after --help too, which ends in SystemExit
+            out.flush()
+            if out.error is not None and not isinstance(out.error, BrokenPipeError):
+                raise OSError(out.error.errno, out.error.strerror, "standard output")

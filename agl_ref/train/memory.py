@@ -9,6 +9,7 @@ import math
 import os
 from pathlib import Path
 
+from agl_ref.data import EventDataset
 from agl_ref.engine.blocks import Residual, SpikingBlock
 
 EVALUATED, TRACED = 250, 50  # images at once, in `Trainer.evaluate` and `Trainer.trace`
@@ -45,9 +46,11 @@ def estimate(config, net, dataset, training=True):
     """{what: (bytes, what to lower)} of a run, or of its evaluation alone, at its peak; their sum counts."""
     size = net.dtype.itemsize
     inputs, outputs = zip(*_blocks(net.layers, net.input_shape), strict=True)
-    step = sum(outputs) * size + sum(inputs) + TRAINED * max(outputs) * size  # inputs are kept in bytes
+    stills = config.encoding == "direct" and not isinstance(dataset, EventDataset)  # one image for all timesteps
+    drawn = 0 if stills else math.prod(net.input_shape) * size
+    step = drawn + sum(outputs) * size + sum(inputs) + TRAINED * max(outputs) * size  # inputs are kept in bytes
     batch, tested = min(config.batch, len(dataset.x_train)), min(EVALUATED, len(dataset.x_test))
-    test = max(tested * LARGEST * max(outputs), min(TRACED, tested) * SEEN * sum(outputs)) * size
+    test = max(tested * LARGEST * max(outputs), min(TRACED, tested) * SEEN * sum(outputs)) * size + tested * drawn
     images, each, lower = f"{tested} test images", test, "T or channels"
     if training and batch * step > test:
         images, each, lower = f"{batch} images", batch * step, "T, batch or channels"

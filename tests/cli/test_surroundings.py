@@ -53,9 +53,10 @@ def test_no_closed_or_full_stream_loses_a_training(images, tmp_path, redirection
     assert (run / "checkpoints" / "last.npz").exists() and (run / "figures" / "coverage.png").exists()
 
 
-def test_output_for_a_full_disk_is_an_error_once_the_work_is_done(dumps):
-    code, _, err = shell(dumps, ["check", "right.npz", "--case", "lif-grid", "--junit", "out.xml"], ">/dev/full")
-    assert code == BAD_INPUT and (dumps / "out.xml").exists()
+@pytest.mark.parametrize("argv", [["check", "right.npz", "--case", "lif-grid", "--junit", "out.xml"], ["--help"]])
+def test_output_for_a_full_disk_is_an_error_once_the_work_is_done(dumps, argv):
+    code, _, err = shell(dumps, argv, ">/dev/full")
+    assert code == BAD_INPUT and (dumps / "out.xml").exists() == ("check" in argv)
     assert err == "agl-ref: standard output: expected a place that can be written, received: No space left on device\n"
 
 
