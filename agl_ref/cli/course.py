@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import os
+import secrets
 import sys
 
 from tqdm import tqdm
 
-from agl_ref.course.grading.report import report, table
+from agl_ref.course.grading.report import as_csv, report
 
 from .shared import add_json_option
 
@@ -17,30 +19,55 @@ def add_options(parser):
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     action = actions.add_parser(
         "report",
-        help="run submitted notebooks and print each exercise's points as CSV",
-        description="Run submitted notebooks and print a table of points: CSV with a row per student, a column per exercise, "
-        "the total and the maximum. A cell that crashes or takes too long costs its points and nothing else. The "
-        "notebooks are programs of others, run as you: for submissions that you do not trust, use a container. "
-        "Inputs are seeded by the student's name, so that numbers copied from the tutorial's run earn nothing.",
+        help="try the answers in submitted notebooks and print each exercise's points as CSV",
+        description="Try the answers in submitted notebooks and print a table of points: CSV with a row per student, written "
+        "as soon as it is ready, a column per exercise, the total, the maximum and notes. The notebooks are not executed: "
+        "each answer is taken out of its cell and tried in a process that knows no right answer, on inputs that nobody can "
+        "know. An answer that crashes or takes too long costs its points and nothing else, and a file that is no notebook "
+        "is a row with a note. Answers are programs of others, run as you, behind a fence that stops students and not "
+        "attackers: for submissions that you do not trust, use a container.",
         epilog="Example: agl-ref course report submitted/* > points.csv",
     )
     action.add_argument("notebooks", metavar="NOTEBOOK", nargs="+",
                         help="a notebook, named like the student, or a student's folder of notebooks")  # fmt: skip
-    action.add_argument("--timeout", type=_seconds, default=60, metavar="S", help="seconds for a cell (%(default)s)")
-    add_json_option(action, "JSON instead of the table")
+    action.add_argument("--timeout", type=_whole("seconds"), default=20, metavar="S",
+                        help="seconds for an exercise (%(default)s)")  # fmt: skip
+    action.add_argument("--jobs", type=_whole("students at a time"), default=os.cpu_count() or 1, metavar="N",
+                        help="students at a time (as many as there are processors)")  # fmt: skip
+    action.add_argument("--path", action="append", default=[], metavar="FILE",
+                        help="a module with exercises of your own, or a folder of them; may be repeated")  # fmt: skip
+    action.add_argument("--assignment", action="append", default=[], metavar="NOTEBOOK",
+                        help="what you gave out, if you left exercises of the course's out; may be repeated")  # fmt: skip
+    action.add_argument(
+        "--seed", metavar="TEXT", help="the seed of an earlier report (--json has it), to draw its inputs again"
+    )
+    add_json_option(action, "JSON instead of the table, with a diagnosis of every answer")
     action.set_defaults(run=run)
 
 
-def _seconds(text):
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of seconds above 0, received {text!r}")
-    return int(text)
+def _whole(what):
+    def number(text):
+        if not text.isdecimal() or int(text) == 0:
+            raise argparse.ArgumentTypeError(f"expected a whole number of {what} above 0, received {text!r}")
+        return int(text)
+
+    return number
 
 
 def run(args):
-    found = report(args.notebooks, args.timeout, progress=lambda items: tqdm(items, disable=None))
-    for row in found["students"]:
+    seed = args.seed or secrets.token_hex(8)
+    maxima, rows = report(args.notebooks, seed, args.timeout, args.path, args.assignment, args.jobs)
+    students = []
+    if not args.json:
+        print(as_csv(["student", *maxima, "total", "maximum", "notes"]), end="", flush=True)
+    for row in tqdm(rows, total=len(args.notebooks), disable=None):
+        students.append(row)
         for note in row["notes"]:
-            print(f"agl-ref: {note}", file=sys.stderr)
-    print(json.dumps(found) if args.json else table(found), end="\n" if args.json else "")
+            tqdm.write(f"agl-ref: {note}", file=sys.stderr)
+        if not args.json:
+            notes = "; ".join(row["notes"])
+            line = as_csv([row["student"], *row["points"].values(), row["total"], row["maximum"], notes])
+            print(line, end="", flush=True)
+    if args.json:
+        print(json.dumps({"maxima": maxima, "seed": seed, "students": students}))
     return 0

@@ -20,14 +20,7 @@ def solved_notebook():
         new.new_code_cell("import numpy as np\n\nfrom agl_ref.course import check", id="c00-imports"),
     ]
     for name, source in SOLUTIONS.items():
-        common = {"schema_version": 3, "task": False}
-        cells += [
-            new.new_code_cell(source, id=f"c00-{name.replace('_', '-')}", metadata={"nbgrader": {
-                "grade": False, "solution": True, "locked": False, "grade_id": name, **common}}),
-            new.new_code_cell(f'check("{name}", {name})', id=f"c00-check-{name.replace('_', '-')}", metadata={"nbgrader": {
-                "grade": True, "solution": False, "locked": True, "points": POINTS[name], "grade_id": f"check-{name}",
-                **common}}),
-        ]  # fmt: skip
+        cells += graded(name, source, POINTS[name])
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     notebook = new.new_notebook(cells=cells, metadata={"kernelspec": kernel})
     for k, cell in enumerate(cell for cell in cells if cell.cell_type == "code"):
@@ -35,6 +28,19 @@ def solved_notebook():
         cell.metadata["execution"] = {"iopub.execute_input": "2020-01-01T00:00:00Z"}
         cell.outputs = [new.new_output("stream", text="something\n")]
     return notebook
+
+
+def graded(name, source, points):
+    """The two cells of an exercise."""
+    import nbformat
+
+    new, common = nbformat.v4, {"schema_version": 3, "task": False}
+    return [
+        new.new_code_cell(source, id=f"c00-{name.replace('_', '-')}", metadata={"nbgrader": {
+            "grade": False, "solution": True, "locked": False, "grade_id": name, **common}}),
+        new.new_code_cell(f'check("{name}", {name})', id=f"c00-check-{name.replace('_', '-')}", metadata={"nbgrader": {
+            "grade": True, "solution": False, "locked": True, "points": points, "grade_id": f"check-{name}", **common}}),
+    ]  # fmt: skip
 
 
 def hand_in(notebook, answers):

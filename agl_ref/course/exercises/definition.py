@@ -139,6 +139,11 @@ def _add(item, module):
     return item
 
 
+def plain(text):
+    """An option as it is compared: case, spaces and a full stop do not matter."""
+    return " ".join(str(text).lower().split()).rstrip(".")
+
+
 def seed_of(name, student):
     """A seed from an exercise's name and whatever names a student."""
     digest = hashlib.sha256(f"{name}\n{student}".encode()).digest()

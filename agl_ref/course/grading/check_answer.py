@@ -3,9 +3,10 @@
 import os
 
 from agl_ref.course.exercises import find
-from agl_ref.course.exercises.definition import Choice
+from agl_ref.course.exercises.definition import Choice, plain
 
-from .diagnose import judge, quietly
+from .answer_process import quietly
+from .diagnose import judge, stops
 
 
 def check(name, answer, student=None):
@@ -38,19 +39,20 @@ def check(name, answer, student=None):
     """
     item = find(name)
     student = os.environ.get("AGL_STUDENT", "") if student is None else student
-    points, text = _of_choice(item, answer) if isinstance(item, Choice) else judge(item, answer, student)
-    points = plain_number(points)
+    points, text = mark(item, answer, student)
     print(f"{name}: {points:g} of {item.points:g} point{'s' * (item.points != 1)}. {text}")
     return points
+
+
+def mark(item, answer, student):
+    """(points, text) of an answer; raises nothing, whatever the answer does."""
+    points, text = _of_choice(item, answer) if isinstance(item, Choice) else judge(item, answer, student)
+    return plain_number(points), text
 
 
 def plain_number(points):
     """An int if it is whole, else a float: what nbgrader and JSON can read."""
     return int(points) if points == int(points) else float(points)
-
-
-def _plain(text):
-    return " ".join(str(text).lower().split()).rstrip(".")
 
 
 def _of_choice(item, answer):
@@ -61,12 +63,12 @@ def _of_choice(item, answer):
         except NotImplementedError:
             answer = None
         except Exception as error:
-            return 0, f"It stops with {type(error).__name__}: {error}."
+            return 0, stops(error)
     all_options = "; ".join(repr(option) for option in item.options)
     if answer is None or answer is Ellipsis or (isinstance(answer, str) and not answer.strip()):
         return 0, f"Not answered yet: choose one of {all_options}."
-    options = {_plain(option): option for option in item.options}
-    if not isinstance(answer, str) or _plain(answer) not in options:
+    options = {plain(option): option for option in item.options}
+    if not isinstance(answer, str) or plain(answer) not in options:
         return 0, f"That is not one of the options: {all_options}."
-    chosen = options[_plain(answer)]
+    chosen = options[plain(answer)]
     return (item.points if chosen == item.answer else 0), item.options[chosen]

@@ -12,21 +12,15 @@ in an exercise's list is above 1e-6. float32 (eps 1.2e-7) has the bound 1e-4 and
 import contextlib
 import copy
 import inspect
-import io
-import os
-import sysconfig
-import traceback
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 
 from . import relations
+from .answer_process import quietly, what_stopped
 from .form import describe, form_problem, values_of
 
 FLOAT32_TOLERANCE = 1e-4
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # agl_ref/course
-_LIBRARIES = tuple({os.path.abspath(sysconfig.get_path(key)) for key in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 class Sample(NamedTuple):
@@ -42,6 +36,15 @@ class Sample(NamedTuple):
 
 class _Stop(Exception):
     """The diagnosis is found: (text)."""
+
+
+class Stopped(Exception):
+    """An answer stopped in another process: (what stopped it)."""
+
+
+def stops(error):
+    """The sentence on what stopped an answer."""
+    return f"It stops with {error if isinstance(error, Stopped) else what_stopped(error)}".rstrip(".") + "."
 
 
 def judge(exercise, answer, student):
@@ -124,15 +127,6 @@ def _as_tuple(result):
     return tuple(np.asarray(r, float) for r in result) if isinstance(result, tuple) else (np.asarray(result, float),)
 
 
-def quietly(answer, arguments):
-    """The answer's result. What it prints is dropped: nbgrader takes anything on stderr for a failure."""
-    sink = io.StringIO()
-    with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with np.errstate(all="ignore"):
-            return answer(*arguments)
-
-
 def _run(exercise, answer, arguments):
     """(result, what stopped it, what it changed), the last two None where nothing did."""
     given = copy.deepcopy(arguments)
@@ -144,22 +138,12 @@ def _run(exercise, answer, arguments):
         return None, "Not answered yet.", None
     except BaseException as error:  # sys.exit in an answer, too
         had = ", ".join(f"{n} {describe(a)}" for n, a in zip(exercise.parameters, arguments, strict=True))
-        message = " ".join(str(error).split())[:160].rstrip(".")
-        what = f"{type(error).__name__}: {message}" if message else type(error).__name__
-        return None, f"It stops with {what}{_place(error)}. Its arguments: {had}.", None
+        return None, f"{stops(error)} Its arguments: {had}.", None
     for name, before, after in zip(exercise.parameters, arguments, given, strict=True):
         if isinstance(before, np.ndarray) and not np.array_equal(before, after):
             return result, None, (f"It changes its argument {name} in place, so whoever called it has lost the old values: "
                                   f"work on a new array, for example {name}.copy().")  # fmt: skip
     return result, None, None
-
-
-def _place(error):
-    """Where in the student's code: the last frame that is in no library."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not os.path.abspath(frame.filename).startswith((_PACKAGE, *_LIBRARIES)):
-            return f", in line {frame.lineno} of its cell or file{f': `{frame.line}`' if frame.line else ''}"
-    return ""
 
 
 def _varies(answer, sample):

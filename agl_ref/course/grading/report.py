@@ -1,136 +1,185 @@
-"""The points of submitted notebooks: run each with nbgrader's rules, and make a table."""
+"""The points of submitted notebooks: every answer is tried in another process, and a table is made.
+
+Nothing that a submission says about itself counts: the points, the maxima and the inputs come from the course, and the
+verdict is computed here, from the arrays that an answer returned.
+"""
 
 import csv
+import importlib.util
 import io
-import os
-import subprocess
-import tempfile
+import multiprocessing
+import sys
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import NamedTuple
 
 from agl_ref.course.exercises import load
-from agl_ref.course.release import INSTALL, read_notebook
+from agl_ref.course.exercises.definition import EXERCISES, NOTEBOOK_OF
 
-from .check_answer import plain_number
+from .check_answer import mark, plain_number
+from .diagnose import Stopped
+from .isolated import AnswerProcess
+from .submission import find_answer, read_statements
 
-PREFIX = "check-"  # of the grade ids of the cells that hold check(NAME, NAME)
+# in a diagnosis: what a teacher should see, since it may be no mistake in the answer
+TROUBLE = ("ImportError", "ModuleNotFoundError", "PermissionError", "MemoryError", "process", "seconds", "cannot be")
 
 
-def submissions(paths):
-    """The notebooks of each submission: {student: [(path, notebook)]}. A folder is a student with several notebooks.
+class Submission(NamedTuple):
+    """What a student handed in."""
 
-    ValueError, in one line, for a path that is no notebook, a folder without one, or two submissions of one name.
+    student: str
+    about: set  # the exercises whose cells are there, answered or not
+    answers: dict  # {exercise: Answer}
+    notes: list
+
+
+def find_submissions(paths):
+    """The files of each submission: {student: [paths]}. A folder is a student's, with any number of notebooks.
+
+    ValueError, in one line, for a path that is not there, or two submissions of one name.
     """
     found = {}
     for path in map(Path, paths):
-        files = (
-            [p for p in sorted(path.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
-            if path.is_dir()
-            else [path]
-        )
-        if not files:
-            raise ValueError(f"{path}: expected a folder with notebooks, received one without; name another")
+        if not path.exists():
+            raise ValueError(f"{path}: expected a notebook or a folder, received nothing there; name another")
         student = path.resolve().name if path.is_dir() else path.stem
         if student in found:
             raise ValueError(f"{path}: expected one submission per name, received {student!r} twice; use folders")
-        found[student] = [(file, read_notebook(file)) for file in files]
+        found[student] = [path]
+        if path.is_dir():
+            found[student] = [p for p in sorted(path.rglob("*.ipynb")) if not any(q.startswith(".") for q in p.parts)]
     return found
 
 
-def run_notebook(notebook, student, timeout):
-    """Execute a notebook in an empty folder; a cell that fails or takes too long does not stop the next one.
-
-    Returns a text on what stopped the whole notebook, or None.
-    """
-    from nbgrader.preprocessors import Execute  # nbgrader is optional, here and below
-
-    class Quiet(Execute):
-        """Starts kernels that see the student's name, and say nothing beside the notebook."""
-
-        def start_new_kernel(self, **options):
-            environment = {**os.environ, "AGL_STUDENT": student}  # inputs that the student has not seen
-            super().start_new_kernel(env=environment, stderr=subprocess.DEVNULL, **options)
-
-    executor = Quiet(timeout=timeout, kernel_name="python3")
-    executor.log.disabled = True
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            executor.preprocess(notebook, {"metadata": {"path": folder}})
-    except Exception as error:  # a dead kernel, whatever killed it
-        for cell in [cell for cell in notebook.cells if cell.get("execution_count") is not None][-1:]:
-            cell.execution_count = None  # it was begun and never ended
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-    finally:
-        executor.log.disabled = False
-    return None
+def add_exercises(paths):
+    """Import a teacher's own exercises: modules, or folders of them. ValueError for what cannot be imported."""
+    load()
+    for path in map(Path, paths):
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            spec = importlib.util.spec_from_file_location(file.stem, file)
+            try:
+                sys.modules[file.stem] = module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
+            except Exception as error:
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+                raise ValueError(f"{file}: expected a module with exercises, received {text}; correct it") from None
 
 
-def graded_cells(notebook):
-    """The cells that earn points: {exercise: (cell, points)}.
-
-    Those of the course's exercises are put back as the teacher gave them out, whatever a student made of them.
-    """
-    from nbgrader.utils import is_grade
-
-    exercises, cells = load(), {}
-    for cell in notebook.cells:
-        if cell.cell_type != "code" or not is_grade(cell):
+def read_submission(student, paths):
+    """The `Submission` in some notebooks; what cannot be read is a note."""
+    about, answers, notes = set(), {}, [] if paths else [f"{student}: no notebook in the folder"]
+    for path in paths:
+        try:
+            statements, ids, odd = read_statements(path)
+        except ValueError as error:
+            notes.append(str(error))
             continue
-        name = cell.metadata.nbgrader.grade_id.removeprefix(PREFIX)
-        if name in exercises:
-            cell.source = f'from agl_ref.course import check\n\ncheck("{name}", {name})'
-            cell.metadata.nbgrader.points = exercises[name].points
-        cells.setdefault(name, (cell, float(cell.metadata.nbgrader.points)))
-    return cells
+        notes += odd
+        names = set(ids) if any(ids) else set().union(*(s.bound for s in statements))  # metadata may have been stripped
+        about |= names & set(EXERCISES)
+        for name, item in EXERCISES.items():
+            answer = find_answer(name, item, statements)
+            if answer is not None and (name in ids or name not in answers):
+                answers[name] = answer
+    return Submission(student, about, answers, notes)
 
 
-def score(cell):
-    """The points of an executed graded cell, as nbgrader reads them; 0 for a cell that was never reached."""
-    from nbgrader.utils import determine_grade
+def note_equal_answers(submissions):
+    """Add a note for each two students with the same code in an answer of some length."""
+    authors = defaultdict(list)
+    for submission in submissions:
+        for name, answer in submission.answers.items():
+            if answer.code:
+                authors[name, answer.code].append(submission)
+    for (name, _), equal in authors.items():
+        for submission in equal if len(equal) > 1 else ():
+            others = ", ".join(other.student for other in equal if other is not submission)
+            submission.notes.append(f"{submission.student}: {name}: the same code as {others}")
 
-    if cell.execution_count is None:
-        return 0.0
+
+def grade(submission, names, seed, timeout):
+    """The row of a student: {"student", "points", "total", "maximum", "notes", "diagnoses"}."""
+    points, diagnoses, notes = {}, {}, list(submission.notes)
+    libraries = {module for answer in submission.answers.values() for module in answer.libraries}
+    with AnswerProcess(sorted(libraries), timeout) as process:
+        for name in names:
+            answer = submission.answers.get(name)
+            if answer is None:
+                points[name], diagnoses[name] = 0, "Not answered, or not in the submission."
+                continue
+            points[name], diagnoses[name] = _mark(process, name, answer, f"{submission.student}\n{seed}")
+            odd = [*answer.notes, diagnoses[name]] if any(map(diagnoses[name].count, TROUBLE)) else answer.notes
+            notes += [f"{submission.student}: {name}: {note}" for note in odd]
+            if answer.tried > 1:
+                n = len(EXERCISES[name].options)
+                points[name] = plain_number(int(2 * points[name] * (n - answer.tried) / (n - 1)) / 2)
+                notes.append(f"{submission.student}: {name}: {answer.tried} of {n} options tried")
+    maximum = plain_number(sum(EXERCISES[name].points for name in names))
+    return {"student": submission.student, "points": points, "total": plain_number(sum(points.values())),
+            "maximum": maximum, "notes": notes, "diagnoses": diagnoses}  # fmt: skip
+
+
+def _mark(process, name, answer, student):
     try:
-        return determine_grade(cell)[0] or 0.0
-    except (KeyError, ValueError):  # a result that nbgrader refuses, such as more points than there are
-        return 0.0
+        return mark(EXERCISES[name], process.answer(name, answer.cells), student)
+    except NotImplementedError:
+        return 0, "Not answered yet."
+    except Stopped as stop:
+        return 0, f"Its cell stops with {stop}."
+    except Exception as error:  # a mistake of the course's must not cost the other students their rows
+        return 0, f"It cannot be judged: {type(error).__name__}: {error}"
 
 
-def report(paths, timeout=60, execute=run_notebook, progress=iter):
-    """The points of submissions: paths of notebooks (a student each), or of folders of notebooks (a student each).
+def report(paths, seed, timeout=20, own=(), assignment=(), jobs=1):
+    """The points of submissions: a notebook, named like the student, or a student's folder of notebooks, each.
 
-    A cell may take `timeout` seconds; `execute` runs (notebook, student, timeout); `progress` wraps what is iterated over,
-    such as tqdm. Returns {"maxima": {exercise: points}, "students": [{"student", "points" {exercise: points}, "total",
-    "maximum", "notes"}]}, the notes on what stopped a notebook. ValueError as from `submissions`, or without nbgrader.
+    Parameters
+    ----------
+    paths : list of paths
+    seed : str
+        Seeds the inputs, together with the student's name: a secret until the work is handed in.
+    timeout : int
+        Seconds for an exercise, all of its inputs together.
+    own : list of paths
+        Modules with exercises of one's own, or folders of them.
+    assignment : list of paths
+        The notebooks that were given out, where some of the course's exercises were left out. By default every exercise
+        counts of each of the course's notebooks of which somebody handed in a part.
+    jobs : int
+        Students at a time.
+
+    Returns
+    -------
+    ({exercise: points}, iterator)
+        The maxima, and the rows as they become ready, as `grade` makes them. ValueError as from `find_submissions` and
+        `add_exercises`.
     """
-    try:
-        import nbgrader  # noqa: F401
-    except ModuleNotFoundError:
-        raise ValueError(f"course report: expected nbgrader, found none; {INSTALL}") from None
-    maxima, rows = {}, []
-    for student, notebooks in progress(list(submissions(paths).items())):
-        points, notes = {}, []
-        for path, notebook in notebooks:
-            for cell in notebook.cells:
-                if cell.cell_type == "code":
-                    cell.outputs, cell.execution_count = [], None
-            cells = graded_cells(notebook)
-            if text := execute(notebook, student, timeout):
-                notes.append(f"{path}: {text}")
-            for name, (cell, most) in cells.items():
-                points[name] = points.get(name, 0.0) + score(cell)
-                maxima.setdefault(name, most)
-        rows.append({"student": student, "points": points, "notes": notes})
-    for row in rows:
-        row["points"] = {name: plain_number(row["points"].get(name, 0.0)) for name in maxima}
-        row["total"], row["maximum"] = plain_number(sum(row["points"].values())), plain_number(sum(maxima.values()))
-    return {"maxima": {name: plain_number(most) for name, most in maxima.items()}, "students": rows}
+    add_exercises(own)
+    submissions = [read_submission(*item) for item in find_submissions(paths).items()]
+    note_equal_answers(submissions)
+    given = [read_submission(*item) for item in find_submissions(assignment).items()]
+    about = set().union(*(submission.about for submission in given or submissions))
+    notebooks = {NOTEBOOK_OF[name] for name in about}
+    names = [name for name in EXERCISES if (name in about if given else NOTEBOOK_OF[name] in notebooks)]
+    maxima = {name: plain_number(EXERCISES[name].points) for name in names}
+    return maxima, _rows(submissions, names, seed, timeout, own, min(jobs, len(submissions)))
 
 
-def table(found):
-    """CSV of a report: a row per student, a column per exercise, then total and maximum."""
+def _rows(submissions, names, seed, timeout, own, jobs):
+    if jobs <= 1:
+        yield from (grade(submission, names, seed, timeout) for submission in submissions)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads that read from other students' answers
+    with ProcessPoolExecutor(jobs, spawn, add_exercises, (own,)) as pool:
+        waiting = [pool.submit(grade, submission, names, seed, timeout) for submission in submissions]
+        for done in as_completed(waiting):
+            yield done.result()
+
+
+def as_csv(cells):
+    """A line of CSV."""
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["student", *found["maxima"], "total", "maximum"])
-    for row in found["students"]:
-        rows.writerow([row["student"], *row["points"].values(), row["total"], row["maximum"]])
+    csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()
