@@ -157,8 +157,8 @@ def test_equal_answers_are_noted_and_short_ones_are_not(tmp_path):
     )
     short = [hand_in(tmp_path, name, "leak", LEAK + "return decay * v + x") for name in ("max", "zoe")]
     rows = {row["student"]: row for row in report([ada, bob, eva, *short], "a seed")[1]}
-    assert rows["ada"]["notes"] == ["ada: lif_forward: the same code as bob"]
-    assert rows["bob"]["notes"] == ["bob: lif_forward: the same code as ada"]
+    assert rows["ada"]["notes"] == ["ada: the same code as bob in lif_forward"]
+    assert rows["bob"]["notes"] == ["bob: the same code as ada in lif_forward"]
     assert not any(rows[name]["notes"] for name in ("eva", "max", "zoe"))
     assert rows["ada"]["points"]["lif_forward"] == 3 and rows["zoe"]["points"]["leak"] == 1
 

@@ -7,6 +7,7 @@ verdict is computed here, from the arrays that an answer returned.
 import csv
 import importlib.util
 import io
+import itertools
 import multiprocessing
 import sys
 from collections import defaultdict
@@ -88,15 +89,17 @@ def read_submission(student, paths):
 
 def note_equal_answers(submissions):
     """Add a note for each two students with the same code in an answer of some length."""
-    authors = defaultdict(list)
+    authors, alike = defaultdict(list), defaultdict(list)
     for submission in submissions:
         for name, answer in submission.answers.items():
             if answer.code:
                 authors[name, answer.code].append(submission)
     for (name, _), equal in authors.items():
-        for submission in equal if len(equal) > 1 else ():
-            others = ", ".join(other.student for other in equal if other is not submission)
-            submission.notes.append(f"{submission.student}: {name}: the same code as {others}")
+        for one, other in itertools.permutations(equal, 2):
+            alike[one.student, other.student].append(name)
+    for submission in submissions:
+        submission.notes.extend(f"{one}: the same code as {other} in {', '.join(names)}"
+                                for (one, other), names in alike.items() if one == submission.student)  # fmt: skip
 
 
 def grade(submission, names, seed, timeout):
