@@ -65,6 +65,9 @@ def _(u, s):
 wrong("spike is subtracted")(lambda u, s: u - s)
 wrong("others lose it")(lambda u, s: u * s)
 wrong("returns None")(lambda u, s: None)
+wrong("u is compared with 0.5: who fired stands in s")(lambda u, s: np.where(u >= 0.5, 0.0, u))
+wrong("u is compared with 1: who fired stands in s")(lambda u, s: np.where(u >= 1, 0.0, u))
+wrong("v is a list")(lambda u, s: [0.0 if fired else potential for potential, fired in zip(u, s, strict=True)])
 
 
 @right
@@ -135,6 +138,23 @@ def _(x, decay, v_th):
     return lif_forward(x, decay, v_th)[0]
 
 
+@wrong("u is the same at every timestep")
+def _(x, decay, v_th):
+    u, s, v = [], [], np.zeros(x.shape[1])
+    for t in range(len(x)):
+        v *= decay
+        v += x[t]
+        u.append(v)
+        s.append(1.0 * (v >= v_th))
+        v[v >= v_th] = 0
+    return np.array(u), np.array(s)
+
+
+@wrong("u is a list")
+def _(x, decay, v_th):
+    return [list(row) for row in lif_forward(x, decay, v_th)]
+
+
 @wrong("first wrong at t = 3")
 def _(x, decay, v_th):
     u, s = lif_forward(x, decay, v_th)
@@ -191,6 +211,9 @@ wrong("between 0 and 1")(lambda z, width: z / width + 0.5)
 wrong("1/2 is missing")(lambda z, width: np.minimum(1, np.maximum(0, z / width)))
 wrong("hard step")(lambda z, width: np.where(z >= 0, 1.0, 0.0))
 wrong("1/(2 kappa)")(lambda z, width: np.interp(z, [-width, width], [0.0, 1.0]))
+wrong("logistic curve of z/kappa")(lambda z, width: 1 / (1 + np.exp(-z / width)))
+wrong("logistic curve of 4 z/kappa")(lambda z, width: 0.5 * (1 + np.tanh(2 * z / width)))
+wrong("logistic curve of z:")(lambda z, width: 1 / (1 + np.exp(-z)))
 
 
 @right
@@ -220,13 +243,15 @@ wrong("detached gradient")(lambda ds, dv, u, s: (ds, dv * (1 - s)))
 wrong("does not stop the direct path")(lambda ds, dv, u, s: (ds - u * dv, dv))
 wrong("other order")(lambda ds, dv, u, s: (dv * (1 - s), ds - u * dv))
 wrong("v, the potential after the reset")(lambda ds, dv, u, s: (ds - u * (1 - s) * dv, dv * (1 - s)))
+wrong("u is compared with 0.5 in du_direct")(lambda ds, dv, u, s: (ds - u * dv, dv * (u < 0.5)))
+wrong("du_direct is wrong in")(lambda ds, dv, u, s: (ds - u * dv, dv * (u < 0.7)))
 
 
-def bptt(ds, u, s, decay, v_th, width, rule):
+def bptt(ds, u, s, decay, v_th, width, rule, end=-1):
     """A loop backwards; rule(ds_t, u_t, s_t, dv, h) gives du and what is carried."""
     T, N = u.shape
     dx, dv = np.zeros((T, N)), np.zeros(N)
-    for t in range(T - 1, -1, -1):
+    for t in range(T - 1, end, -1):
         h = (np.abs(u[t] - v_th) < width[t] / 2) / width[t]
         dx[t], carried = rule(ds[t], u[t], s[t], dv, h)
         dv = decay * carried
@@ -279,6 +304,16 @@ def _(ds, u, s, decay, v_th, width):
     return dx
 
 
+@wrong("computed again from u")
+def _(ds, u, s, decay, v_th, width):
+    return bptt(ds, u, (u >= v_th).astype(float), decay, v_th, width, attached)
+
+
+@wrong("range(T - 1, 0, -1) stops before the first timestep")
+def _(ds, u, s, decay, v_th, width):
+    return bptt(ds, u, s, decay, v_th, width, attached, end=0)
+
+
 @right
 def lif_backward_detached(ds, u, s, decay, v_th, width):
     return bptt(ds, u, s, decay, v_th, width, detached)
@@ -312,6 +347,9 @@ wrong("u_{t-1} is used")(lambda du, u, s: np.sum(du[1:] * u[:-1]))
 wrong("a sum or a mean missing")(lambda du, u, s: (du[1:] * (u * (1 - s))[:-1]).sum(axis=0))
 wrong("wraps around")(lambda du, u, s: np.sum(du * np.roll(u * (1 - s), 1, axis=0)))
 wrong("mean is taken over all")(lambda du, u, s: decay_gradient(du, u, s) / u.size)
+wrong("entries from t = 2 on")(lambda du, u, s: np.mean(du[1:] * (u * (1 - s))[:-1]))
+wrong("over the T - 1 timesteps")(lambda du, u, s: (du[1:] * (u * (1 - s))[:-1]).mean(axis=0).sum())
+wrong("mean is taken over the timesteps;")(lambda du, u, s: decay_gradient(du, u, s) / len(u))
 
 
 @right
@@ -337,7 +375,9 @@ def _(f, x, h):
 wrong("2 h apart")(lambda f, x, h: 2 * central_difference(f, x, h))
 
 
-@wrong("changes its argument x in place")
+@wrong(
+    "has lost the old values. Work on a new array, for example x.copy(). Your answer is what you get if an entry is not put"
+)
 def _(f, x, h):
     gradient = np.zeros(x.shape)
     for i in np.ndindex(x.shape):
@@ -345,6 +385,18 @@ def _(f, x, h):
         above = f(x)
         x[i] -= 2 * h
         gradient[i] = (above - f(x)) / (2 * h)
+    return gradient
+
+
+@wrong("has not quite the old values: adding and subtracting rounds")
+def _(f, x, h):
+    gradient = np.zeros(x.shape)
+    for i in np.ndindex(x.shape):
+        x[i] += h
+        above = f(x)
+        x[i] -= 2 * h
+        gradient[i] = (above - f(x)) / (2 * h)
+        x[i] += h
     return gradient
 
 
@@ -455,6 +507,10 @@ wrong("V_th is forgotten")(lambda gamma, v_th, decay, T: adaptive_width(gamma, 1
 wrong("factor 2 is missing")(lambda gamma, v_th, decay, T: adaptive_width(gamma, v_th, decay, T) / 2)
 wrong("one timestep too many")(lambda gamma, v_th, decay, T: adaptive_width(gamma, v_th, decay, T + 1))
 wrong("magnitudes")(lambda gamma, v_th, decay, T: adaptive_width(np.abs(gamma), v_th, decay, T))
+wrong("one for each entry of gamma")(lambda gamma, v_th, decay, T: 2 * gamma * v_th)
+wrong("one for each entry of gamma")(
+    lambda gamma, v_th, decay, T: np.array([adaptive_width(g, v_th, decay, T) for g in gamma])
+)
 
 
 def normal(z):
@@ -485,6 +541,19 @@ wrong("half of the window")(lambda mu, std, v_th, share: width_for_coverage(mu, 
 wrong("centred at the threshold")(lambda mu, std, v_th, share: width_for_coverage(0.0, std, 0.0, share))
 wrong("lie outside")(lambda mu, std, v_th, share: width_for_coverage(mu, std, v_th, 1 - share))
 wrong("mu is forgotten")(lambda mu, std, v_th, share: width_for_coverage(0.0, std, v_th, share))
+
+
+def bisection(mu, std, v_th, share, upper, steps):
+    low, high = 0.0, upper
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if coverage(mu, std, v_th, middle) < share else (low, middle)
+    return low
+
+
+wrong("the search ends at 5")(lambda *a: bisection(*a, 5.0, 100))
+wrong("the search ends at 10")(lambda *a: bisection(*a, 10.0, 100))
+wrong("does a search stop too early?")(lambda mu, std, v_th, share: bisection(mu, std, v_th, share, 20 * std, 10))
 
 
 @wrong("the wrong half")

@@ -10,8 +10,8 @@ from .fresh_inputs import number, until
 
 
 def _draw_width(rng):
-    for T, C in ((4, 3), (5, 4)):
-        gamma = rng.uniform(0.6, 2.5, C)
+    for T, C in ((4, 7), (5, 3)):
+        gamma = np.sort(rng.uniform(0.6, 2.5, C))  # the first is not the largest
         gamma[-1] = -rng.uniform(0.1, 0.4)  # a channel's gamma may be negative
         yield gamma, number(rng, 0.6, 0.9), number(rng, 0.4, 0.9), T
     yield Edge("T = 1", (rng.uniform(0.5, 2, 3), 0.5, 0.5, 1))
@@ -83,10 +83,10 @@ def _draw_share(rng):
     def off_centre(mu, std, v_th, share):
         return abs(width_for_coverage(v_th, std, v_th, share) / width_for_coverage(mu, std, v_th, share) - 1) > 0.05
 
-    for sign in (-1, 1):
+    for sign, spread in ((-1, 1), (1, 10)):  # windows narrower than 5, and wider than 10
         yield until(off_centre,
-                    lambda sign=sign: (sign * number(rng, 0.2, 0.5), number(rng, 0.5, 0.8), number(rng, 0.9, 1.4),
-                                       number(rng, 0.3, 0.8)))  # fmt: skip
+                    lambda sign=sign, spread=spread: (sign * spread * number(rng, 0.2, 0.5), spread * number(rng, 0.5, 0.8),
+                                                      spread * number(rng, 0.9, 1.4), number(rng, 0.6, 0.8)))  # fmt: skip
     yield Edge("mu = V_th", (0.5, 0.75, 0.5, 0.5))
     yield Edge("a share near 1", (0.25, 0.5, 0.5, 0.999))
 
@@ -107,6 +107,8 @@ def _with(change):
     "the variance stands where the standard deviation belongs":
         _with(lambda mu, std, v_th, share: (mu, std**2, v_th, share)),
     "the standard deviation is left out": _with(lambda mu, std, v_th, share: (mu, 1.0, v_th, share)),
+    **{f"the search ends at {upper}: windows can be wider, with the spread and the distance of the potentials":
+       lambda *a, upper=upper: min(width_for_coverage(*a), upper) for upper in (2, 5, 10)},
     "the wrong half of the interval is kept: where the coverage is too large, the window must become narrower":
         lambda mu, std, v_th, share: 2 * (abs(v_th - mu) + 10 * std),
 })  # fmt: skip

@@ -3,17 +3,13 @@
 import numpy as np
 
 from .definition import Edge, exercise
-from .fresh_inputs import current, lively, number, on_all_sides, until
+from .fresh_inputs import current, lively, number, on_all_sides, potentials, until
 from .neuron import bptt, lif, previous, v_before
 
 
 def _draw_reset(rng):
-    def make(N):
-        u = rng.normal(0.5, 1, N)
-        return rng.normal(0, 1, N), rng.normal(0, 1, N), u, (u >= 0.5).astype(float)
-
     for N in (8, 12):
-        yield until(lambda ds, dv, u, s: 0.2 < s.mean() < 0.8, lambda N=N: make(N))
+        yield *rng.normal(0, 1, (2, N)), *potentials(rng, N)
     yield Edge("no neuron fired", (*rng.normal(0, 1, (2, 3)), -rng.random(3), np.zeros(3)))
 
 
@@ -38,6 +34,8 @@ _DIRECT = {"the direct path is open where the neuron fired and closed where it d
     "the reset does not stop the direct path: 1 - s is missing from du_direct": {"keep": lambda s: 1.0},
     **_DIRECT,
     "ds is left out of ds_total": lambda ds, dv, u, s: (-u * dv, dv * (1 - s)),
+    **{f"u is compared with {v_th:g} in du_direct: who fired stands in s":
+       lambda ds, dv, u, s, v_th=v_th: (ds - u * dv, dv * (u < v_th)) for v_th in (0.0, 0.5, 1.0)},
     "the two results are returned in the other order": lambda ds, dv, u, s: (dv * (1 - s), ds - u * dv),
 })  # fmt: skip
 def reset_backward(ds, dv, u, s, *, through=lambda u, s: u, keep=lambda s: 1 - s):
@@ -69,6 +67,8 @@ def _draw_backward(rng):
     yield Edge("T = 1", (rng.normal(0, 1, (1, 4)), np.array([[0.2, 0.6, 0.9, -1.0]]), np.array([[0.0, 1.0, 1.0, 0.0]]), 0.5,
                          0.5, np.array([1.25])))  # fmt: skip
     yield Edge("one neuron", (ds[:, :1], u[:, :1], s[:, :1], 0.5, 0.5, np.array([0.75, 1.25, 1.5])))
+    u = np.array([[0.25, 0.5], [0.5, 0.75], [0.5, 0.5]])
+    yield Edge("spikes of a forward pass that tests u > V_th", (ds, u, (u > 0.5) * 1.0, 0.5, 0.5, np.ones(3)))
 
 
 _WHERE = {
@@ -94,6 +94,7 @@ _COMMON = {
     "the width of the first timestep is used at every t": {"widths": lambda width: np.full_like(width, width[0])},
     "the width of the last timestep is used at every t": {"widths": lambda width: np.full_like(width, width[-1])},
     "the widths run against time: t uses the width of T - t + 1": {"widths": lambda width: width[::-1]},
+    "the spikes are computed again from u: they are given, whatever the forward pass tested": {"again": True},
 }
 
 
@@ -123,7 +124,8 @@ def lif_backward_detached(ds, u, s, decay, v_th, width, *, through=lambda u, s: 
 
 def _draw_decay_gradient(rng):
     for T, N in ((5, 6), (4, 5)):
-        u, s = until(lambda u, s: lively(s), lambda T=T, N=N: lif(current(rng, T, N, 1.0), 0.6, 1.0))
+        v_th = number(rng, 0.6, 1.4)
+        u, s = until(lambda u, s: lively(s), lambda T=T, N=N, v_th=v_th: lif(current(rng, T, N, v_th), 0.6, v_th))
         yield rng.normal(0, 1, (T, N)), u, s
     yield Edge("T = 1, where nothing has leaked yet", (rng.normal(0, 1, (1, 4)), np.array([[0.2, 0.6, 0.9, -1.0]]),
                                                        np.array([[0.0, 1.0, 1.0, 0.0]])))  # fmt: skip
@@ -142,6 +144,12 @@ def _draw_decay_gradient(rng):
         lambda du, u, s: decay_gradient(du, u, s) / du.size,
     "the mean is taken over the neurons; the gradient of one shared number is a sum":
         lambda du, u, s: decay_gradient(du, u, s) / du.shape[1],
+    "the mean is taken over the timesteps; the gradient of one shared number is a sum":
+        lambda du, u, s: decay_gradient(du, u, s) / len(du),
+    "the mean is taken over the T - 1 timesteps that have one before them; the gradient of one shared number is a sum":
+        lambda du, u, s: decay_gradient(du, u, s) / max(len(du) - 1, 1),
+    "the mean is taken over the entries from t = 2 on; the gradient of one shared number is a sum":
+        lambda du, u, s: decay_gradient(du, u, s) / max(du[1:].size, 1),
     "v wraps around: at t = 1 it is v_T, where v_0 = 0 belongs (np.roll does that)":
         {"leaked": lambda u, s: np.roll(u * (1 - s), 1, axis=0)},
     "v_{t-1} alone is summed, du is missing": lambda du, u, s: v_before(u, s).sum(),

@@ -26,6 +26,12 @@ def current(rng, T, N, v_th):
     return rng.normal(0.8 * v_th, 1.2 * v_th, (T, N))
 
 
+def potentials(rng, N):
+    """(u, s) of N neurons, some fired: not those with the highest potentials, so that nobody can read s from u."""
+    return until(lambda u, s: 0.2 < s.mean() < 0.8 and (u < 0).any() and u[s == 1].min() < 0 < 1 < u[s == 0].max(),
+                 lambda: (rng.normal(0.5, 1, N), (rng.random(N) < 0.5).astype(float)))  # fmt: skip
+
+
 def lively(s):
     """Whether spikes (T, N) allow a test of the reset: a neuron fires before the last step, some do and some do not."""
     return bool(s[:-1].any()) and 0.2 < s.mean() < 0.8

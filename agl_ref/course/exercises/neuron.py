@@ -28,12 +28,13 @@ def v_before(u, s):
 
 
 def bptt(ds, u, s, decay, v_th, width, through=lambda u, s: u, keep=lambda s: 1 - s, half=0.5, inside=np.less, height=None,
-         centre=None, forwards=False, carry="du", leak=None, widths=lambda width: width, leaked=v_before):  # fmt: skip
+         centre=None, forwards=False, carry="du", leak=None, widths=lambda width: width, leaked=v_before,
+         again=False):  # fmt: skip
     """(du (T, N), ddecay) of the hard reset: B1 to B5.
 
     through(u, s) multiplies dv in ds_total and is 0 if detached; leaked(u, s) is what the decay's gradient pairs with du.
     """
-    du, dv, width = np.zeros(u.shape), np.zeros(u.shape[1:]), widths(width)
+    du, dv, width, s = np.zeros(u.shape), np.zeros(u.shape[1:]), widths(width), 1.0 * (u >= v_th) if again else s
     for t in range(len(u)) if forwards else reversed(range(len(u))):
         z = np.abs(u[t] - (v_th if centre is None else centre))
         slope = inside(z, half * width[t]) * (1 / width[t] if height is None else height)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .definition import Edge, exercise
-from .fresh_inputs import current, lively, number, until
+from .fresh_inputs import current, lively, number, potentials, until
 from .neuron import lif, previous
 
 _LEAKS = {
@@ -53,15 +53,9 @@ def fires(u, v_th):
     return (u >= v_th).astype(float)
 
 
-def _fired(rng, N):
-    """(u, s) of neurons of which some fired."""
-    return until(lambda u, s: 0.2 < s.mean() < 0.8 and (u < 0).any(),
-                 lambda: ((u := rng.normal(0.5, 1, N)), (u >= 0.5).astype(float)))  # fmt: skip
-
-
 def _draw_hard_reset(rng):
-    yield _fired(rng, 8)
-    yield _fired(rng, 12)
+    yield potentials(rng, 8)
+    yield potentials(rng, 12)
     yield Edge("every neuron fired", (1 + rng.random(3), np.ones(3)))
     yield Edge("no neuron fired", (-rng.random(3), np.zeros(3)))
 
@@ -76,6 +70,8 @@ _WHERE = {"where the neuron fires": lambda u, s, *_: s == 1, "where the neuron d
     "the potential is left out of the product": lambda u, s: 1 - s,
     "nothing is reset": lambda u, s: u,
     "the reset goes to 1 and not to 0": lambda u, s: u * (1 - s) + s,
+    **{f"u is compared with {v_th:g}: who fired stands in s": lambda u, s, v_th=v_th: u * (u < v_th)
+       for v_th in (0.0, 0.5, 1.0)},
 })  # fmt: skip
 def hard_reset(u, s):
     """F3: v = u (1 - s)."""
@@ -83,8 +79,8 @@ def hard_reset(u, s):
 
 
 def _draw_soft_reset(rng):
-    yield *_fired(rng, 8), number(rng, 0.3, 0.45)
-    yield *_fired(rng, 12), number(rng, 0.55, 0.8)
+    yield *potentials(rng, 8), number(rng, 0.3, 0.45)
+    yield *potentials(rng, 12), number(rng, 0.55, 0.8)
     yield Edge("no neuron fired", (-rng.random(3), np.zeros(3), 0.5))
 
 

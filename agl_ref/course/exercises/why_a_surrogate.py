@@ -79,6 +79,9 @@ def triangular(z, width):
     "it is the hard step": lambda z, k: 1.0 * (z >= 0),
     "it is held between -1 and 1": lambda z, k: np.clip(z / k + 0.5, -1, 1),
     "it is the derivative and not the smooth step": rectangular,
+    **{f"it is the logistic curve of {of}: S is a straight line over the window":
+       lambda z, k, scale=scale: 1 / (1 + np.exp(-scale(k) * z))
+       for of, scale in (("z/kappa", lambda k: 1 / k), ("4 z/kappa", lambda k: 4 / k), ("z", lambda k: 1))},
 })  # fmt: skip
 def relaxed_spike(z, width):
     """S7: S(z) = clip(z/kappa + 1/2, 0, 1)."""

@@ -56,7 +56,8 @@ def judge(exercise, answer, student):
         shares = [_share(flags, [s.why is None for s in samples]) for flags in right]
         points = np.floor(2 * exercise.points * np.mean(shares)) / 2
         if changed := next((s.changed for s in samples if s.changed), None):
-            return np.floor(points) / 2, changed
+            known = _known_mistake(exercise, samples, right, shares.index(min(shares))) if points == 0 else None
+            return np.floor(points) / 2, " ".join(filter(None, (changed, known)))
         if usual := next((s.problem for s in samples if s.why is None and s.problem), None):
             return points, usual
         if (same := _varies(answer, samples[0])) is not None:
@@ -118,7 +119,7 @@ def _sample(exercise, answer, why, arguments):
     got = values_of(exercise, result, expected)
     if isinstance(got, str):
         return Sample(why, arguments, expected, nothing, got, changed)
-    forms = [form_problem(exercise, *item) for item in zip(exercise.outputs, got, expected, strict=True)]
+    forms = [form_problem(exercise, *item, arguments) for item in zip(exercise.outputs, got, expected, strict=True)]
     got = tuple(None if form else np.array(value) for form, value in zip(forms, got, strict=True))
     return Sample(why, arguments, expected, got, next(filter(None, forms), None), changed)
 
@@ -141,8 +142,11 @@ def _run(exercise, answer, arguments):
         return None, f"{stops(error)} Its arguments: {had}.", None
     for name, before, after in zip(exercise.parameters, arguments, given, strict=True):
         if isinstance(before, np.ndarray) and not np.array_equal(before, after):
-            return result, None, (f"It changes its argument {name} in place, so whoever called it has lost the old values: "
-                                  f"work on a new array, for example {name}.copy().")  # fmt: skip
+            lost = "has lost the old values"
+            if np.shape(before) == np.shape(after) and np.allclose(before, after, rtol=1e-9, atol=1e-9):
+                lost = "has not quite the old values: adding and subtracting rounds"
+            return result, None, (f"It changes its argument {name} in place, so whoever called it {lost}. "
+                                  f"Work on a new array, for example {name}.copy().")  # fmt: skip
     return result, None, None
 
 

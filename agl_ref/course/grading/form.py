@@ -32,7 +32,7 @@ def values_of(exercise, result, expected):
     return tuple(result)
 
 
-def form_problem(exercise, name, value, expected):
+def form_problem(exercise, name, value, expected, arguments):
     """Text if a value has another type, shape or dtype than expected, or is not finite; else None."""
     if value is None:
         return f"{name} is None; expected {_kind(expected)}."
@@ -49,7 +49,7 @@ def form_problem(exercise, name, value, expected):
             f"{name} is {describe(value)}{' of objects' if array.ndim else ''}; expected {_kind(expected)} of float64."
         )
     if array.shape != expected.shape:
-        hint = _shape_hint(exercise, name, array.shape, expected.shape)
+        hint = _shape_hint(exercise, name, array.shape, expected.shape, arguments)
         return f"{name} has shape {array.shape}; expected {expected.shape or 'a single number'}.{hint}"
     if array.dtype.kind == "b":
         return f"{name} holds True and False; expected numbers, 0.0 and 1.0: .astype(float) turns one into the other."
@@ -69,9 +69,13 @@ def _kind(expected):
     return f"an array of shape {expected.shape}" if expected.ndim else "a number"
 
 
-def _shape_hint(exercise, name, got, expected):
+def _shape_hint(exercise, name, got, expected, arguments):
     if not expected:
         return " Is a sum or a mean missing?"
+    for parameter, argument in zip(exercise.parameters, arguments, strict=True):
+        shape = np.shape(argument)
+        if shape and shape != expected and got in (shape, expected + shape, shape + expected):
+            return f" That is one for each entry of {parameter}: is a sum or a mean over {parameter} missing?"
     if sorted(got) == sorted(expected):
         return " Are axes transposed?"
     if len(got) == len(expected):

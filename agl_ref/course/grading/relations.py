@@ -6,6 +6,7 @@ import numpy as np
 
 LOOSE = 1e-6  # relations hold to less than the tolerance: they only choose a sentence
 NEARLY = 1e-5
+ROUGHLY = 1e-2
 
 
 def close(got, expected, tolerance):
@@ -30,12 +31,14 @@ def relation(exercise, name, samples):
     if all(close(got, expected, NEARLY).all() for got, expected in pairs):
         return (f"{name} is right to five digits, but not to more: is something rounded, stopped early, or computed in "
                 "float32 on the way?")  # fmt: skip
+    if all(expected.size == 1 and close(got, expected, ROUGHLY).all() for got, expected in pairs):
+        return f"{name} is right to two digits, but not to more: does a search stop too early?"
     for found in (_sign(pairs), _factor(exercise, samples), _order(exercise, name, pairs)):
         if found:
             return f"{name} {found}."
     _, got, expected = next(s for s in samples if not close(s[1], s[2], NEARLY).all())
     good = close(got, expected, LOOSE)
-    for found in (_time(exercise, name, good), _first_only(exercise, name, pairs), _border(exercise, name, good)):
+    for found in (_time(exercise, name, good, got), _first_only(exercise, name, pairs), _border(exercise, name, good)):
         if found:
             return f"{name} is {found}{'' if found.endswith('?') else '.'}{_places(exercise, name, samples)}"
     return f"{name} is {_where(good)}{_places(exercise, name, samples)}"
@@ -103,6 +106,9 @@ def _order(exercise, name, pairs):
             if all(_same(np.flip(got, axis), expected) for got, expected in pairs):
                 return f"is reversed along axis {axis}"
     if name in exercise.time:
+        if all(_same(got, np.broadcast_to(got[0], got.shape)) and not _same(expected, expected[:1] + 0 * expected)
+               for got, expected in pairs):  # fmt: skip
+            return "is the same at every timestep: is it one array, T times, that each timestep overwrites? Keep copies"
         if all(len(got) > 1 and _same(got[1:], expected[:-1]) for got, expected in pairs):
             return "is one timestep late: at t it has what belongs at t - 1"
         if all(len(got) > 1 and _same(got[:-1], expected[1:]) for got, expected in pairs):
@@ -110,7 +116,7 @@ def _order(exercise, name, pairs):
     return None
 
 
-def _time(exercise, name, good):
+def _time(exercise, name, good, got):
     """The timestep at which it goes wrong, seen from the end that is right."""
     if name not in exercise.time:
         return None
@@ -119,6 +125,8 @@ def _time(exercise, name, good):
     if len(wrong) == T:
         return None
     first, last = int(wrong[0]) + 1, int(wrong[-1]) + 1
+    if last == 1 and not got[0].any():
+        return "0 at t = 1 and right elsewhere: a loop over range(T - 1, 0, -1) stops before the first timestep"
     if len(wrong) == 1 and 1 < first < T:
         return f"wrong at t = {first} alone, of T = {T}"
     if first > 1 and (last == T or first - 1 >= T - last):
