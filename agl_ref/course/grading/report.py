@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
+from agl_ref.course import NOTEBOOKS
 from agl_ref.course.exercises import load
 from agl_ref.course.exercises.definition import EXERCISES, NOTEBOOK_OF
 
@@ -165,9 +166,19 @@ def report(paths, seed, timeout=20, own=(), assignment=(), jobs=1):
     given = [read_submission(*item) for item in find_submissions(assignment).items()]
     about = set().union(*(submission.about for submission in given or submissions))
     notebooks = {NOTEBOOK_OF[name] for name in about}
-    names = [name for name in EXERCISES if (name in about if given else NOTEBOOK_OF[name] in notebooks)]
+    names = [
+        name
+        for name in sorted(EXERCISES, key=_notebook)
+        if (name in about if given else NOTEBOOK_OF[name] in notebooks)
+    ]
     maxima = {name: plain_number(EXERCISES[name].points) for name in names}
     return maxima, _rows(submissions, names, seed, timeout, own, min(jobs, len(submissions)))
+
+
+def _notebook(name):
+    """The number of an exercise's notebook; a teacher's own come last."""
+    module = NOTEBOOK_OF[name].rpartition(".")[2]
+    return NOTEBOOKS.index(module) if module in NOTEBOOKS else len(NOTEBOOKS)
 
 
 def _rows(submissions, names, seed, timeout, own, jobs):
