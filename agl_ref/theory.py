@@ -168,7 +168,7 @@ def _checked(mu, sigma, decay, v_th, T):
     return (
         validate.number("mu", mu),
         validate.number("sigma", sigma, low=0),
-        validate.number("decay", decay, low=0, high=1, high_open=True),
+        validate.decay(decay),
         validate.number("v_th", v_th, low=0, low_open=True),
         validate.integer("T", T),
     )
@@ -200,7 +200,7 @@ def theorem1(mu, sigma, decay, v_th, T):
     mu, sigma : float
         Mean and standard deviation of the input current, sigma >= 0. With tdBN: beta_bar and gamma_bar alpha V_th.
     decay : float
-        Leak factor tau in [0, 1).
+        Leak factor tau in [0, 1]; 1 is the neuron that integrates without a leak (IF).
     v_th : float
         Threshold, > 0.
     T : int
@@ -256,16 +256,18 @@ def hard_reset(mu, sigma, decay, v_th, T, nodes=NODES):
     ------
     ValueError, TypeError
         For values outside these ranges; for 0 < sigma < 1e-6 max(|mu| D(tau, T), V_th), where rounding spoils the
-        result; for a tau so close to 1 and a T so large (0.9999 and 5000, say) that it would take minutes.
+        result, and for a tau so close to 1 and a T so large (0.9999 and 5000, say) that it would take minutes: unless the
+        mean potential keeps 8.5 standard deviations away from V_th. Then the law is Gaussian but for 2e-17 of the neurons,
+        and is given as that.
 
     Source: METHOD.md, "Theory beyond the paper".
     """
     mu, sigma, decay, v_th, T = _checked(mu, sigma, decay, v_th, T)
-    if sigma == 0:
-        return _deterministic(mu, decay, v_th, T, soft=False)
-    low, high = _bounds(mu, sigma, decay, v_th, T)
+    low, high, largest = _bounds(mu, sigma, decay, v_th, T)
     high = np.minimum(high, v_th)
-    _refuse_costly(low, high, sigma, nodes)
+    problem = _problem(low, high, largest, sigma, nodes)
+    if problem:
+        return _narrow(mu, sigma, decay, v_th, T, False, problem)
     weights, centres = np.ones(1), np.full(1, mu)
     parts, fires = [], np.zeros(T)
     for j in range(T):
@@ -299,11 +301,11 @@ def soft_reset(mu, sigma, decay, v_th, T, nodes=NODES):
     below V_th / 1000 or so may need too many nodes and is refused.
     """
     mu, sigma, decay, v_th, T = _checked(mu, sigma, decay, v_th, T)
-    if sigma == 0:
-        return _deterministic(mu, decay, v_th, T, soft=True)
-    low, high = _bounds(mu, sigma, decay, v_th, T)
+    low, high, largest = _bounds(mu, sigma, decay, v_th, T)
     low = np.minimum.accumulate(low)  # v >= 0 after a spike, so no path goes below one that starts at age 1
-    _refuse_costly(low, high, sigma, nodes)
+    problem = _problem(low, high, largest, sigma, nodes)
+    if problem:
+        return _narrow(mu, sigma, decay, v_th, T, True, problem)
     parts = [(np.ones(1), np.full(1, mu), sigma)]
     for t in range(T - 1):
         below, q_below = _panels(low[t], min(v_th, high[t]), sigma, nodes)
@@ -314,39 +316,49 @@ def soft_reset(mu, sigma, decay, v_th, T, nodes=NODES):
     return Law(v_th, tuple(parts), np.eye(T))
 
 
-def _deterministic(mu, decay, v_th, T, soft):
-    """sigma = 0: u_t is a number."""
-    parts, v = [], 0.0
+def _narrow(mu, sigma, decay, v_th, T, soft, problem):
+    """The law of a potential that keeps clear of V_th: Gaussian around the path of sigma = 0, wider with each timestep since
+    a hard reset. ValueError with the problem that no quadrature solves if it comes close.
+    """
+    path, growth, v, carried = [], [], 0.0, 0.0
     for _ in range(T):
-        u = decay * v + mu
-        parts.append((np.ones(1), np.full(1, u), 0.0))
-        v = u if u < v_th else (u - v_th if soft else 0.0)
-    return Law(v_th, tuple(parts), np.eye(T))
+        path.append(decay * v + mu)
+        growth.append(1.0 + decay * decay * carried)
+        fires = path[-1] >= v_th
+        v = path[-1] - v_th * fires if soft else path[-1] * (not fires)
+        carried = growth[-1] if soft or not fires else 0.0
+    stds = sigma * np.sqrt(growth)
+    near = (np.abs(np.array(path) - v_th) < REACH * stds)[:-1]  # whether it fires at T, no later potential tells
+    if near.any():
+        raise ValueError(
+            f"{problem}. There is a closed form where the mean potential is {REACH} standard deviations from V_th, which it "
+            f"is not at t = {np.argmax(near) + 1}; use width 'adaptive' or 'geometric', or move beta"
+        )
+    parts = tuple((np.ones(1), np.full(1, u), float(std)) for u, std in zip(path, stds, strict=True))
+    return Law(v_th, parts, np.eye(T))
 
 
 def _bounds(mu, sigma, decay, v_th, T):
-    """Where u lies at age j = 1..T, but for 2e-17 of the neurons: (low, high), each (T,).
+    """Where u lies at age j = 1..T, but for 2e-17 of the neurons: (low, high), each (T,), and the largest potential.
 
     g_j is nowhere larger than the density without reset, so the latter's tails bound it.
     """
-    middle = mu * _geometric(decay, T)
-    largest = max(np.abs(middle).max(), v_th)
+    middle, reach = mu * _geometric(decay, T), REACH * sigma * np.sqrt(_geometric(decay * decay, T))
+    return middle - reach, middle + reach, max(np.abs(middle).max(), v_th)
+
+
+def _problem(low, high, largest, sigma, nodes):
+    """Why the quadrature over these intervals (T,) is not possible; None if it is."""
+    nodes = validate.integer("nodes", nodes)
     if sigma < SHARPEST * largest:
-        raise ValueError(
-            f"sigma: expected 0 or at least {SHARPEST:g} of the largest potential, {largest:.6g}, received {sigma}; use "
-            "0, which is the deterministic neuron"
-        )
-    reach = REACH * sigma * np.sqrt(_geometric(decay * decay, T))
-    return middle - reach, middle + reach
-
-
-def _refuse_costly(low, high, sigma, nodes):
-    needed = validate.integer("nodes", nodes) * np.ceil(np.maximum(high - low, 0) / (PANEL * sigma))
+        return f"sigma: expected 0 or at least {SHARPEST:g} of the largest potential, {largest:.6g}, received {sigma}"
+    needed = nodes * np.ceil(np.maximum(high - low, 0) / (PANEL * sigma))
     if needed.max() > MAX_NODES or (needed * needed).sum() > MAX_WORK:
-        raise ValueError(
+        return (
             f"sigma, decay, T: expected a law of at most {MAX_NODES} quadrature nodes and {MAX_WORK:g} exponentials, "
             f"received one of {needed.max():.0f} and {(needed * needed).sum():.3g}; raise sigma, lower decay or T"
         )
+    return None
 
 
 @cache
@@ -399,7 +411,7 @@ def law_of_layer(gamma, beta, v_th, decay, T, conventions=MPD_AGL, alpha=1.0, la
     v_th = validate.number("v_th", v_th, low=0, low_open=True)
     validate.conventions(conventions)
     validate.one_of("law", law, ("exact", "theorem1"))
-    decay = validate.number("decay", decay, low=0, high=1, high_open=True)
+    decay = validate.decay(decay, conventions)
     scale = 1.0 if conventions.norm_scale == "1" else validate.number("alpha", alpha, low=0, low_open=True) * v_th
     gain = 1.0 if conventions.input_scale == "1" else 1.0 - decay
     shift = v_th if conventions.norm_shift == "beta V_th" else 1.0

@@ -169,6 +169,17 @@ def number(name, value, low=None, high=None, low_open=False, high_open=False, dt
     return value
 
 
+def decay(value, conventions=None, dtype=None):
+    """A leak factor in [0, 1] as a Python float. 1 is refused where the conventions scale the input by 1 - tau."""
+    value = number("decay", value, low=0, high=1, dtype=dtype)
+    if conventions and conventions.input_scale == "1 - tau" and np.dtype(dtype or np.float64).type(value) == 1:
+        raise ValueError(
+            f"decay: expected a number in [0, 1) with input_scale '1 - tau', received {value}, of which 1 - tau is 0: no "
+            "input would reach the neuron; use input_scale '1'"
+        )
+    return value
+
+
 def conventions(value):
     """`value` if it is a Conventions."""
     if not isinstance(value, Conventions):

@@ -50,7 +50,7 @@ ACCEPTED = {
     **dict.fromkeys("v_th eps alpha dt threshold sigma lr width".split(), POSITIVE),
     **dict.fromkeys("w mu target".split(), NUMBER),
     **dict.fromkeys("fixed_width weight_decay lam seconds".split(), AMOUNT),
-    **dict.fromkeys("decay momentum".split(), "zero"),
+    "momentum": "zero", "decay": "zero one scalar",
     **dict.fromkeys("T stride c_in c_out kernel channels f_in f_out num_classes in_channels image_size hidden n "
                     "batch_size total max_shift replays nodes epochs batch images threads seeds".split(), "one"),
     **dict.fromkeys("padding step epoch".split(), COUNT), **dict.fromkeys("seed rng".split(), COUNT + " huge"),

@@ -39,6 +39,17 @@ def test_no_reset_is_the_hand_arithmetic():
     helpers.assert_close(law.std, [0.5, 0.5 * math.sqrt(1.25), 0.5 * math.sqrt(21) / 4], 1e-15)
 
 
+@pytest.mark.parametrize("law", [theory.theorem1, theory.no_reset])
+def test_a_neuron_without_a_leak_by_hand(law):
+    # tau = 1: D(1, t) = t, so that the variance is t sigma^2 and the mean t mu; Theorem 1 stops at two terms
+    terms = np.array([1, 2, 2, 2] if law is theory.theorem1 else [1, 2, 3, 4])
+    found = law(0.25, 0.5, 1.0, 0.5, 4)
+    helpers.assert_close(found.mean, 0.25 * terms, 1e-15)
+    helpers.assert_close(found.std, 0.5 * np.sqrt(terms), 1e-15)
+    near = law(0.25, 0.5, 1.0 - 1e-12, 0.5, 4)  # the limit from below
+    helpers.assert_close(near.std, found.std, 1e-11)
+
+
 # METHOD.md: (gamma_bar, tau, coverage with the adaptive width, with width 1), V_th = 0.5, mu = 0, t >= 2
 @pytest.mark.parametrize(
     "gamma_bar, tau, adaptive, fixed",
@@ -111,7 +122,14 @@ def grid_twin(mu, sigma, tau, v_th, T, reset, reach, n=1200):
 @pytest.mark.parametrize("reset", LAWS)
 @pytest.mark.parametrize(
     "mu, sigma, tau, v_th",
-    [(0.0, 0.5, 0.5, 0.5), (0.3, 0.4, 0.9, 0.7), (-0.2, 0.5, 0.99, 0.5), (0.9, 0.3, 0.2, 0.5), (0.1, 1.5, 0.75, 1.0)],
+    [
+        (0.0, 0.5, 0.5, 0.5),
+        (0.3, 0.4, 0.9, 0.7),
+        (-0.2, 0.5, 0.99, 0.5),
+        (0.9, 0.3, 0.2, 0.5),
+        (0.1, 1.5, 0.75, 1.0),
+        (0.1, 0.4, 1.0, 0.6),
+    ],
 )
 def test_law_is_the_recursion_on_a_grid(reset, mu, sigma, tau, v_th):
     T = 4
@@ -303,6 +321,28 @@ def test_a_vanishing_spread_tends_to_the_deterministic_law(law):
     assert (dull.std > 0).all() and (dull.std < 2e-2).all()
 
 
+@each_law
+@pytest.mark.parametrize("sigma", [3.5e-3, 1e-9, 1e-30])
+@pytest.mark.parametrize("tau", [0.9, 1.0])
+def test_a_spread_too_small_for_the_quadrature_has_the_law_around_the_path(law, sigma, tau):
+    """mu = 0.29 leads to 0.55 or 0.58 at t = 2, 12 sigma above V_th = 1/2: everyone fires there, nobody before."""
+    found, exact = law(0.29, sigma, tau, 0.5, 5), law(0.29, 3.5e-3, tau, 0.5, 5)  # by quadrature
+    if sigma < 1e-3:
+        assert all(len(weights) == 1 for weights, _, _ in found.parts), "it was computed by quadrature"
+    u, v, age, fires, ages = 0.0, 0.0, 0, [], []
+    for _ in range(5):
+        u, age = tau * v + 0.29, age + 1
+        fires.append(float(u >= 0.5))
+        ages.append(age)
+        v = {theory.hard_reset: u * (u < 0.5), theory.soft_reset: u - 0.5 * (u >= 0.5), theory.no_reset: u}[law]
+        age = 0 if law is theory.hard_reset and u >= 0.5 else age
+    assert 0 < sum(fires) < 5
+    expected = sigma * np.array([math.sqrt(sum(tau ** (2 * j) for j in range(age))) for age in ages])
+    helpers.assert_close(found.std, expected, 1e-9)
+    helpers.assert_close(found.firing_probability, fires, 1e-9)
+    helpers.assert_close(found.std / sigma, exact.std / 3.5e-3, 1e-9)
+
+
 # --- density, coverage --------------------------------------------------------------------------------------------
 
 
@@ -368,7 +408,7 @@ def test_law_of_layer_takes_channel_means_and_the_size_of_gamma():
 BAD = {
     "mu": (np.nan, 0.5, 0.5, 0.5, 3),
     "sigma": (0.0, -0.1, 0.5, 0.5, 3),
-    "decay": (0.0, 0.5, 1.0, 0.5, 3),
+    "decay": (0.0, 0.5, 1.0 + 2**-52, 0.5, 3),
     "v_th": (0.0, 0.5, 0.5, 0.0, 3),
     "T": (0.0, 0.5, 0.5, 0.5, 0),
 }
@@ -382,14 +422,16 @@ def test_law_refuses(law, name):
 
 @pytest.mark.parametrize("law", [theory.hard_reset, theory.soft_reset])
 def test_what_would_be_inexact_or_take_hours_is_refused_at_once(law):
-    helpers.assert_refused(lambda: law(0.0, 1e-7, 0.5, 0.5, 3), "sigma", "deterministic")
+    # u_2 = 1/2 = V_th on the mean path: half of the neurons fire there, and only where a potential follows does it matter
+    helpers.assert_refused(lambda: law(1 / 3, 1e-7, 0.5, 0.5, 3), "sigma", "t = 2", "'adaptive'", "move beta")
+    law(1 / 3, 1e-7, 0.5, 0.5, 2)
     helpers.assert_refused(lambda: law(0.0, 0.5, 0.99999, 0.5, 20_000), "decay", "nodes")
     helpers.assert_refused(lambda: law(0.0, 0.5, 0.5, 0.5, 3, nodes=0), "nodes")
     helpers.assert_refused(lambda: law(0.0, 0.5, 0.5, 0.5, 3, nodes=2.0), "nodes")
 
 
 def test_soft_reset_refuses_a_range_of_too_many_sigma():
-    helpers.assert_refused(lambda: theory.soft_reset(0.3, 1e-4, 0.9, 0.5, 5), "quadrature nodes")
+    helpers.assert_refused(lambda: theory.soft_reset(1 / 3, 1e-4, 0.5, 0.5, 5), "quadrature nodes", "t = 2")
 
 
 @pytest.mark.parametrize(
@@ -402,6 +444,14 @@ def test_coverage_refuses(width):
 def test_density_refuses_what_has_none():
     helpers.assert_refused(lambda: theory.hard_reset(0.1, 0.0, 0.2, 0.5, 3).density(np.zeros(2)), "sigma")
     helpers.assert_refused(lambda: theory.hard_reset(0.1, 0.5, 0.2, 0.5, 3).density([0.0]), "z")
+
+
+@pytest.mark.parametrize("law", ["exact", "theorem1"])
+def test_law_of_layer_refuses_a_neuron_that_no_input_reaches(law):
+    c = agl.Conventions(input_scale="1 - tau")
+    call = lambda decay: theory.law_of_layer(np.ones(2), np.zeros(2), 0.5, decay, 3, c, law=law)  # noqa: E731
+    assert (call(0.9).std > 0).all()
+    helpers.assert_refused(lambda: call(1.0), "decay", "input_scale '1 - tau'", "no input")
 
 
 def test_law_of_layer_refuses():

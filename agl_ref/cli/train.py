@@ -27,7 +27,7 @@ TRAIN_OPTIONS = (
     ("channels", _channels, "channel counts with commas, e.g. 16,32,64 for conv_snn, four for vgg_snn, three for "
      "sew_resnet19; the network's own by default"),
     ("neuron", str, "lif, or plif with a learned leak factor"),
-    ("decay", float, "leak factor tau in [0, 1); where plif starts"),
+    ("decay", float, "leak factor tau in [0, 1], 1 for no leak; where plif starts"),
     ("v_th", float, "threshold"),
     ("width", width_option, "width of the surrogate's window: adaptive, geometric, first, later, exact (from the law with "
      "the reset), empirical (measured on each batch), '2 V_th', fixed (kappa = 1), or a number for that fixed kappa"),

@@ -56,7 +56,7 @@ class SpikingBlock(Layer):
         dtype = synapse.params["weight"].dtype
         validate.number("v_th", neuron.v_th, low=0, low_open=True, dtype=dtype)
         if isinstance(neuron, LIF):
-            validate.number("decay", neuron.decay(None), low=0, high=1, high_open=True, dtype=dtype)
+            validate.decay(neuron.decay(None), dtype=dtype)
         channels = synapse.params["weight"].shape[-1]
         if norm is not None and norm.params["gamma"].shape != (channels,):
             raise ValueError(

@@ -25,7 +25,7 @@ class _Builder:
         """LIF with the given decay, or PLIF whose w starts there."""
         if self.neuron == "lif":
             return LIF(self.decay, self.v_th)
-        decay = validate.number("decay", self.decay, low=0, low_open=True, high=1, high_open=True)
+        decay = validate.number("decay", self.decay, low=0, low_open=True, high=1, high_open=True, dtype=self.dtype)
         w = np.log(decay / (1 - decay))
         return PLIF(w if self.conventions.plif == "tau" else -w, self.v_th, self.dtype)
 

@@ -137,6 +137,8 @@ class Network:
         sizes = validate.sequence("input_shape", input_shape)
         self.layers, self.input_shape = list(layers), tuple(validate.integer("input_shape", n) for n in sizes)
         self.conventions, self.surrogate = conventions, surrogate
+        for _, block in self.blocks():
+            validate.decay(block.neuron.decay(conventions), conventions, block.synapse.params["weight"].dtype)
         shape = self.input_shape
         for layer in self.layers:
             shape = layer.output_shape(shape)

@@ -225,6 +225,17 @@ def decay_from_w(w, conventions=MPD_AGL):
     return float(sigmoid if conventions.plif == "tau" else 1.0 - sigmoid)
 
 
+def plif_decay(w, conventions):
+    """PLIF's leak factor of its parameter w, a 0-d array; ValueError where it is 1 in w's dtype, so that w would be stuck."""
+    decay = decay_from_w(w, conventions)
+    if w.dtype.type(decay) == 1:
+        raise ValueError(
+            f"w: expected a value whose decay is in [0, 1) in {w.dtype}, received {float(w)} (decay {decay}); lower the "
+            "learning rate"
+        )
+    return decay
+
+
 def dw_from_ddecay(ddecay, decay, conventions=MPD_AGL):
     """Chain ddecay to PLIF's w: dw = ddecay tau (1 - tau), negative where w gives 1 - tau."""
     sign = 1.0 if conventions.plif == "tau" else -1.0

@@ -20,13 +20,13 @@ from .neuron import (
     CHUNK,
     LIFCache,
     backward_arguments,
-    decay_from_w,
     dw_from_ddecay,
     grads_of,
     lif_backward_kernel,
     lif_forward_kernel,
     lif_relaxed_kernel,
     neuron_constants,
+    plif_decay,
 )
 from .parallel import pieces, run
 from .surrogate import NAMES, code_of, derivative_row, heights, primitive_row, window_of  # noqa: F401
@@ -129,7 +129,7 @@ def check_width(name, width, T, dtype):
 def _check_lif_forward(x, decay=0.2, v_th=0.5, conventions=MPD_AGL, surrogate="rectangular", relaxed_width=None):
     validate.float_array("x", x, min_ndim=2)
     validate.conventions(conventions)
-    decay = validate.number("decay", decay, low=0, high=1, high_open=True, dtype=x.dtype)
+    decay = validate.decay(decay, conventions, x.dtype)
     v_th = validate.number("v_th", v_th, low=0, low_open=True, dtype=x.dtype)
     code_of(surrogate)
     if relaxed_width is not None:
@@ -148,7 +148,8 @@ def lif_forward(x, decay=0.2, v_th=0.5, conventions=MPD_AGL, surrogate="rectangu
     x : ndarray (T, ...), float32 or float64
         Input current, in units of the membrane potential.
     decay : float
-        Leak factor tau in [0, 1): a factor per timestep, not a time constant.
+        Leak factor tau in [0, 1]: a factor per timestep, not a time constant. 1 is integrate-and-fire (IF), and not possible
+        with input_scale "1 - tau".
     v_th : float
         Threshold, > 0.
     conventions : Conventions
@@ -265,7 +266,7 @@ def plif_forward(x, w, v_th=0.5, conventions=MPD_AGL, surrogate="rectangular", r
     validate.float_array("x", x, min_ndim=2)
     validate.conventions(conventions)
     w = np.array(validate.number("w", w, dtype=x.dtype), x.dtype)
-    s, cache = lif_forward(x, decay_from_w(w, conventions), v_th, conventions, surrogate, relaxed_width)
+    s, cache = lif_forward(x, plif_decay(w, conventions), v_th, conventions, surrogate, relaxed_width)
     return s, cache._replace(w=w)
 
 

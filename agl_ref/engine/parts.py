@@ -103,10 +103,10 @@ class TdBN:
 
 
 class LIF:
-    """LIF neurons with a given leak factor and threshold; no parameters."""
+    """LIF neurons with a given leak factor and threshold; no parameters. A decay of 1 makes them integrate-and-fire (IF)."""
 
     def __init__(self, decay=0.2, v_th=0.5):
-        self._decay = validate.number("decay", decay, low=0, high=1, high_open=True)
+        self._decay = validate.decay(decay)
         self.v_th = validate.number("v_th", v_th, low=0, low_open=True)
         self.params = {}
 
@@ -123,10 +123,4 @@ class PLIF:
         self.v_th = validate.number("v_th", v_th, low=0, low_open=True)
 
     def decay(self, conventions):
-        decay = neuron.decay_from_w(self.params["w"], conventions)
-        if not 0 <= decay < 1:
-            raise ValueError(
-                f"w: expected a value whose decay is in [0, 1), received {float(self.params['w'])} (decay {decay}); "
-                "lower the learning rate"
-            )
-        return decay
+        return neuron.plif_decay(self.params["w"], conventions)

@@ -35,7 +35,7 @@ def spread(rule, decay, T):
     """Standard deviation of u_t over that of the input, as `rule` has it, for t = 1..T: list of T floats."""
     validate.one_of("rule", rule, SPREADS)
     validate.integer("T", T)
-    validate.number("decay", decay, low=0, high=1, high_open=True)
+    validate.decay(decay)
     later = math.sqrt(1 + decay * decay)  # (W2)
     if rule == "adaptive":
         return [1.0] + [later] * (T - 1)
@@ -79,14 +79,18 @@ def _from_gamma(rule, gamma, v_th, decay, T, alpha, dtype, layer=None):
     if gamma.ndim > 1:
         raise ValueError(f"gamma: expected shape (C,), received {gamma.shape}; pass one scale per channel")
     v_th = validate.number("v_th", v_th, low=0, low_open=True)
-    decay = validate.number("decay", decay, low=0, high=1, high_open=True)
+    decay = validate.decay(decay)
     alpha = validate.number("alpha", alpha, low=0, low_open=True)
     T = validate.integer("T", T)
     dtype = gamma.dtype if dtype is None else validate.float_dtype(dtype)
     gamma_bar = _gamma_bar(gamma, layer)
     if gamma_bar <= 0:
         return np.zeros(T, dtype)
-    kappa = [2.0 * std * gamma_bar * alpha * v_th for std in spread(rule, decay, T)]  # (W1)
+    return _rounded([2.0 * std * gamma_bar * alpha * v_th for std in spread(rule, decay, T)], dtype)  # (W1)
+
+
+def _rounded(kappa, dtype):
+    """kappa (T,) in the dtype, which must hold it."""
     for value in (min(kappa), max(kappa)):
         validate.number("width", value, low=0, low_open=True, dtype=dtype)
     return np.array(kappa).astype(dtype)
@@ -102,7 +106,7 @@ def adaptive_width(gamma, v_th, decay, T, alpha=1.0, dtype=None):
     v_th : float
         Threshold, > 0.
     decay : float
-        Leak factor tau in [0, 1).
+        Leak factor tau in [0, 1].
     T : int
         Number of timesteps, >= 1.
     alpha : float
@@ -181,7 +185,7 @@ def exact_width(gamma, beta, v_th, decay, T, conventions=MPD_AGL, alpha=1.0, lay
     validate.same_shape("beta", validate.float_array("beta", beta), gamma.shape, "gamma")
     if _gamma_bar(gamma, layer) <= 0:
         return np.zeros(validate.integer("T", T), gamma.dtype)
-    return (2.0 * law_of_layer(gamma, beta, v_th, decay, T, conventions, alpha).std).astype(gamma.dtype)
+    return _rounded(2.0 * law_of_layer(gamma, beta, v_th, decay, T, conventions, alpha).std, gamma.dtype)
 
 
 def empirical_width(u, layer=None):

@@ -5,6 +5,8 @@ kw), without time or batch. One step of tau dv/dt = v_leak - v + r I, with w = v
 
     w_t = (1 - g) w_{t-1} + r g x_t,   a spike where w_t > v_threshold - v_leak
     Euler's step: g = dt / tau;   the exponential step, exact for a constant I: g = 1 - exp(-dt / tau)
+
+and of IF's dv/dt = r I, whatever the step, with w = v - v_reset: w_t = w_{t-1} + r dt x_t.
 """
 
 from os import PathLike
@@ -22,14 +24,15 @@ from .layouts import weight_from_torch
 from .torch_names import torch_order
 
 SYNAPSES = ("Affine", "Linear", "Conv2d")
+NEURONS = ("LIF", "IF")
 POOLS = {"AvgPool2d": AvgPool, "SumPool2d": SumPool}
-KNOWN = (*SYNAPSES, *POOLS, "LIF", "Flatten", "Input", "Output")
+KNOWN = (*SYNAPSES, *NEURONS, *POOLS, "Flatten", "Input", "Output")
 CLOSE = 8  # units in the last place of the graph's own numbers, within which r g is 1 or r is 1
 STEPS = {"euler": "dt / tau", "exponential": "(1 - exp(-dt / tau))"}  # what g is
 
 
 def from_nir(graph, *, dt, conventions, surrogate, step=None, dtype=np.float64):
-    """A reference network of a NIR graph: a chain of Conv2d, Affine, Linear, LIF, Flatten, SumPool2d, AvgPool2d.
+    """A reference network of a NIR graph: a chain of Conv2d, Affine, Linear, LIF, IF, Flatten, SumPool2d, AvgPool2d.
 
     NIR writes a neuron as tau dv/dt = v_leak - v + r I with a spike where v > v_threshold, and leaves open how time is
     cut into steps, how a reset acts and what stands in for the spike's derivative. All of that is said here, without a
@@ -37,7 +40,8 @@ def from_nir(graph, *, dt, conventions, surrogate, step=None, dtype=np.float64):
 
         decay = 1 - g;   V_th = v_threshold - v_leak;   input gain = r g
 
-    where g = dt / tau for Euler's step and g = 1 - exp(-dt / tau) for the exponential one.
+    where g = dt / tau for Euler's step and g = 1 - exp(-dt / tau) for the exponential one. An IF, dv/dt = r I, is our neuron
+    with decay = 1, V_th = v_threshold - v_reset (soft reset: v_threshold) and input gain = r dt.
 
     Parameters
     ----------
@@ -60,8 +64,8 @@ def from_nir(graph, *, dt, conventions, surrogate, step=None, dtype=np.float64):
     Returns
     -------
     Network
-        Each synapse and the LIF behind it is one block with the synapse's name. An Affine or Linear at the end is the
-        readout; if the end is a LIF, a readout "readout" with the identity for weight makes its spikes the logits.
+        Each synapse and the neuron behind it is one block with the synapse's name. An Affine or Linear at the end is the
+        readout; if the end is a neuron, a readout "readout" with the identity for weight makes its spikes the logits.
         `grads_to_torch(net, grads, names="native")` has gradients in NIR's layout.
 
     Raises
@@ -160,14 +164,14 @@ def _problems(nodes, dt, step, conventions, dtype):
         kind, following = kinds[i], kinds[i + 1] if i + 1 < len(kinds) else None
         if kind == "Input" and _shape_of(node) is None:
             yield f"input {name!r} whose shape is not (C, H, W) or (F,)"
-        elif kind == "LIF":
+        elif kind in NEURONS:
             if kinds[i - 1] not in SYNAPSES:
-                yield f"LIF {name!r} right behind a node of type {kinds[i - 1]}: it needs an Affine, Linear or Conv2d there"
-            yield from (f"LIF {name!r} {text}" for text in _lif_problems(node, dt, step, conventions))
+                yield f"{kind} {name!r} right behind a node of type {kinds[i - 1]}: it needs an Affine, Linear or Conv2d"
+            yield from (f"{kind} {name!r} {text}" for text in _neuron_problems(node, dt, step, conventions))
         elif kind in SYNAPSES:
             at_the_end = following == "Output" and kind != "Conv2d"
-            if following != "LIF" and not at_the_end:
-                yield f"{kind} {name!r} followed by a node of type {following}: it needs a LIF there"
+            if following not in NEURONS and not at_the_end:
+                yield f"{kind} {name!r} followed by a node of type {following}: it needs a LIF or an IF there"
             yield from (f"{kind} {name!r} {text}" for text in _synapse_problems(node, kind, dtype))
         elif kind in POOLS:
             pair = [
@@ -180,8 +184,8 @@ def _problems(nodes, dt, step, conventions, dtype):
             rank = len(np.atleast_1d(node.input_type["input"])) if node.input_type["input"] is not None else None
             if int(node.start_dim) != 0 or int(node.end_dim) not in (-1, None if rank is None else rank - 1):
                 yield f"Flatten {name!r} from {node.start_dim} to {node.end_dim}: the engine flattens all, 0 to -1"
-        if following == "Output" and kind not in ("LIF", "Affine", "Linear", "Conv2d"):
-            yield f"an end with {kind} {name!r}: it needs a LIF, an Affine or a Linear"
+        if following == "Output" and kind not in (*NEURONS, *SYNAPSES):
+            yield f"an end with {kind} {name!r}: it needs a LIF, an IF, an Affine or a Linear"
 
 
 def _shape_of(node):
@@ -191,10 +195,12 @@ def _shape_of(node):
     return {1: shape, 3: (*shape[1:], *shape[:1])}.get(len(shape))
 
 
-def _numbers(node):
-    """{parameter: its one value as a NumPy scalar}, and what is not one value."""
-    values, problems = {}, []
-    for key in ("tau", "r", "v_leak", "v_threshold", "v_reset"):
+def _numbers(node, reset):
+    """{parameter: its one value as a NumPy scalar}, and what is not one value. Of an IF tau is infinite, and v_leak, from
+    which the potential is counted, is where a hard reset goes.
+    """
+    values, problems, leaks = {}, [], _kind(node) == "LIF"
+    for key in ("tau", "r", "v_leak", "v_threshold", "v_reset") if leaks else ("r", "v_threshold", "v_reset"):
         found = np.unique(np.asarray(getattr(node, key)))
         found = found if found.dtype.kind == "f" else found.astype(np.float64)
         if found.size != 1 or not np.isfinite(found).all():
@@ -202,32 +208,42 @@ def _numbers(node):
                 f"with {found.size} values of {key} from {found[0]} to {found[-1]}: one for the layer is needed"
             )
         values[key] = found[0]
-    return values, problems
+    return values if leaks else {
+        "tau": np.inf,
+        "v_leak": values["v_reset"] if reset == "hard" else 0.0,
+        **values,
+    }, problems
 
 
 def _step(values, dt, step):
     """(decay, gain) in the precision of the graph's own numbers, in which an exporter computed tau and r of them."""
+    if np.isinf(values["tau"]):
+        return 1.0, values["r"] * values["r"].dtype.type(dt)
     share = values["tau"].dtype.type(dt) / values["tau"]
     if step == "exponential":
         return np.exp(-share), values["r"] * -np.expm1(-share)
     return values["tau"].dtype.type(1) - share, values["r"] * share
 
 
-def _lif_problems(node, dt, step, conventions):
-    values, problems = _numbers(node)
+def _neuron_problems(node, dt, step, conventions):
+    values, problems = _numbers(node, conventions.reset)
     if problems:
         yield from problems
         return
     decay, gain = _step(values, dt, step)
-    if not 0 <= decay < 1:
+    leaks = np.isfinite(values["tau"])
+    if leaks and not 0 <= decay < 1:
         yield f"with tau {values['tau']}: dt {dt} must be above 0 and at most tau, and dt / tau not be lost beside 1"
         return
     close = CLOSE * float(np.finfo(gain.dtype).eps)
     off = abs(gain - 1) if conventions.input_scale == "1" else abs(values["r"] - 1)
-    if off > close:
+    given = f"r {STEPS[step] if leaks else 'dt'}"
+    if not leaks and conventions.input_scale != "1":
+        yield f"whose decay is 1: input_scale {conventions.input_scale!r} leaves it no input, '1' is needed"
+    elif off > close:
         yield (
             f"with r {values['r']} and tau {values['tau']}: input_scale {conventions.input_scale!r} needs "
-            f"{f'r {STEPS[step]} = 1' if conventions.input_scale == '1' else 'r = 1'}, here r {STEPS[step]} = {gain}"
+            f"{f'{given} = 1' if conventions.input_scale == '1' else 'r = 1'}, here {given} = {gain}"
         )
     if not values["v_threshold"] > values["v_leak"]:
         yield f"with v_threshold {values['v_threshold']}, which must be above v_leak {values['v_leak']}"
@@ -287,7 +303,7 @@ def _build(nodes, dt, step, conventions, surrogate, dtype):
             last = i + 1 == len(inner)
             layer = synapse = _synapse(name, node, kind, order, dtype, last)
             if not last:
-                values, _ = _numbers(inner[i + 1][1])
+                values, _ = _numbers(inner[i + 1][1], conventions.reset)
                 v_th = float(values["v_threshold"]) - float(values["v_leak"])
                 layer = SpikingBlock(name, synapse, None, LIF(float(_step(values, dt, step)[0]), v_th))
             order = None
@@ -295,8 +311,8 @@ def _build(nodes, dt, step, conventions, surrogate, dtype):
             layer = POOLS[kind]()
         elif kind == "Flatten":
             layer, order = Flatten(), torch_order(shape) if len(shape) == 3 else order
-        else:  # the LIF of the block before
-            _check_lif_shape(name, node, shape)
+        else:  # the neuron of the block before
+            _check_neuron_shape(name, node, shape)
             continue
         layers.append(layer)
         try:
@@ -329,9 +345,9 @@ def _synapse(name, node, kind, order, dtype, last):
     return synapse
 
 
-def _check_lif_shape(name, node, shape):
+def _check_neuron_shape(name, node, shape):
     """Refuse parameters of another shape than the layer's; one number stands for all neurons."""
-    found, expected = np.shape(node.tau), shape if len(shape) == 1 else (shape[2], *shape[:2])
+    found, expected = np.shape(node.r), shape if len(shape) == 1 else (shape[2], *shape[:2])
     if found not in ((), (1,), expected):
         raise ValueError(
             f"graph: node {name!r}: expected parameters of shape {expected}, received {found}; change the layer before it"

@@ -162,6 +162,8 @@ class Problem:
             reasons.setdefault("window_edge", "the surrogate has no edge")
         if op != "plif" and not any(block["neuron"] == "plif" for block in units):
             reasons["plif"] = "there is no PLIF neuron"
+        if any(unit.get("decay") == 1 for unit in (*units, self.meta)):
+            reasons["input_scale"] = "decay 1 with an input times 1 - tau would be a neuron without input"
         norm = op == "tdbn" or any(block["norm"] for block in units)
         if not (norm or op == "width" or "gamma" in inputs):
             reasons["norm_scale"] = reasons["width_gradient"] = "there is no tdBN"

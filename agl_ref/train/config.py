@@ -84,12 +84,11 @@ class TrainConfig:
             plain[name] = validate.number(
                 name, getattr(self, name), low=low, low_open=open_low, dtype=np.dtype(self.dtype)
             )
-        for name in ("decay", "momentum"):
-            plain[name] = validate.number(
-                name, getattr(self, name), low=0, high=1, high_open=True, dtype=np.dtype(self.dtype)
-            )
+        dtype = np.dtype(self.dtype)
+        plain["momentum"] = validate.number("momentum", self.momentum, low=0, high=1, high_open=True, dtype=dtype)
+        plain["decay"] = validate.decay(self.decay, dtype=dtype)
         if self.neuron == "plif":
-            validate.number("decay", self.decay, low=0, low_open=True, high=1, high_open=True)
+            validate.number("decay", self.decay, low=0, low_open=True, high=1, high_open=True, dtype=dtype)
         code_of(self.surrogate)
         validate.instance("data", self.data, str, "pass a name or a path as text")
         if self.channels is not None:

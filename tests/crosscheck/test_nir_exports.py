@@ -171,12 +171,14 @@ class Window(torch.nn.Module):
 
 
 @pytest.mark.parametrize("v_reset", [0.0, -0.5])
-@pytest.mark.parametrize("decay_input", [True, False])
+@pytest.mark.parametrize("decay_input", [True, False, None], ids=["LIF scaled", "LIF", "IF"])
 def test_an_export_of_spikingjelly_is_its_network(decay_input, v_reset):
     sj = pytest.importorskip("spikingjelly.activation_based")
     exchange = pytest.importorskip("spikingjelly.activation_based.nir_exchange")
 
     def lif(tau):
+        if decay_input is None:
+            return sj.neuron.IFNode(0.6, v_reset, Window(), step_mode="m")
         return sj.neuron.LIFNode(tau, decay_input, 0.6, v_reset, Window(), step_mode="m")
 
     torch.manual_seed(3)
@@ -201,6 +203,7 @@ def test_an_export_of_spikingjelly_is_its_network(decay_input, v_reset):
     c = replace(agl.PRESETS["spikingjelly" if decay_input else "spikingjelly-no-decay-input"], fixed_width=KAPPA)
     net = from_nir(graph, dt=1e-3, conventions=c, surrogate="rectangular", step="euler")
     assert assert_same(net, x, y.detach().numpy(), spikes, module, dlogits) == 6
+    assert (next(net.blocks())[1].neuron.decay(c) == 1) == (decay_input is None)
 
 
 # --- Norse --------------------------------------------------------------------------------------------------------------
@@ -272,7 +275,7 @@ def test_an_export_of_norse_loses_the_reset_potential(norse):
 # --- sinabs -------------------------------------------------------------------------------------------------------------
 
 
-def sinabs_net(reset, dtype, **more):
+def sinabs_net(reset, dtype, leak=True, **more):
     """A network of three linear maps, sinabs' own neurons but for the spikes' dtype, and its graph."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -293,14 +296,13 @@ def sinabs_net(reset, dtype, **more):
         surrogate = activation.Gaussian(sigma=KAPPA / np.sqrt(2 * np.pi))  # with a float32 pi
         if dtype == torch.float64:
             surrogate = lambda v, v_th: ((v - v_th).abs() < KAPPA / 2) / KAPPA  # noqa: E731
-        return layers.LIF(
-            tau * full,
-            spike_threshold=0.6 * full,
-            spike_fn=Spike,
-            reset_fn=reset_fn,
-            surrogate_grad_fn=surrogate,
-            **more,
-        )
+        options = {
+            "spike_threshold": 0.6 * full,
+            "spike_fn": Spike,
+            "reset_fn": reset_fn,
+            "surrogate_grad_fn": surrogate,
+        }
+        return layers.LIF(tau * full, **options, **more) if leak else layers.IAF(**options)
 
     torch.manual_seed(4)
     linear = torch.nn.Linear
@@ -313,7 +315,7 @@ def sinabs_net(reset, dtype, **more):
     assert list(graph.nodes["input"].input_type["input"]) == [1, 7]  # with the time axis, which NIR leaves out
     graph.nodes["input"].input_type["input"] = np.array([7])
     for layer in module:
-        if isinstance(layer, layers.LIF):
+        if isinstance(layer, (layers.LIF, layers.IAF)):
             layer.reset_states()
     return module, graph
 
@@ -345,6 +347,17 @@ def test_an_export_of_sinabs_is_its_network_with_the_exponential_step(reset):
         from_nir(graph, **said)
     euler = from_nir(graph, step="euler", **said).forward(x.numpy())
     assert any((cache.s != own).any() for (_, cache), own in zip(euler.items(), spikes.values(), strict=True))
+
+
+@pytest.mark.parametrize("reset", SINABS)
+def test_an_export_of_sinabs_without_a_leak_is_its_network(reset):
+    module, graph = sinabs_net(reset, torch.float64, leak=False)
+    x, dlogits = batch((7,), 17), np.random.default_rng(18).normal(size=(T, N, 3))
+    out, spikes = run_sinabs(module, x, dlogits)
+    c = replace(agl.PRESETS["spikingjelly-no-decay-input"], fixed_width=KAPPA, **SINABS[reset])
+    net = from_nir(graph, dt=1.0, conventions=c, surrogate="rectangular")
+    assert next(net.blocks())[1].neuron.decay(c) == 1
+    assert assert_same(net, x, out, spikes, module, dlogits) == 6
 
 
 def test_an_export_of_sinabs_in_float32():

@@ -46,8 +46,9 @@ def test_seeds_decide_the_weights():
 
 
 @pytest.mark.parametrize("options", [{"neuron": "izhikevich"}, {"channels": ()}, {"channels": (0,)}, {"dtype": np.int32},
-                                     {"dtype": np.float16}, {"decay": 1.0}, {"v_th": 0.0}, {"seed": -1},
-                                     {"surrogate": "none"}, {"conventions": "mpd-agl"}, {"image_size": 0}])  # fmt: skip
+                                     {"dtype": np.float16}, {"decay": 1.5}, {"v_th": 0.0}, {"seed": -1},
+                                     {"surrogate": "none"}, {"conventions": "mpd-agl"}, {"image_size": 0},
+                                     {"neuron": "plif", "decay": 1.0}])  # fmt: skip
 def test_bad_options_are_refused(options):
     with pytest.raises((ValueError, TypeError), match="expected .* received"):
         agl.models.conv_snn(**options)

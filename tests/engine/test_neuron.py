@@ -324,12 +324,12 @@ def test_plif_is_the_naive_twin(lib, plif, w):
 # --- exact rationals ------------------------------------------------------------------------------
 
 
-def dyadic_case(T, n, per_unit, seed, dtype, width=(1.0, 0.5, 2.0)):
+def dyadic_case(T, n, per_unit, seed, dtype, width=(1.0, 0.5, 2.0), decay=0.5):
     """Inputs on a grid so coarse that ties at V_th and at the window's edge are common."""
     rng = np.random.default_rng(seed)
     x = helpers.dyadic(rng, (T, n), -0.75, 1.25, per_unit)
     ds = helpers.dyadic(rng, (T, n), -1, 1, 4)
-    return helpers.LIFCase(x, ds, np.array(width)[np.arange(T) % 3], 0.5, 0.5, None).astype(dtype)
+    return helpers.LIFCase(x, ds, np.array(width)[np.arange(T) % 3], decay, 0.5, None).astype(dtype)
 
 
 def exact_lif(case, c, surrogate):
@@ -371,6 +371,80 @@ def test_lif_has_the_bits_of_exact_rationals(lib, c, surrogate, dtype):
     helpers.assert_case_is_telling(u, case.width, case.v_th)
     assert (u == case.v_th).any(), "no neuron exactly at V_th"
     assert (np.abs(u - case.v_th) == case.width[:, None] / 2).any(), "no neuron exactly at the window's edge"
+
+
+# --- decay 1: IF ----------------------------------------------------------------------------------
+
+WITHOUT_LEAK = {name: c for name, c in CONVENTIONS.items() if c.input_scale == "1"}
+each_without_leak = pytest.mark.parametrize("c", WITHOUT_LEAK.values(), ids=WITHOUT_LEAK)
+
+
+def test_a_neuron_without_a_leak_by_hand(lib):
+    # u: 1/4, 1/4 + 1/8, 3/8 + 1/4 = 5/8 fires, 1/4; all inside. du_4 = 4, du_3 = 0 + (3 - 5/8 4) = 1/2,
+    # du_2 = 1/2 + (2 - 3/8 1/2), du_1 = 37/16 + (1 - 1/4 37/16); ddecay = 4 0 + 1/2 3/8 + 37/16 1/4
+    x = np.array([0.25, 0.125, 0.25, 0.25]).reshape(4, 1)
+    s, cache = lib.lif_forward(x, 1.0, 0.5)
+    dx, ddecay = lib.lif_backward(np.arange(1.0, 5.0).reshape(4, 1), cache, np.ones(4))
+    assert cache.u.ravel().tolist() == [0.25, 0.375, 0.625, 0.25] and s.ravel().tolist() == [0, 0, 1, 0]
+    assert dx.ravel().tolist() == [2.734375, 2.3125, 0.5, 4.0] and float(ddecay) == 0.765625
+
+
+@each_dtype
+@each_without_leak
+def test_a_neuron_without_a_leak_has_the_bits_of_exact_rationals(lib, c, dtype):
+    case = dyadic_case(5, 24, 8, seed=16, dtype=dtype, decay=1.0)
+    u = assert_is_exact(lib, case, c, "rectangular", dtype).astype(float)
+    helpers.assert_case_is_telling(u, case.width, case.v_th)
+
+
+@each_surrogate
+@each_without_leak
+def test_a_neuron_without_a_leak_is_the_naive_twin_and_its_relaxed_gradient_the_difference(lib, c, surrogate):
+    case = helpers.lif_case(4, (6,), seed=17, c=c, decay=1.0)
+    s, cache, grads = run(lib, case, c, surrogate)
+    u, s_twin, dx, ddecay, _ = twin(case, c, surrogate)
+    helpers.assert_case_is_telling(u, case.width, case.v_th)
+    helpers.assert_equal(s, s_twin, "s")
+    for name, received, expected in (("u", cache.u, u), ("dx", grads.dx, dx)):
+        helpers.assert_close(received, expected, 1e-13, name=name)
+    helpers.assert_close(grads.ddecay, ddecay, 1e-12, magnitude=np.abs(dx).sum() * np.abs(u).max(), name="ddecay")
+    if c.reset_gradient == "detached" or c.surrogate_scale != "1/kappa":
+        return  # by convention no gradient of the relaxed network
+    case = helpers.lif_case(4, (6,), seed=18, c=c, decay=1.0, v_th=0.5, relaxed=surrogate)
+    grads = run(lib, case, c, surrogate, relaxed=case.width)[2]
+    decay = np.array([1.0])
+
+    def loss():
+        args = (case.x, float(decay[0]), case.v_th, c, surrogate, case.width)
+        return float((case.ds * naive.lif_forward(*args)[1]).sum())  # the twin takes a decay above 1 too
+
+    helpers.assert_clear_of(case.u - case.v_th, case.width, naive.KINKS[surrogate], margin=1e-4)
+    helpers.assert_close(grads.dx, helpers.central_difference(loss, case.x, STEP), 1e-7, name="dx")
+    helpers.assert_close([grads.ddecay], helpers.central_difference(loss, decay, STEP), 1e-7, name="ddecay")
+
+
+def test_decay_1_is_refused_where_no_input_would_be_left():
+    c = agl.Conventions(input_scale="1 - tau")
+    for x, decay in ((X, 1.0), (X.astype(np.float32), 1.0 - 1e-9)):  # which float32 rounds to 1
+        agl.lif_forward(x, decay)
+        helpers.assert_refused(lambda x=x, decay=decay: agl.lif_forward(x, decay, conventions=c), "decay", "no input")
+    agl.lif_forward(X, 1.0 - 1e-9, conventions=c)
+    layers = [
+        agl.blocks.SpikingBlock("a", agl.parts.Linear(3, 2), None, agl.parts.LIF(1.0)),
+        agl.blocks.Readout("fc", 2, 2),
+    ]
+    agl.Network(layers, (3,))
+    helpers.assert_refused(lambda: agl.Network(layers, (3,), c), "decay", "no input")
+
+
+@pytest.mark.parametrize("dtype, low, high", [(np.float32, 16.0, 18.0), (np.float64, 36.0, 38.0)])
+def test_plif_stays_below_1_in_the_arrays_dtype(dtype, low, high):
+    x = X.astype(dtype)
+    for c, sign in ((agl.MPD_AGL, 1), (agl.Conventions(plif="1 - tau"), -1)):
+        agl.plif_forward(x, sign * low, conventions=c)
+        helpers.assert_refused(lambda w=sign * high, c=c: agl.plif_forward(x, w, conventions=c), "w", dtype.__name__)
+        unit = agl.parts.PLIF(sign * high, dtype=dtype)
+        helpers.assert_refused(lambda c=c, unit=unit: unit.decay(c), "w", dtype.__name__)
 
 
 @each_dtype
@@ -605,7 +679,7 @@ BAD_FORWARD = {
     "no neurons": ((X[:, :0],), {}),
     "NaN": ((np.where(np.eye(3, 4) > 0, np.nan, X),), {}),
     "infinity": ((X + np.inf,), {}),
-    "decay 1": ((X,), {"decay": 1.0}),
+    "decay above 1": ((X,), {"decay": 1.0 + 2**-52}),
     "decay negative": ((X,), {"decay": -0.1}),
     "decay NaN": ((X,), {"decay": np.nan}),
     "decay text": ((X,), {"decay": "0.2"}),

@@ -370,6 +370,34 @@ def test_a_width_that_is_a_constant_does_not_flow(rule):
     helpers.assert_refused(lambda: agl.Conventions(width=rule, width_gradient="flows"), "width_gradient", rule)
 
 
+@pytest.mark.parametrize("gamma_bar", [1e-3, 1e-5, 1e-9, 1e-30])
+@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
+def test_exact_width_where_gamma_bar_is_tiny(gamma_bar, reset):
+    """The window of a layer that nearly lost its gamma: silent neurons, whose spread is the whole geometric sum."""
+    c = agl.Conventions(reset=reset)
+    expected = agl.width.geometric_width(np.full(3, gamma_bar), 0.5, 0.2, 4)
+    helpers.assert_close(agl.exact_width(np.full(3, gamma_bar), np.zeros(3), 0.5, 0.2, 4, c), expected, 1e-12)
+
+
+def test_widths_of_a_neuron_without_a_leak_by_hand(lib):
+    gamma = np.array([1.5, 0.5])  # kappa_1 = 2 V_th gamma_bar = 1
+    root = 2**0.5
+    for rule, expected in {
+        "adaptive": [1, root, root, root],
+        "first": [1, 1, 1, 1],
+        "later": [root, root, root, root],
+        "geometric": [1, root, 3**0.5, 2],
+    }.items():
+        c = agl.Conventions(width=rule)
+        helpers.assert_close(lib.width_of_layer(gamma, 0.5, 1.0, 4, np.float64, c), expected, 1e-15, name=rule)
+        # dspread/dtau: 1 / sqrt 2 of sqrt(1 + tau^2); (0 + 2 + ... + 2 (t - 1)) / (2 sqrt t) = (t - 1) sqrt(t) / 2
+        slopes = {"adaptive": [0, *[1 / root] * 3], "first": [0] * 4, "later": [1 / root] * 4}
+        slopes["geometric"] = [0, root / 2, 3**0.5, 3.0]
+        for t in range(4):
+            _, ddecay = lib.width_gradient(np.eye(4)[t], gamma, 0.5, 1.0, c)
+            assert ddecay == pytest.approx(slopes[rule][t], rel=1e-15), rule
+
+
 @pytest.mark.parametrize("rule", MEASURES)
 def test_width_of_layer_says_which_function_has_the_rule(rule):
     helpers.assert_refused(lambda: by_rule(ENGINE, rule, np.ones(2), 0.5, 0.2, 3), f"{rule}_width")
@@ -384,7 +412,9 @@ def test_exact_width_refuses():
     one = np.ones(2)
     for bad in ((one * np.nan, one), (one, [1.0, 1.0]), (one, one.astype(int))):
         helpers.assert_refused(lambda bad=bad: agl.exact_width(*bad, 0.5, 0.2, 3))
-    helpers.assert_refused(lambda: agl.exact_width(one, one, 0.5, 1.0, 3), "decay")
+    helpers.assert_refused(lambda: agl.exact_width(one, one, 0.5, 1.5, 3), "decay")
+    tiny = np.full(2, 1e-45, np.float32)
+    helpers.assert_refused(lambda: agl.exact_width(tiny, 0 * tiny, 0.1, 0.5, 3), "width", "float32")
     helpers.assert_refused(lambda: agl.exact_width(one, one, 0.5, 0.2, 0), "T")
 
 
@@ -400,7 +430,7 @@ BAD = {
     "NaN": (G + np.nan, 0.5, 0.2, 2, {}),
     "v_th 0": (G, 0.0, 0.2, 2, {}),
     "v_th NaN": (G, np.nan, 0.2, 2, {}),
-    "decay 1": (G, 0.5, 1.0, 2, {}),
+    "decay above 1": (G, 0.5, 1.0 + 2**-52, 2, {}),
     "decay negative": (G, 0.5, -0.2, 2, {}),
     "T 0": (G, 0.5, 0.2, 0, {}),
     "T float": (G, 0.5, 0.2, 2.0, {}),

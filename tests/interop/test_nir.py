@@ -47,6 +47,11 @@ def chain(*nodes, shape=(2, 6, 7), check=True):
     return nir.NIRGraph(named, list(zip(names[:-1], names[1:], strict=True)), type_check=check)
 
 
+def integrate(shape, v_th=1.0, v_reset=0.0, r=1 / DT):
+    full = np.ones(shape)
+    return nir.IF(r=r * full, v_threshold=v_th * full, v_reset=v_reset * full)
+
+
 def small_graph(seed=0, pool=nir.AvgPool2d, end=True, dtype=np.float64, **of_lif):
     rng = np.random.default_rng(seed)
     return chain(
@@ -90,7 +95,8 @@ def simulate(graph, x, reset, step="euler"):
     By Euler's rule, or by the solution for an I that is constant in each step.
     """
     names = [name for name in graph.nodes if name not in ("input", "output")]
-    v = {n: np.array(graph.nodes[n].v_leak) for n in names if isinstance(graph.nodes[n], nir.LIF)}
+    starts = {n: getattr(graph.nodes[n], "v_leak", getattr(graph.nodes[n], "v_reset", None)) for n in names}
+    v = {n: np.array(start) for n, start in starts.items() if start is not None}
     out, potentials = [], {name: [] for name in v}
     for y in x:
         for name in names:
@@ -103,6 +109,11 @@ def simulate(graph, x, reset, step="euler"):
                 y = y.ravel()
             elif isinstance(node, (nir.Affine, nir.Linear)):
                 y = node.weight @ y + (node.bias if isinstance(node, nir.Affine) else 0.0)
+            elif isinstance(node, nir.IF):
+                u = v[name] + DT * node.r * y
+                potentials[name].append(u)
+                y = (u > node.v_threshold).astype(float)
+                v[name] = np.where(y > 0, node.v_reset, u) if reset == "hard" else u - node.v_threshold * y
             else:
                 end = node.v_leak + node.r * y  # where a constant input leads in the long run
                 if step == "euler":
@@ -124,7 +135,8 @@ def assert_follows_nir(graph, net, reset, channels=2, step="euler"):
         helpers.assert_close(trace.logits[:, n], expected, 1e-12, name="logits")
         assert expected.any()
         for (name, cache), (node, u) in zip(trace.items(), potentials.items(), strict=True):
-            leak, threshold = (np.unique(getattr(graph.nodes[node], key))[0] for key in ("v_leak", "v_threshold"))
+            start = "v_leak" if isinstance(graph.nodes[node], nir.LIF) else "v_reset"
+            leak, threshold = (np.unique(getattr(graph.nodes[node], key))[0] for key in (start, "v_threshold"))
             received = cache.u[:, n] if cache.u.ndim == 3 else np.moveaxis(cache.u[:, n], -1, 1)
             helpers.assert_close(received + leak, u, 1e-12, name=name)
             assert np.array_equal(received > threshold - leak, u > threshold)
@@ -163,6 +175,41 @@ def test_the_exponential_step_is_the_solution_for_a_constant_input(reset, scaled
     c = replace(NORSE if scaled else HARD, reset=reset)
     net = from_nir(graph, dt=DT, conventions=c, surrogate="rectangular", step="exponential")
     assert_follows_nir(graph, net, reset, step="exponential")
+
+
+@pytest.mark.parametrize("step", ["euler", "exponential"])
+@pytest.mark.parametrize("reset, v_reset", [("hard", 0.0), ("hard", -0.5), ("soft", 0.0)])
+def test_an_if_is_a_neuron_of_decay_1(reset, v_reset, step):
+    """Alone and with a LIF beside it, whose step still has to be said; the IF's is the same by both rules."""
+    graph, c = small_graph(3), replace(HARD, reset=reset)
+    for name, shape in (("n1", (4, 6, 7)), ("n4", (3, 2, 2)), ("n7", (9,))):
+        graph.nodes[name] = integrate(shape, v_reset=v_reset)
+    net = from_nir(graph, dt=DT, conventions=c, surrogate="rectangular", step=step)
+    assert [(block.neuron.decay(c), block.neuron.v_th) for _, block in net.blocks()] == [(1.0, 1.0 - v_reset)] * 3
+    assert_follows_nir(graph, net, reset)
+    plain = from_nir(graph, dt=DT, conventions=c, surrogate="rectangular")
+    helpers.assert_same_bits(
+        plain.forward(np.ones((2, 1, 6, 7, 2))).logits, net.forward(np.ones((2, 1, 6, 7, 2))).logits
+    )
+    graph.nodes["n4"] = lif((3, 2, 2), decay=0.5, scaled=step == "exponential")
+    graph.nodes["n4"].r = np.full((3, 2, 2), 2.0 if step == "euler" else 1 / (1 - np.exp(-0.5)))
+    mixed = from_nir(graph, dt=DT, conventions=c, surrogate="rectangular", step=step)
+    assert_follows_nir(graph, mixed, reset, step=step)
+
+
+IF_REFUSALS = {
+    "gain": ({"r": 2 / DT}, {}, ["IF 'n1'", "r dt = 1", "here r dt = 2.0"]),
+    "no input": ({}, {"input_scale": "1 - tau"}, ["IF 'n1'", "decay is 1", "'1' is needed"]),
+    "threshold below reset": ({"v_reset": 1.5}, {}, ["IF 'n1'", "v_threshold 1.0"]),
+}
+
+
+@pytest.mark.parametrize("case", IF_REFUSALS.values(), ids=IF_REFUSALS)
+def test_an_if_that_the_engine_cannot_express_is_refused(case):
+    changes, fields, texts = case
+    built(chain(nir.Linear(np.eye(3)), integrate((3,)), shape=(3,)))
+    graph = chain(nir.Linear(np.eye(3)), integrate((3,), **changes), shape=(3,))
+    helpers.assert_refused(lambda: built(graph, replace(HARD, **fields)), *texts)
 
 
 def test_the_step_is_asked_for_where_the_graph_is_a_network_with_either():
@@ -326,7 +373,7 @@ def test_a_reset_potential_does_not_matter_to_a_soft_reset():
 
 LINEAR3, LIF3 = nir.Linear(np.eye(3)), lif((3,))
 CHAINS = {
-    "other types": ([LINEAR3, nir.IF(np.ones(3), np.ones(3)), LINEAR3], ["'n1' of type IF"]),
+    "other types": ([LINEAR3, nir.Threshold(np.ones(3)), LINEAR3], ["'n1' of type Threshold"]),
     "no synapse": ([LIF3, LINEAR3], ["LIF 'n0'", "behind a node of type Input"]),
     "two neurons": ([LINEAR3, LIF3, lif((3,)), LINEAR3], ["LIF 'n2'", "type LIF"]),
     "two synapses": ([LINEAR3, nir.Linear(np.eye(3)), LIF3], ["Linear 'n0'", "followed by a node of type Linear"]),

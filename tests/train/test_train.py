@@ -279,8 +279,9 @@ def test_coverage_counts_the_open_window():
 
 
 @pytest.mark.parametrize("change", [{"epochs": 0}, {"lr": 0.0}, {"T": 0}, {"network": "mlp"}, {"encoding": "x"},
-                                    {"decay": 1.0}, {"seed": -1}, {"dtype": "float16"}, {"surrogate": "x"},
-                                    {"channels": (0,)}, {"neuron": "plif", "decay": 0.0}])  # fmt: skip
+                                    {"decay": 1.5}, {"seed": -1}, {"dtype": "float16"}, {"surrogate": "x"},
+                                    {"channels": (0,)}, {"neuron": "plif", "decay": 0.0},
+                                    {"neuron": "plif", "decay": 1.0}])  # fmt: skip
 def test_bad_configurations_are_refused(change):
     with pytest.raises((ValueError, TypeError), match="expected"):
         train.TrainConfig(**change)

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from . import far, layers, networks, neuron, surrogates, thresholds, units
+from . import far, integrate, layers, networks, neuron, surrogates, thresholds, units
 from .case import Case, notes
 from .sizes import by_size
 
@@ -15,7 +15,8 @@ def definitions():
 
     Raises RuntimeError if two have one id.
     """
-    every = [case for module in (neuron, surrogates, layers, networks, thresholds, units, far) for case in module.CASES]
+    modules = (neuron, surrogates, layers, networks, thresholds, units, far, integrate)
+    every = [case for module in modules for case in module.CASES]
     found = {case.id: case for case in every}
     if len(found) != len(every):
         ids = [case.id for case in every]

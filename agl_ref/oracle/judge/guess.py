@@ -155,7 +155,7 @@ def _factors(reference, expected):
     if "logits" in reference.arrays:
         found += [(float(reference.arrays["logits"].shape[-1]), "the number of classes")]
     found += [(float(h * w), f"{h} x {w}, a layer's height and width") for h, w in sorted(sides)]
-    found = [(value, text) for value, text in found if value != 1]
+    found = [(value, text) for value, text in found if value not in (0, 1)]
     return found + [(1 / value, f"1 / ({text})" if " " in text else f"1 / {text}") for value, text in found]
 
 
