@@ -5,10 +5,12 @@ import json
 import os
 import secrets
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
-from agl_ref.course.grading.report import as_csv, report
+from agl_ref import files
+from agl_ref.course.grading.report import as_csv, feedback, report
 
 from .shared import add_json_option
 
@@ -41,6 +43,7 @@ def add_options(parser):
     action.add_argument(
         "--seed", metavar="TEXT", help="the seed of an earlier report (--json has it), to draw its inputs again"
     )
+    action.add_argument("--feedback", metavar="FOLDER", help="write a page for each student, FOLDER/NAME.html")
     add_json_option(action, "JSON instead of the table, with a diagnosis of every answer")
     action.set_defaults(run=run)
 
@@ -58,10 +61,14 @@ def run(args):
     seed = args.seed or secrets.token_hex(8)
     maxima, rows = report(args.notebooks, seed, args.timeout, args.path, args.assignment, args.jobs)
     students = []
+    if args.feedback:
+        Path(args.feedback).mkdir(parents=True, exist_ok=True)
     if not args.json:
         print(as_csv(["student", *maxima, "total", "maximum", "notes"]), end="", flush=True)
     for row in tqdm(rows, total=len(args.notebooks), disable=None):
         students.append(row)
+        if args.feedback:
+            files.write_atomically(Path(args.feedback) / f"{row['student']}.html", feedback(row, maxima).encode())
         for note in row["notes"]:
             tqdm.write(f"agl-ref: {note}", file=sys.stderr)
         if not args.json:

@@ -205,6 +205,29 @@ def test_the_command_prints_csv_or_json(handed_in, capsys):
     assert "> and not >=" in found["students"][0]["diagnoses"]["fires"]
 
 
+def test_a_page_of_feedback_wraps_and_escapes_and_loads_nothing(handed_in, capsys):
+    bad = hand_in(solved_notebook(), {"leak": "def leak(v, x, decay):\n    raise ValueError('<b>' + 'long' * 30)"})
+    nbformat.write(bad, handed_in / "bob.ipynb")
+    folder = handed_in / "new" / "feedback"
+    assert cli.main(["course", "report", str(handed_in / "bob.ipynb"), "--jobs=1", f"--feedback={folder}"]) == 0
+    page = (folder / "bob.html").read_text()
+    assert "&lt;b&gt;longlong" in page and "<b>" not in page and "overflow-wrap: anywhere" in page
+    assert "<td>fires<td>1 of 1<td>Right." in page and "http" not in page and "bob: 4 of 15 points" in page
+
+
+def test_the_files_of_moodle_s_archives_are_put_together_by_student(handed_in):
+    """One notebook's cells in two files, and a namesake."""
+    names = [
+        f"Ada Lovelace_{number}_assignsubmission_file_{k}.ipynb" for number, k in ((12, "1"), (12, "2"), (13, "1"))
+    ]
+    for name, kept in zip(names, (range(4), range(4, 10), range(4)), strict=True):
+        part = solved_notebook()
+        part.cells = [part.cells[k] for k in kept]
+        nbformat.write(part, handed_in / name)
+    _, found = rows([handed_in / name for name in names], assignment=[handed_in / "given.ipynb"])
+    assert {name: row["total"] for name, row in found.items()} == {"Ada Lovelace_12": 5, "Ada Lovelace_13": 1}
+
+
 def test_several_students_at_a_time(handed_in):
     command = [sys.executable, "-m", "agl_ref", "course", "report", "--jobs=2", str(handed_in / "ada.ipynb"),
                str(handed_in / "bob.ipynb"), f"--assignment={handed_in / 'given.ipynb'}"]  # fmt: skip

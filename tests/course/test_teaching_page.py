@@ -174,6 +174,13 @@ def test_an_exercise_of_one_s_own_works_as_the_page_says(capsys):
         NOTEBOOK_OF.pop("firing_rate", None)
 
 
+def test_moodle_s_files_are_taken_apart_as_the_page_says():
+    line = re.search(r"named_regexp = r\"(.*)\"", TEXT).group(1)
+    for between in ("_12_assignsubmission_file_/", "_12_assignsubmission_file_"):
+        found = re.match(line, f"/extracted/Ada Lovelace{between}01_one_neuron.ipynb")
+        assert found.groupdict() == {"student_id": "Ada Lovelace_12", "file_id": "01_one_neuron.ipynb"}
+
+
 def test_every_figure_that_the_page_names_is_there():
     lecture = TEXT.partition("### One lecture")[2].partition("### One lab")[0]
     named = set(re.findall(r"`(\w+)`", lecture)) | set(re.findall(r"figures\.(\w+)[(]", TEXT))

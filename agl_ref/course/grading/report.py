@@ -5,10 +5,12 @@ verdict is computed here, from the arrays that an answer returned.
 """
 
 import csv
+import html
 import importlib.util
 import io
 import itertools
 import multiprocessing
+import re
 import sys
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -40,6 +42,7 @@ class Submission(NamedTuple):
 def find_submissions(paths):
     """The files of each submission: {student: [paths]}. A folder is a student's, with any number of notebooks.
 
+    Names are those of folders and files; of Moodle's, `Ada Lovelace_1234_assignsubmission_file_...`, what stands in front.
     ValueError, in one line, for a path that is not there, or two submissions of one name.
     """
     found = {}
@@ -47,11 +50,13 @@ def find_submissions(paths):
         if not path.exists():
             raise ValueError(f"{path}: expected a notebook or a folder, received nothing there; name another")
         student = path.resolve().name if path.is_dir() else path.stem
-        if student in found:
+        moodle = re.match(r"(.+_\d+)_assignsubmission_file_", student)
+        student = moodle[1] if moodle else student
+        if student in found and not moodle:
             raise ValueError(f"{path}: expected one submission per name, received {student!r} twice; use folders")
-        found[student] = [path]
-        if path.is_dir():
-            found[student] = [p for p in sorted(path.rglob("*.ipynb")) if not any(q.startswith(".") for q in p.parts)]
+        hidden = [p for p in path.rglob("*.ipynb") if any(part.startswith(".") for part in p.relative_to(path).parts)]
+        inside = sorted(set(path.rglob("*.ipynb")) - set(hidden)) if path.is_dir() else [path]
+        found[student] = [*found.get(student, ()), *inside]
     return found
 
 
@@ -190,6 +195,21 @@ def _rows(submissions, names, seed, timeout, own, jobs):
         waiting = [pool.submit(grade, submission, names, seed, timeout) for submission in submissions]
         for done in as_completed(waiting):
             yield done.result()
+
+
+def feedback(row, maxima):
+    """A student's page of HTML: the points, and what `check` says about each answer; it wraps lines and loads nothing."""
+    lines = "".join(
+        f"<tr><td>{html.escape(name)}<td>{row['points'][name]:g} of {most:g}<td>{html.escape(row['diagnoses'][name])}\n"
+        for name, most in maxima.items()
+    )
+    student = html.escape(row["student"])
+    return (f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>{student}</title>\n<style>body {{font: 16px/1.4 '
+            "sans-serif; max-width: 60em; margin: 1em auto; padding: 0 1em}} td, th {{text-align: left; vertical-align: top; "
+            "padding: .3em .8em .3em 0; border-top: 1px solid #bbb; overflow-wrap: anywhere}}</style>\n"
+            f"<h1>{student}: {row['total']:g} of {row['maximum']:g} points</h1>\n"
+            "<table><tr><th>exercise<th>points<th>what check says\n"
+            f"{lines}</table></html>\n")  # fmt: skip
 
 
 def as_csv(cells):
