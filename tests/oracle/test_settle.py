@@ -8,6 +8,7 @@ import pytest
 from helpers_oracle import LABELS, drive, every_layer
 
 from agl_ref.oracle import compare, reference
+from agl_ref.oracle.judge import search
 from agl_ref.oracle.mutants.table import mutant_of
 from agl_ref.oracle.mutants.variants import variant
 from agl_ref.oracle.problems import problem_of
@@ -75,6 +76,11 @@ def dump(got, kind):
     return {name: a for name, a in got.items() if name.startswith("grad_") or name.rpartition(".")[2] in kind.split()}
 
 
+def gradients(got):
+    """The gradients alone."""
+    return {name: a for name, a in got.items() if name.startswith("grad_")}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("block", ["c1", "r1.b", "h"])
 def test_a_right_run_with_a_flipped_spike_passes(block, kind):
@@ -96,10 +102,48 @@ def test_a_wrong_run_with_a_flipped_spike_fails(id, kind):
     assert report.verdict == "FAIL", str(report)
 
 
-def test_without_the_decisions_it_stays_ambiguous():
+@pytest.mark.parametrize("block", ["c1", "r1.b", "h"])
+def test_a_flip_is_found_from_the_gradients_alone(block):
+    ref, index = planted(block)
+    got = gradients(flipped(ref, block, index))
+    assert compare(ref, got, settle=False).verdict == "AMBIGUOUS"
+    report = compare(ref, got)
+    assert report.verdict == "PASS", str(report)
+    place = f"{block}.s[{', '.join(map(str, (0, *index)))}]"
+    assert report.details["searched"]["flips"] == [place] and f"found by search: {place}" in str(report)
+
+
+def test_a_window_that_flipped_is_found_from_the_gradients_alone():
+    ref, index = planted("c1", edge=True)
+    u, width = ref.arrays["c1.u"][(0, *index)], ref.arrays["c1.width"][0]
+    outwards = 4e-7 * np.sign(u - 0.5)
+    whole = nudged(ref, "c1", index, outwards if abs(u - 0.5) < width / 2 else -outwards)
+    report = compare(ref, gradients(whole))
+    assert report.verdict == "PASS", str(report)
+    assert report.details["searched"]["flips"] == [f"c1.window[{', '.join(map(str, (0, *index)))}]"]
+
+
+@pytest.mark.parametrize("id", MUTANTS)
+@pytest.mark.parametrize("with_a_flip", [False, True])
+def test_wrong_gradients_alone_fail_with_and_without_a_flip(id, with_a_flip):
     ref, index = planted("c1")
-    report = compare(ref, {n: a for n, a in flipped(ref, "c1", index).items() if n.startswith("grad_")})
-    assert report.verdict == "AMBIGUOUS" and "Dump s and u of every layer" in str(report)
+    got = flipped(ref, "c1", index, mutant_of(id)) if with_a_flip else nudged(ref, "c1", index, 0, mutant_of(id))
+    report = compare(ref, gradients(got), guess=False)
+    assert report.verdict == "FAIL" and report.exit_code == 1, str(report)
+
+
+def test_gross_errors_fail_where_there_are_too_many_decisions_to_try(monkeypatch):
+    """As in a large network, where the search has no runs to spare."""
+    ref, index = planted("c1")
+    monkeypatch.setattr(search, "FEWEST", 1)
+    monkeypatch.setattr(search, "WORK", 1)
+    right = gradients(flipped(ref, "c1", index))
+    for change in (np.negative, np.zeros_like):
+        report = compare(ref, {name: change(a) for name, a in right.items()}, guess=False)
+        assert report.verdict == "FAIL" and "this bound is statistical" in str(report)
+    report = compare(ref, right)
+    assert report.verdict == "AMBIGUOUS" and "not settled by search" in str(report)
+    assert "Dump s and u of every layer" in str(report)
 
 
 def test_a_wrong_spike_behind_a_flip_is_not_excused():

@@ -6,6 +6,7 @@ AMBIGUOUS  a spike, or a neuron's place in or out of the window, flipped within 
 FAIL       anything else; also a spike that does not follow from the potential dumped beside it
 
 Where the dump shows the decisions, `settle` has the reference take them over, and what is behind them is judged as well.
+Where it does not, `search` looks for those that give the numbers.
 """
 
 import numpy as np
@@ -45,7 +46,8 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True,
     guess : bool
         Whether a FAIL comes with a guess at the cause, which tries every known wrong rule.
     settle : bool
-        Whether what would be AMBIGUOUS is judged again from the spikes and potentials of `theirs`, if they are there.
+        Whether what would be AMBIGUOUS is judged again: from the spikes and potentials of `theirs`, if they are there, else
+        by a search for the decisions that give the numbers.
 
     Returns
     -------
@@ -82,9 +84,11 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True,
 
     report = judge(reference, arrays, forced)
     if report.verdict == "AMBIGUOUS" and settle and not forced:
-        from .settle import settled  # not above, as before
+        from .search import searched  # not above, as before
+        from .settle import settled
 
-        return report.settled(settled(reference, arrays, dtype, judge))
+        steps = settled(reference, arrays, dtype, judge)
+        return report.settled(steps) if steps else searched(reference, arrays, dtype, judge, report)
     return report
 
 

@@ -34,6 +34,8 @@ class Report:
     details : dict
         off, sizes: wrong and all elements per array; worst: the largest error over what is allowed; flips: decisions
         within rounding distance that were made otherwise; settled: what was then taken over from the dump, step by step;
+        searched: of a dump without decisions, how many were in doubt, the runs of the reference with some of them turned, the
+        flips that give the dump, how far beyond all flips it lies (None where that was not needed), whether that decides;
         hidden; forced; first_failure and cause where there is a failure; contradiction: the first spike that does not
         follow from the dumped u, and how many there are.
     """
@@ -78,7 +80,11 @@ class Report:
         def paint(word):
             return f"\033[{_COLOURS[word]}m{word}\033[0m" if colour else word
 
-        lines = [f"{paint(self.verdict)}  {self.id}, judged in {self.dtype}{self._forced()}", *self._settled()]
+        lines = [
+            f"{paint(self.verdict)}  {self.id}, judged in {self.dtype}{self._forced()}",
+            *self._settled(),
+            *self._searched(),
+        ]
         for name, verdict in self.verdicts.items():
             if verdict != "PASS" and self.details["off"][name]:
                 off, size, worst = (self.details[key][name] for key in ("off", "sizes", "worst"))
@@ -109,6 +115,20 @@ class Report:
         flips = ", ".join(f"{count} of {name}" for name, count in self.details["flips"].items()) or "none is visible"
         taken = ", then from ".join(", ".join(step) for step in self.details["settled"])
         return [f"  flipped within rounding: {flips}; what is behind was judged from the given {taken}"]
+
+    def _searched(self):
+        found = self.details.get("searched")
+        if not found:
+            return []
+        doubt = f"{found['decisions']} decisions in doubt, {found['runs']} runs of the reference"
+        if found["flips"]:
+            return [f"  flipped within rounding, found by search: {', '.join(found['flips'])} ({doubt})"]
+        if found["beyond"] is None:
+            return [f"  no flip within rounding gives these numbers ({doubt})"]
+        times = f"{found['beyond']:.3g} times as far from the reference as random errors lead ({doubt}, too many to try all)"
+        if found["decided"]:
+            return [f"  no flip within rounding leads so far: {times}; this bound is statistical"]
+        return [f"  not settled by search: {times}"]
 
     def _forced(self):
         forced = self.details.get("forced")
