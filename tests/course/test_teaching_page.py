@@ -1,6 +1,8 @@
 """tutorials/TEACHING.md: its numbers are computed here, its code runs, its sentences are what check says."""
 
+import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +181,23 @@ def test_moodle_s_files_are_taken_apart_as_the_page_says():
     for between in ("_12_assignsubmission_file_/", "_12_assignsubmission_file_"):
         found = re.match(line, f"/extracted/Ada Lovelace{between}01_one_neuron.ipynb")
         assert found.groupdict() == {"student_id": "Ada Lovelace_12", "file_id": "01_one_neuron.ipynb"}
+
+
+def test_gradescope_gets_points_and_maxima(tmp_path):
+    """The page's program, in folders of this test."""
+    nbformat = pytest.importorskip("nbformat")
+    from notebooks_made_here import MIXED, hand_in, solved_notebook
+
+    for folder in ("submission", "results"):
+        (tmp_path / folder).mkdir()
+    nbformat.write(hand_in(solved_notebook(), MIXED), tmp_path / "submission" / "hw1.ipynb")
+    code = re.search(r"(?s)```python\n#!.*?\n(.*?)```", TEXT).group(1)
+    code = code.replace("/autograder", str(tmp_path)).replace('["agl-ref"', '[sys.executable, "-m", "agl_ref"')
+    exec(code, {"sys": sys})
+    found = json.loads((tmp_path / "results" / "results.json").read_text())
+    tests = {test["name"]: test for test in found["tests"]}
+    assert (tests["leak"]["score"], tests["fires"]["score"], tests["lif_forward"]["score"]) == (1, 0.5, 0)
+    assert tests["rectangular"]["max_score"] == 2 and "> and not >=" in tests["fires"]["output"]
 
 
 def test_every_figure_that_the_page_names_is_there():

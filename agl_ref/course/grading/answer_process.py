@@ -24,10 +24,9 @@ import warnings
 import numpy as np
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # agl_ref/course
-LIBRARIES = tuple(
-    {os.path.abspath(sysconfig.get_path(key)) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    | {os.path.dirname(os.path.dirname(os.path.abspath(np.__file__)))}
-)
+_FOLDERS = [sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+_FOLDERS += [os.path.dirname(os.path.dirname(np.__file__))]
+LIBRARIES = tuple({resolve(folder) for folder in _FOLDERS for resolve in (os.path.abspath, os.path.realpath)})
 MEMORY = 4 << 30  # bytes that an answer may take, where the system can limit it
 _REFUSED = ("ctypes.", "socket.", "subprocess.", "shutil.", "os.chmod", "os.exec", "os.fork", "os.kill", "os.link",
             "os.mkdir", "os.posix_spawn", "os.putenv", "os.remove", "os.rename", "os.rmdir", "os.spawn", "os.symlink",
@@ -114,6 +113,13 @@ def define(name, cells):
     return names[name], failed
 
 
+def is_library(path):
+    """Whether a file belongs to Python or an installed library, agl_ref excepted."""
+    path = os.path.realpath(path)
+    hidden = (os.path.dirname(_PACKAGE), *(os.path.join(folder, "agl_ref") for folder in LIBRARIES))
+    return path.startswith(LIBRARIES) and not path.startswith(hidden)
+
+
 def fence():
     """Refuse, from here on, what an answer has no need of. A hook cannot be taken away again."""
 
@@ -121,8 +127,8 @@ def fence():
         if event == "import" and arguments[0].partition(".")[0] in ("agl_ref", "_posixsubprocess"):
             raise ImportError(f"{arguments[0]} is not there when answers are graded: write it yourself")
         if event == "open" and not isinstance(arguments[0], int):
-            path, flags = os.path.realpath(os.fsdecode(arguments[0])), arguments[2] or 0
-            if flags & (os.O_WRONLY | os.O_RDWR) or not path.startswith(LIBRARIES) or "agl_ref" in path:
+            path = os.fsdecode(arguments[0])
+            if (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR) or not is_library(path):
                 raise PermissionError(f"no files when answers are graded: {os.path.basename(path)}")
         if event.startswith(_REFUSED):
             raise PermissionError(f"{event} is refused when answers are graded")
