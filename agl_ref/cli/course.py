@@ -1,4 +1,4 @@
-"""The command `agl-ref course`: the points of submitted notebooks."""
+"""The command `agl-ref course`: the points of submitted notebooks, and exams."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from agl_ref import files
+from agl_ref.course.exam import exam
 from agl_ref.course.grading.report import as_csv, feedback, report
 
 from .shared import add_json_option
@@ -46,6 +47,20 @@ def add_options(parser):
     action.add_argument("--feedback", metavar="FOLDER", help="write a page for each student, FOLDER/NAME.html")
     add_json_option(action, "JSON instead of the table, with a diagnosis of every answer")
     action.set_defaults(run=run)
+    action = actions.add_parser(
+        "exam",
+        help="print exam questions with other numbers for every seed",
+        description="Print exam questions as Markdown, with numbers that need no calculator and differ from seed to seed.",
+        epilog="Example: agl-ref course exam A --answers",
+    )
+    action.add_argument("seed", metavar="SEED", help="any text: a group, a year")
+    action.add_argument("--answers", action="store_true", help="add the answers and the marking scheme")
+    action.set_defaults(run=print_exam)
+
+
+def print_exam(args):
+    print(exam(args.seed, args.answers), end="")
+    return 0
 
 
 def _whole(what):

@@ -61,6 +61,12 @@ def test_every_misconception_is_what_check_says():
         assert sentence in known, (name, sentence)
 
 
+def test_the_exam_s_points_add_up():
+    exam = TEXT.partition("## Exam")[2].partition("\n## ")[0]
+    total = sum(map(int, re.findall(r"[(](\d) points[,.)]", exam)))
+    assert f"\n{total} points. For other numbers" in exam
+
+
 def test_question_1():
     assert lif((0.25, 0.375, 0.25), (1, 1, 1))[:3] == ([0.25, 0.5, 0.25], [0, 1, 0], [0.25, 0, 0.25])
     assert lif((0.25, 0.375, 0.25), (1, 1, 1), spike_test=">")[:2] == ([0.25, 0.5, 0.5], [0, 0, 0])
