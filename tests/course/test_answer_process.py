@@ -7,6 +7,8 @@ import pytest
 
 from agl_ref.course.grading import answer_process
 from agl_ref.course.grading.answer_process import decode, define, encode, parameters_of
+from agl_ref.course.grading.diagnose import Stopped
+from agl_ref.course.grading.isolated import AnswerProcess
 
 
 def through_json(value):
@@ -54,6 +56,25 @@ def test_libraries_are_those_of_a_checkout_of_any_name(monkeypatch):
     for path in ("/home/me/agl_ref/.venv/lib/agl_ref/course/exercises/neuron.py", "/home/me/agl_ref/course.py", "/etc/passwd",
                  "/home/me/agl_ref/.venv/lib/numpy/../agl_ref/reference.py", answer_process.__file__):  # fmt: skip
         assert not answer_process.is_library(path), path
+
+
+def test_a_process_that_ended_is_started_anew_for_the_next_exercise():
+    cells = [("<a>", "def f(x):\n    return 2 * x", [0])]
+    with AnswerProcess() as process:
+        answer = process.answer("f", cells)
+        assert answer(np.ones(2)).tolist() == [2, 2]
+        process.process.kill()
+        process.process.wait()
+        for _ in range(2):
+            with pytest.raises(Stopped, match="end of its process"):
+                answer(np.ones(2))
+        again = process.answer("f", cells)
+        process.process.kill()
+        process.process.wait()
+        assert process.answer("f", cells)(np.ones(1)).tolist() == [2]
+        with pytest.raises(Stopped, match="end of its process"):
+            process.answer("f", [("<a>", "f = 10 ** 5000", [0])])  # more digits than Python writes out
+    assert again is not None and process.process is None
 
 
 def test_a_call_tells_which_arguments_it_changed():

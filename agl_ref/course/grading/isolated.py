@@ -1,5 +1,6 @@
 """A student's answers in another process, as functions that `judge` can call: the points are computed here, from data."""
 
+import contextlib
 import inspect
 import json
 import os
@@ -39,7 +40,8 @@ class AnswerProcess:
 
         cells: list of (label, source, numbers of statements). Stopped if they cannot be run.
         """
-        if self.process is None:
+        if self.process is None or self.process.poll() is not None:  # an answer's thread may have ended it meanwhile
+            self._stop()
             self._start()
         deadline = time.monotonic() + self.timeout
         reply = self._ask({"define": name, "cells": cells}, deadline)
@@ -69,18 +71,17 @@ class AnswerProcess:
         self._ask({"define": "np", "cells": []}, time.monotonic() + STARTING)
 
     def _stop(self):
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process.stdin.close()
-            self.process = None
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            with contextlib.suppress(OSError):  # it may hold what the process did not take
+                process.stdin.close()
 
     def _send(self, message):
-        try:
+        with contextlib.suppress(OSError):  # it has ended: the next line read says so
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
             self.process.stdin.flush()
-        except OSError:
-            pass  # it has ended: the next line read says so
 
     def _ask(self, message, deadline, functions=()):
         if self.process is None:  # it ended in an earlier call
