@@ -141,6 +141,7 @@ def test_gross_errors_fail_where_there_are_too_many_decisions_to_try(monkeypatch
     for change in (np.negative, np.zeros_like):
         report = compare(ref, {name: change(a) for name, a in right.items()}, guess=False)
         assert report.verdict == "FAIL" and "this bound is statistical" in str(report)
+        assert report.details["searched"]["runs"] == 1 + search.DRAWS
     report = compare(ref, right)
     assert report.verdict == "AMBIGUOUS" and "not settled by search" in str(report)
     assert "Dump s and u of every layer" in str(report)

@@ -125,10 +125,10 @@ class Report:
             return [f"  flipped within rounding, found by search: {', '.join(found['flips'])} ({doubt})"]
         if found["beyond"] is None:
             return [f"  no flip within rounding gives these numbers ({doubt})"]
-        times = f"{found['beyond']:.3g} times as far from the reference as random errors lead ({doubt}, too many to try all)"
+        times = f"{found['beyond']:.3g} times as far off as runs with random errors are from one another"
         if found["decided"]:
-            return [f"  no flip within rounding leads so far: {times}; this bound is statistical"]
-        return [f"  not settled by search: {times}"]
+            return [f"  no flip within rounding leads so far: {times} ({doubt}); this bound is statistical"]
+        return [f"  not settled by search: {times} ({doubt}, too many to try all)"]
 
     def _forced(self):
         forced = self.details.get("forced")
