@@ -3,9 +3,8 @@
     T timesteps   N samples   H, W height, width   C channels   K classes   M values that a mean is taken over
     arrays are time first, channels last: x (T, N, H, W, C) or (T, N, F); ds, du, dx: the loss's gradient by s, u, x
 
-Clarity over speed: each X_forward is followed by its X_backward, nothing is validated, nothing is hidden, and the line
-of an equation ends in its number in METHOD.md, as in (B2). `agl_ref.engine` is the same method, fast and with errors
-for bad input; one set of tests runs on both. To watch this file learn: python -m agl_ref.reference
+Clarity over speed: nothing is validated or hidden, and an equation's line ends in its number in METHOD.md, as in (B2).
+`agl_ref.engine` is the same, fast and with errors for bad input. To watch this file learn: python -m agl_ref.reference
 """
 
 import math
@@ -34,7 +33,7 @@ def derivative(z, kappa, surrogate="rectangular", conventions=MPD_AGL):
     scale = {"1/kappa": kappa, "1": kappa / kappa, "1/(2 kappa)": kappa + kappa}[conventions.surrogate_scale]
     h = z.dtype.type(1 / scale)  # (S1) in z's dtype
     inside = np.less_equal if conventions.window_edge == "<=" else np.less
-    r = z.astype(np.float64) / kappa  # the three smooth shapes are computed in float64 and rounded once
+    r = z.astype(np.float64) / kappa  # the smooth shapes are computed in float64 and rounded once
     e = np.exp(-4 * np.abs(r))
     slopes = {
         "rectangular": lambda: h * inside(np.abs(z), kappa / 2),  # (S2)
@@ -42,6 +41,9 @@ def derivative(z, kappa, surrogate="rectangular", conventions=MPD_AGL):
         "sigmoid": lambda: h * (4 * e / ((1 + e) * (1 + e))),  # (S4)
         "arctan": lambda: h / (1 + (np.pi * r) * (np.pi * r)),  # (S5)
         "gaussian": lambda: h * np.exp(-np.pi * r * r),  # (S6)
+        "fast_sigmoid": lambda: h / ((1 + 2 * np.abs(r)) * (1 + 2 * np.abs(r))),  # (S12)
+        "straight_through": lambda: h + 0 * z,  # (S13)
+        "leaky_relu": lambda: np.maximum(slopes["rectangular"](), h / 50),  # (S14)
     }
     return slopes[surrogate]().astype(z.dtype)
 
@@ -56,6 +58,9 @@ def primitive(z, kappa, surrogate="rectangular", conventions=MPD_AGL):
         "sigmoid": lambda: np.where(r < 0, e, 1) / (1 + e),  # (S9)
         "arctan": lambda: 0.5 + np.arctan(np.pi * r) / np.pi,  # (S10)
         "gaussian": lambda: 0.5 * (1 + np.vectorize(math.erf, otypes=[float])(math.sqrt(math.pi) * r)),  # (S11)
+        "fast_sigmoid": lambda: 0.5 + r / (1 + 2 * np.abs(r)),  # (S15)
+        "straight_through": lambda: 0.5 + r,  # (S16)
+        "leaky_relu": lambda: np.clip(r + 0.5, 0, 1) + (r - np.clip(r, -0.5, 0.5)) / 50,  # (S17)
     }
     area = {"1/kappa": 1.0, "1": float(kappa), "1/(2 kappa)": 0.5}[conventions.surrogate_scale]
     return (area * steps[surrogate]()).astype(z.dtype)
@@ -103,9 +108,7 @@ def reset(u, s, v_th, conventions):
     """v_t. Without a reset it is u; "soft late" subtracts one timestep later, in F5."""
     if conventions.reset == "hard":
         return u * (1 - s)  # (F3)
-    if conventions.reset == "soft":
-        return u - v_th * s  # (F4)
-    return u
+    return u - v_th * s if conventions.reset == "soft" else u  # (F4)
 
 
 def lif_forward(x, decay=0.2, v_th=0.5, conventions=MPD_AGL, surrogate="rectangular", relaxed_width=None):
@@ -244,9 +247,6 @@ def conv2d_backward(dy, cache):
         dseen += product(flat, w.T).reshape(dseen.shape)  # (C3)
     dx = dimages[:, padding : padding + x.shape[-3], padding : padding + x.shape[-2]].reshape(x.shape)
     return dx, dweight, None if bias is None else total(flat, (0,))  # (C4)
-
-
-linear_forward, linear_backward = conv2d_forward, conv2d_backward
 
 
 def avg_pool_forward(x, size=(2, 2)):

@@ -19,7 +19,7 @@ from agl_ref.oracle import cases, compare, load_case
 ROOT = Path(__file__).parents[1]
 EXPLORER = ROOT / "tutorials" / "explorer"
 NEURON = EXPLORER / "neuron.js"
-COVERED = {"lif": 55, "plif": 7, "surrogate": 11, "width": 15}
+COVERED = {"lif": 58, "plif": 7, "surrogate": 14, "width": 15}
 # What the page has no control for. Everything else that touches a neuron has to agree.
 LEFT_OUT = {"width_gradient": "none", "norm_scale": "alpha V_th"}
 

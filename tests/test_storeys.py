@@ -17,6 +17,7 @@ from agl_ref.oracle.descriptions import describe
 T, N = 4, 48
 SURROGATES = ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")
 SMOOTH = SURROGATES[2:]
+NEWER = ("fast_sigmoid", "straight_through", "leaky_relu")
 ROWS = ("spike_test", "reset", "reset_gradient", "window_edge", "surrogate_scale", "width_gradient", "input_scale")
 CHOICES = agl.Conventions.choices()
 CONVENTIONS = [
@@ -119,6 +120,27 @@ def test_surrogates_have_the_same_bits_but_for_the_last_places_of_exp(scale, sur
 
 
 @each_dtype
+@pytest.mark.parametrize("surrogate", NEWER)
+def test_the_surrogates_without_an_exp_have_the_same_bits(surrogate, dtype):
+    x, ds, width = inputs(dtype)
+    for c in (
+        agl.MPD_AGL,
+        agl.Conventions(reset="soft", surrogate_scale="1", width_gradient="flows", window_edge="<="),
+    ):
+        (cache, plain), (cache_fast, fast) = both(x, ds, width, c, surrogate)
+        helpers.assert_equal(fast.dx, plain.dx, f"dx under {c}")
+        assert_sums_agree(plain, fast, cache, ds, width, c)
+        z = np.concatenate([np.linspace(-3, 3, 1001), np.random.default_rng(1).normal(size=500)]).astype(dtype)
+        for kappa in (0.3, 0.5, 2.7):
+            for name in ("derivative", "primitive"):
+                plain_y, fast_y = (getattr(lib, name)(z, kappa, surrogate, c) for lib in (REFERENCE, ENGINE))
+                if name == "derivative":
+                    helpers.assert_same_bits(fast_y, plain_y)
+                else:
+                    helpers.assert_close(fast_y, plain_y, 2 * float(np.finfo(dtype).eps), name="S")
+
+
+@each_dtype
 @pytest.mark.parametrize("rule", ["adaptive", "first", "later", "fixed", "2 V_th", "geometric"])
 def test_widths_have_the_same_bits(rule, dtype):
     rng = np.random.default_rng(2)
@@ -183,7 +205,7 @@ def test_a_network_s_step_is_the_same_under_each_preset(preset):
     assert_same_step(conv_snn(conventions=agl.PRESETS[preset]))
 
 
-@pytest.mark.parametrize("surrogate", SURROGATES[1:])
+@pytest.mark.parametrize("surrogate", [*SURROGATES[1:], *NEWER])
 def test_a_network_s_step_is_the_same_with_each_surrogate(surrogate):
     assert_same_step(conv_snn(surrogate=surrogate))
 

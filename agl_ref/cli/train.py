@@ -34,7 +34,7 @@ TRAIN_OPTIONS = (
     ("norm_shift", str, "what tdBN adds: beta (the paper's), or 'beta V_th', with which training is the same at every "
      "threshold that is a power of two"),
     ("gamma", float, "where the scale of every tdBN starts"),
-    ("surrogate", str, "rectangular, triangular, sigmoid, arctan or gaussian"),
+    ("surrogate", str, "rectangular, triangular, sigmoid, arctan, gaussian, fast_sigmoid, straight_through or leaky_relu"),
     ("T", int, "timesteps"),
     ("encoding", str, "direct (the image at every timestep), rate (Bernoulli spikes) or events (simulated change events)"),
     ("augment", str, "of training images: none, or crop-flip (random crop after padding by 4, random horizontal flip)"),

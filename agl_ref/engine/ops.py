@@ -77,7 +77,7 @@ def derivative(z, width, name="rectangular", conventions=MPD_AGL):
         Distance of the membrane potential from the threshold.
     width : float
         kappa >= 0; 0 closes the window.
-    name : {"rectangular", "triangular", "sigmoid", "arctan", "gaussian"}
+    name : {"rectangular", "triangular", "sigmoid", "arctan", "gaussian", "fast_sigmoid", "straight_through", "leaky_relu"}
     conventions : Conventions
         Reads `surrogate_scale` and `window_edge`.
 

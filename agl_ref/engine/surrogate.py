@@ -1,4 +1,4 @@
-"""Kernels of the surrogate family (S1 to S11): the derivative that stands in for the step's, and beside it its primitive.
+"""Kernels of the surrogate family (S1 to S17): the derivative that stands in for the step's, and beside it its primitive.
 
 With z = u - V_th and r = z / kappa every member is
 
@@ -14,6 +14,10 @@ differentiable, and the backward pass is its exact gradient.
     sigmoid       4 sigma(4r) (1 - sigma(4r))  slope a = 4 / kappa                sigma(4 r)
     arctan        1 / (1 + (pi r)^2)           slope a = pi / kappa               1/2 + arctan(pi r) / pi
     gaussian      exp(-pi r^2)                 std deviation kappa / sqrt(2 pi)   (1 + erf(sqrt(pi) r)) / 2
+    fast_sigmoid  1 / (1 + 2 |r|)^2            slope 2 / kappa (SuperSpike)       1/2 + r / (1 + 2 |r|)
+
+Two more have no finite area, and an S without bounds: straight_through with the shape 1, and leaky_relu, rectangular with
+1/50 outside the window.
 
 A width kappa <= 0 closes the window: the derivative is exactly 0.
 """
@@ -28,8 +32,9 @@ from agl_ref.conventions import MPD_AGL
 
 from .jit import inner
 
-NAMES = ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")
-RECTANGULAR, TRIANGULAR, SIGMOID, ARCTAN, GAUSSIAN = range(5)
+FAMILY = ("rectangular", "triangular", "sigmoid", "arctan", "gaussian", "fast_sigmoid")
+NAMES = (*FAMILY, "straight_through", "leaky_relu")
+RECTANGULAR, TRIANGULAR, SIGMOID, ARCTAN, GAUSSIAN, FAST_SIGMOID, STRAIGHT_THROUGH, LEAKY_RELU = range(8)
 
 
 class Window(NamedTuple):
@@ -64,14 +69,15 @@ def derivative_row(u, v_th, kappa, height, code, closed, h):
     The smooth members are computed in float64 and rounded once.
     """
     zero = u.dtype.type(0)
+    outside = height / u.dtype.type(50) if code == LEAKY_RELU else zero
     if not kappa > zero:
         h[:] = zero
-    elif code == RECTANGULAR and closed:
+    elif (code == RECTANGULAR or code == LEAKY_RELU) and closed:
         for i in range(u.size):
-            h[i] = height if abs(u[i] - v_th) <= kappa / u.dtype.type(2) else zero
-    elif code == RECTANGULAR:
+            h[i] = height if abs(u[i] - v_th) <= kappa / u.dtype.type(2) else outside
+    elif code == RECTANGULAR or code == LEAKY_RELU:
         for i in range(u.size):
-            h[i] = height if abs(u[i] - v_th) < kappa / u.dtype.type(2) else zero  # (S2)
+            h[i] = height if abs(u[i] - v_th) < kappa / u.dtype.type(2) else outside  # (S2) (S14)
     elif code == TRIANGULAR:
         for i in range(u.size):
             h[i] = height * max(zero, u.dtype.type(1) - abs(u[i] - v_th) / kappa)  # (S3)
@@ -83,10 +89,16 @@ def derivative_row(u, v_th, kappa, height, code, closed, h):
         for i in range(u.size):
             r = math.pi * (np.float64(u[i] - v_th) / np.float64(kappa))
             h[i] = np.float64(height) / (1.0 + r * r)  # (S5)
-    else:
+    elif code == GAUSSIAN:
         for i in range(u.size):
             r = np.float64(u[i] - v_th) / np.float64(kappa)
             h[i] = np.float64(height) * math.exp(-math.pi * r * r)  # (S6)
+    elif code == FAST_SIGMOID:
+        for i in range(u.size):
+            a = 1.0 + 2.0 * abs(np.float64(u[i] - v_th) / np.float64(kappa))
+            h[i] = np.float64(height) / (a * a)  # (S12)
+    else:
+        h[:] = height  # (S13)
 
 
 @inner
@@ -105,8 +117,14 @@ def primitive_row(u, v_th, kappa, height, code, s):
             p = e / (1.0 + e) if r < 0.0 else 1.0 / (1.0 + e)  # (S9)
         elif code == ARCTAN:
             p = 0.5 + math.atan(math.pi * r) / math.pi  # (S10)
-        else:
+        elif code == GAUSSIAN:
             p = 0.5 * (1.0 + math.erf(math.sqrt(math.pi) * r))  # (S11)
+        elif code == FAST_SIGMOID:
+            p = 0.5 + r / (1.0 + 2.0 * abs(r))  # (S15)
+        elif code == STRAIGHT_THROUGH:
+            p = 0.5 + r  # (S16)
+        else:
+            p = min(max(r + 0.5, 0.0), 1.0) + (r - min(max(r, -0.5), 0.5)) / 50.0  # (S17)
         s[i] = step * p
 
 

@@ -40,6 +40,9 @@ EQUATION_NAMES = {
     "S4": "sigmoid surrogate",
     "S5": "arctan surrogate",
     "S6": "gaussian surrogate",
+    "S12": "fast sigmoid surrogate",
+    "S13": "straight-through surrogate",
+    "S14": "leaky ReLU surrogate",
     "B1": "gradient through the reset",
     "B2": "gradient of the potential",
     "B3": "gradient of the current",
@@ -69,7 +72,8 @@ EQUATION_NAMES = {
     "L6": "gradient of TET",
 }
 
-_SURROGATES = {"rectangular": "S2", "triangular": "S3", "sigmoid": "S4", "arctan": "S5", "gaussian": "S6"}
+_SURROGATES = {"rectangular": "S2", "triangular": "S3", "sigmoid": "S4", "arctan": "S5", "gaussian": "S6",
+               "fast_sigmoid": "S12", "straight_through": "S13", "leaky_relu": "S14"}  # fmt: skip
 _RESETS = {"hard": ("F3",), "soft": ("F4",), "soft late": ("F5",), "none": ("F3",)}
 _SYNAPSE = {"y": ("C1",), "grad_x": ("C3",)}
 _POOL = {"y": ("C5",), "grad_x": ("C6",)}

@@ -29,6 +29,7 @@ import numpy as np
 from agl_ref import reference
 from agl_ref.conventions import MPD_AGL, Conventions
 from agl_ref.oracle.descriptions import DATA, blocks, describe
+from agl_ref.oracle.types import WINDOWED
 
 FORWARD = ("spike_test", "reset", "input_scale", "plif", "norm_variance", "norm_scale", "norm_shift")
 
@@ -158,7 +159,7 @@ class Problem:
             reasons = {name: reason for name in _NEURON if name not in kept}
         elif T == 1:
             reasons["reset_gradient"] = "T = 1: nothing passes through the reset"
-        if (surrogate or self.surrogate) != "rectangular":
+        if (surrogate or self.surrogate) not in WINDOWED:
             reasons.setdefault("window_edge", "the surrogate has no edge")
         if op != "plif" and not any(block["neuron"] == "plif" for block in units):
             reasons["plif"] = "there is no PLIF neuron"

@@ -17,6 +17,7 @@ UNIT_ROUNDOFF = {name: 2.0**-bits for name, bits in BITS.items()}
 
 FORWARD = ("width", "x", "u", "s", "v")  # of a neuron layer, in the order in which a forward pass computes them
 BACKWARD = ("ds", "du", "dx")  # the same for the backward pass, which runs in reverse time
+WINDOWED = ("rectangular", "leaky_relu")  # the surrogates that jump at the window's edge
 
 _STEPS = 4  # codes per factor of 2
 _LOWEST = -36  # log2 of the smallest bound that has a code

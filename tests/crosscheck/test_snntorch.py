@@ -57,8 +57,10 @@ def theirs(node, x, ds):
     return s.detach().numpy(), x.grad.numpy(), torch.stack(potentials).detach().numpy()
 
 
-def compare(node, preset, beta, v_th, kappa, name="rectangular", dyadic=False, seed=0, tolerance=ROUNDING, below=None):
-    c = replace(agl.PRESETS[preset], fixed_width=kappa)
+def compare(
+    node, preset, beta, v_th, kappa, name="rectangular", dyadic=False, seed=0, tolerance=ROUNDING, below=None, **more
+):
+    c = replace(agl.PRESETS[preset], fixed_width=kappa, **more)
     x, ds = frameworks.inputs(seed, beta, c, v_th, dyadic)
     if below:  # keeps u under 2 V_th, see the test of what "no-delay" cannot express
         x = np.minimum(x, below * v_th)
@@ -137,17 +139,23 @@ def test_in_float32_the_default_neuron_agrees_to_float32():
     frameworks.assert_agrees(dx, layer.dx, FLOAT32, "dx")
 
 
+@pytest.mark.parametrize("slope", [2.5, 25.0])
+@each_mechanism
+def test_fast_sigmoid_is_ours_of_peak_1(preset, slope):
+    below = 1.1 if preset == "snntorch-no-delay" else None
+    tolerance = FLOAT32 if "no-delay" in preset else ROUNDING
+    node, kappa = leaky(preset, 0.45, 0.75, surrogate.fast_sigmoid(slope)), 2 / slope
+    more = {"tolerance": tolerance, "below": below, "surrogate_scale": "1"}
+    compare(node, preset, 0.45, 0.75, kappa, "fast_sigmoid", seed=3, **more)
+
+
+@pytest.mark.parametrize("kappa", [0.8, 1.7])
+def test_straight_through_estimator_is_ours_of_peak_1_whatever_kappa(kappa):
+    node = leaky("snntorch", 0.45, 0.75, surrogate.straight_through_estimator())
+    compare(node, "snntorch", 0.45, 0.75, kappa, "straight_through", seed=3, surrogate_scale="1")
+
+
 # --- what cannot be expressed -------------------------------------------------------------------------------------------
-
-
-def test_fast_sigmoid_is_no_member_of_the_family():
-    """1 / (1 + k |z|)^2 falls as 1/z^2 like arctan, but has a kink at 0: no kappa makes the two equal."""
-    z = torch.linspace(-2, 2, 41, dtype=torch.float64, requires_grad=True)
-    surrogate.fast_sigmoid(25)(z).sum().backward()
-    for name in ("triangular", "sigmoid", "arctan", "gaussian"):
-        for kappa in (0.04, 0.08, 0.16):
-            h = agl.surrogate.derivative(z.detach().numpy(), kappa, name, agl.Conventions(surrogate_scale="1"))
-            assert np.abs(h - z.grad.numpy()).max() > 0.01
 
 
 def test_without_delay_a_potential_above_twice_the_threshold_leaves_ours():

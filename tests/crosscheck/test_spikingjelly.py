@@ -94,6 +94,7 @@ SURROGATES = {
     "PiecewiseQuadratic": ("triangular", lambda alpha: 1 / alpha),
     "Erf": ("gaussian", lambda alpha: np.sqrt(np.pi) / alpha),
     "Rect": ("rectangular", lambda alpha: 1 / alpha),
+    "SoftSign": ("fast_sigmoid", lambda alpha: 2 / alpha),
 }
 
 
@@ -113,8 +114,33 @@ def test_their_surrogates_are_members_of_the_family(theirs, alpha, dtype):
 @pytest.mark.parametrize("theirs", SURROGATES)
 def test_the_defaults_of_their_surrogates_are_what_the_table_says(theirs):
     alpha = getattr(surrogate, theirs)().alpha
-    expected = {"ATan": 1.0, "Sigmoid": 1.0, "PiecewiseQuadratic": 1.0, "Erf": np.sqrt(np.pi) / 2, "Rect": 1.0}
+    expected = {
+        "ATan": 1.0,
+        "Sigmoid": 1.0,
+        "PiecewiseQuadratic": 1.0,
+        "Erf": np.sqrt(np.pi) / 2,
+        "Rect": 1.0,
+        "SoftSign": 1.0,
+    }
     assert SURROGATES[theirs][1](alpha) == pytest.approx(expected[theirs], rel=1e-15)
+
+
+@pytest.mark.parametrize("w", [0.5, 1.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_piecewise_leaky_relu_is_ours_where_c_is_a_hundredth_of_1_over_w(w, dtype):
+    own = surrogate.PiecewiseLeakyReLU(w=w, c=0.01 / w)
+    node = neuron.LIFNode(2.5, True, 1.0, 0.0, own, False, "m").to(
+        torch.float64 if dtype is np.float64 else torch.float32
+    )
+    compare(node, 0.6, 1.0, "hard", conventions(True, "hard", False, 2 * w), "leaky_relu", dtype=dtype, seed=1)
+    default = surrogate.PiecewiseLeakyReLU()
+    assert (default.w, default.c) == (1, 0.01)
+
+
+def test_super_spike_of_alpha_1_is_our_fast_sigmoid_of_peak_1():
+    node = neuron.LIFNode(2.5, True, 1.0, 0.0, surrogate.SuperSpike(), False, "m").double()
+    c = replace(conventions(True, "hard", False, 2.0), surrogate_scale="1")
+    compare(node, 0.6, 1.0, "hard", c, "fast_sigmoid", seed=1)
 
 
 def test_lif_node_without_arguments_is_the_preset():

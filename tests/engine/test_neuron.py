@@ -258,6 +258,18 @@ def test_lif_in_float32_is_the_naive_twin(lib, c, surrogate):
     assert_is_twin(lib, case, c, surrogate, helpers.rounding(np.float32, 32 * 4))
 
 
+@pytest.mark.parametrize("c", [agl.MPD_AGL, CONVENTIONS["soft"], CONVENTIONS["edge <="], CONVENTIONS["scale 1"]])
+@pytest.mark.parametrize("surrogate", naive.UNBOUNDED)
+def test_surrogates_of_infinite_area_are_the_naive_twin_and_the_slope(lib, surrogate, c):
+    case = helpers.lif_case(6, (3, 5), seed=21, c=c)
+    helpers.assert_case_is_telling(case.u, case.width, case.v_th)
+    assert_is_twin(lib, case, c, surrogate, 1e-13)
+    case, cache, grads = relaxed_case(lib, c, surrogate)
+    loss, decay = relaxed_loss(lib, case, c, surrogate, cache)
+    helpers.assert_close(grads.dx, helpers.central_difference(loss, case.x, STEP), 1e-7, name="dx")
+    helpers.assert_close([grads.ddecay], helpers.central_difference(loss, decay, STEP), 1e-7, name="ddecay")
+
+
 @st.composite
 def lif_cases(draw, longest=6):
     """(case, conventions, surrogate) over all conventions jointly and shapes of two to five axes."""

@@ -166,7 +166,14 @@ def test_time_is_limited(monkeypatch):
 def test_the_guess_on_a_mutant_that_is_not_listed_is_right(mutant):
     """The golden cases need not kill these, but they do."""
     words, named = lowered(mutant.effect.rstrip(".")), 0
-    for case in ("lif-hard-attached", "lif-realistic", "lif-adaptive", "lif-image"):
+    for case in (
+        "lif-hard-attached",
+        "lif-realistic",
+        "lif-adaptive",
+        "lif-image",
+        "lif-fast-sigmoid",
+        "lif-leaky-relu",
+    ):
         report = report_on(load_case(case), mutant.module)
         if report.verdict == "FAIL":
             assert words in report.details["cause"], case

@@ -100,6 +100,16 @@ def surrogates(u, width, v_th=0.5):
             "difference": np.maximum(F(0), k - np.abs(z)) / (k * k),
         },
         "arctan": {"ratio": one / (one + np.square(pi * r)) / k, "squares": k / (k * k + np.square(pi * z))},
+        "fast_sigmoid": {
+            "ratio": one / np.square(one + F(2) * np.abs(r)) / k,
+            "squares": k / np.square(k + F(2) * np.abs(z)),
+            "slope": one / np.square(one + F(2) / k * np.abs(z)) / k,
+        },
+        "straight_through": {"height": one / k + F(0) * z},
+        "leaky_relu": {
+            "of the height": np.where(np.abs(z) < k / F(2), one / k, F(0.02) / k),
+            "of the width": one / np.where(np.abs(z) < k / F(2), k, F(50) * k),
+        },
         "gaussian": {"exp": np.exp(-pi * r * r) / k, "exp2": np.exp2(F(-np.pi / np.log(2)) * r * r) / k},
     }
 

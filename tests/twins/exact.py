@@ -72,7 +72,7 @@ class Ledger:
 
 
 def surrogate_derivative(z, k, name, c, ledger):
-    """h(z) of width k; the two members that are rational functions."""
+    """h(z) of width k, of those that are rational functions with dyadic values."""
     if k <= 0:
         return Fraction(0)
     distance = ledger.note(abs(z))
@@ -81,6 +81,8 @@ def surrogate_derivative(z, k, name, c, ledger):
         h = ledger.note(1 / k) if inside else Fraction(0)
     elif name == "triangular":
         h = ledger.note(max(Fraction(0), ledger.note_sum([Fraction(1), -distance / k])) / k)
+    elif name == "straight_through":
+        h = ledger.note(1 / k)
     return ledger.note(h * {"1/kappa": Fraction(1), "1": k, "1/(2 kappa)": Fraction(1, 2)}[c.surrogate_scale])
 
 

@@ -17,8 +17,12 @@ KINKS = {  # z / k at which the primitive, or its derivative, is not smooth
     "sigmoid": (),
     "arctan": (),
     "gaussian": (),
+    "fast_sigmoid": (0.0,),
+    "straight_through": (),
+    "leaky_relu": (-0.5, 0.5),
 }
-SURROGATES = tuple(KINKS)
+SURROGATES = tuple(KINKS)[:6]  # of area 1
+UNBOUNDED = tuple(KINKS)[6:]
 
 
 def sigmoid(a):
@@ -47,6 +51,13 @@ def surrogate_derivative(z, k, name, c):
         h = 1 / (k * (1 + (math.pi * z / k) ** 2))
     elif name == "gaussian":
         h = math.exp(-math.pi * (z / k) ** 2) / k
+    elif name == "fast_sigmoid":
+        h = k / (k + 2 * abs(z)) ** 2
+    elif name == "straight_through":
+        h = 1 / k
+    elif name == "leaky_relu":
+        inside = abs(z) < k / 2 or (c.window_edge == "<=" and abs(z) == k / 2)
+        h = (1.0 if inside else 0.02) / k
     return h * scale_factor(k, c)
 
 
@@ -63,6 +74,13 @@ def surrogate_primitive(z, k, name, c, factor=None):
         smooth = 0.5 + math.atan(math.pi * z / k) / math.pi
     elif name == "gaussian":
         smooth = 0.5 * math.erfc(-math.sqrt(math.pi) * z / k)
+    elif name == "fast_sigmoid":
+        smooth = (1 + 2 * z / (k + 2 * abs(z))) / 2
+    elif name == "straight_through":
+        smooth = (z + k / 2) / k
+    elif name == "leaky_relu":
+        inner = min(max(z, -k / 2), k / 2)
+        smooth = (inner + k / 2 + 0.02 * (z - inner)) / k
     return smooth * (scale_factor(k, c) if factor is None else factor)
 
 

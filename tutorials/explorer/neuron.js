@@ -12,7 +12,7 @@ const CHOICES = {
   reset: ["hard", "soft", "soft late", "none"],
   reset_gradient: ["attached", "detached"],
   window_edge: ["<", "<="],
-  surrogate: ["rectangular", "triangular", "sigmoid", "arctan", "gaussian"],
+  surrogate: ["rectangular", "triangular", "sigmoid", "arctan", "gaussian", "fast_sigmoid", "straight_through", "leaky_relu"],
   surrogate_scale: ["1/kappa", "1", "1/(2 kappa)"],
   width: ["adaptive", "first", "later", "geometric", "2 V_th", "fixed"],
   input_scale: ["1", "1 - tau"],
@@ -34,6 +34,9 @@ function derivative(z, kappa, c) {
     case "sigmoid": return h * ((4 * e) / ((1 + e) * (1 + e))); // (S4)
     case "arctan": return h / (1 + (Math.PI * r) * (Math.PI * r)); // (S5)
     case "gaussian": return h * Math.exp(-Math.PI * r * r); // (S6)
+    case "fast_sigmoid": return h / ((1 + 2 * Math.abs(r)) * (1 + 2 * Math.abs(r))); // (S12)
+    case "straight_through": return h; // (S13)
+    case "leaky_relu": return inside ? h : h / 50; // (S14)
   }
 }
 

@@ -117,6 +117,9 @@ function stepsOf(run) {
         sigmoid: ["S4", "4 σ(4r) (1 − σ(4r)),  r = (u_t − V_th)/κ_t", ""],
         arctan: ["S5", "1/(1 + (π r)²),  r = (u_t − V_th)/κ_t", ""],
         gaussian: ["S6", "exp(−π r²),  r = (u_t − V_th)/κ_t", ""],
+        fast_sigmoid: ["S12", "1/(1 + 2 |r|)²,  r = (u_t − V_th)/κ_t", ""],
+        straight_through: ["S13", "1", ""],
+        leaky_relu: ["S14", `(1 where |u_t − V_th| ${edge} κ_t/2, else 1/50)`, ""],
       }[c.surrogate];
       const top = { "1/kappa": 1 / kappa, 1: 1, "1/(2 kappa)": 1 / (kappa + kappa) }[c.surrogate_scale];
       add("backward", "h", i, t, `S1, ${number}`, {

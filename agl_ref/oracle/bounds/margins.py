@@ -13,7 +13,7 @@ import numpy as np
 
 from agl_ref.engine import conv
 from agl_ref.oracle.descriptions import describe
-from agl_ref.oracle.types import BITS, over_time
+from agl_ref.oracle.types import BITS, WINDOWED, over_time
 
 from . import replay as ops
 from . import walk_layers
@@ -126,7 +126,7 @@ def lif_margins(x, e_x, u, s, width, e_width, p, dtype):
     z = np.abs(u - p.v_th)
     spike = _ratio(z, e_u + e_threshold)
     window = np.full(u.shape, np.inf)
-    if p.surrogate == "rectangular":
+    if p.surrogate in WINDOWED:
         half, e_half = over_time(width / 2, u), over_time(e_width / 2, u)
         e_z = np.where((e_u == 0) & representable(z, dtype), 0.0, z)
         window = np.where(half > 0, _ratio(np.abs(z - half), e_u + e_threshold + e_z + e_half), np.inf)

@@ -16,7 +16,7 @@ from agl_ref.engine import tdbn
 from agl_ref.engine.loss import of_network as loss_of_network
 from agl_ref.engine.network import Network
 from agl_ref.oracle.descriptions import describe, network_of
-from agl_ref.oracle.types import Reference, array_name, dtype_name
+from agl_ref.oracle.types import WINDOWED, Reference, array_name, dtype_name
 
 from . import margins as proven
 from .ops import OPS, as_float64, neuron_margins, run_op
@@ -197,7 +197,7 @@ def op_reference(id, op, inputs, meta, conventions, exact=False, dtype="float32"
     agree(plain, arrays)
     if "s" in arrays:
         tighten(bounds, margins, neuron_margins(wide, meta, conventions, arrays, dtype))
-    if op == "surrogate" and meta.get("surrogate", "rectangular") == "rectangular":
+    if op == "surrogate" and meta.get("surrogate", "rectangular") in WINDOWED:
         u, width = wide["u"], wide["width"]
         given = (u, proven.input_error(u, dtype), width, proven.input_error(width, dtype))
         margins["window"] = proven.given_window(*given, meta["v_th"], dtype)

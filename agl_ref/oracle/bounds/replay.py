@@ -16,7 +16,7 @@ from agl_ref.engine import conv
 from agl_ref.engine.fast import winograd
 from agl_ref.engine.surrogate import heights
 from agl_ref.engine.width import spread
-from agl_ref.oracle.types import BITS, in_window, over_time
+from agl_ref.oracle.types import BITS, WINDOWED, in_window, over_time
 
 from .tolerance import is_exact, is_power_of_two, quantum, repeats, representable, sum_size
 
@@ -41,9 +41,9 @@ def total(r, terms, inexact=0.0):
 
 
 def window(u, width, v_th, conventions, surrogate):
-    """Where the surrogate's derivative is not 0: inside the window for the rectangular one, elsewhere where kappa > 0."""
+    """Where the surrogate is open: inside the window if that has an edge, else where kappa > 0."""
     opened = np.broadcast_to(over_time(width, u) > 0, u.shape)
-    return in_window(u, width, v_th, conventions.window_edge) & opened if surrogate == "rectangular" else opened
+    return in_window(u, width, v_th, conventions.window_edge) & opened if surrogate in WINDOWED else opened
 
 
 def shape_of(name, ratio, bits):
@@ -60,6 +60,9 @@ def shape_of(name, ratio, bits):
     if name == "arctan":
         shape = 1 / (1 + (np.pi * ratio) ** 2)  # (S5)
         return shape, shape * 8
+    if name == "fast_sigmoid":
+        shape = 1 / (1 + 2 * a) ** 2  # (S12)
+        return shape, shape * 8
     shape = np.exp(-np.pi * ratio**2)  # (S6)
     return shape, shape * (4 + 8 * np.pi * ratio**2)
 
@@ -69,8 +72,11 @@ def derivative(r, u, width, p):
     height = heights(width, p.conventions)  # (S1)
     exact = is_power_of_two(height)
     height = over_time(r(height, lambda: 0.0 if exact else 2 * height), u)
-    if p.surrogate == "rectangular":
-        return np.where(p.inside, height, 0.0)  # (S2)
+    if p.surrogate in ("rectangular", "straight_through"):
+        return np.where(p.inside, height, 0.0)  # (S2) (S13)
+    if p.surrogate == "leaky_relu":
+        outside = np.where(over_time(width, u) > 0, height / 50, 0.0)
+        return np.where(p.inside, height, r(outside, lambda: 2 * outside))  # (S14)
     safe = over_time(np.where(width > 0, width, 1.0), u)
     shape, error = shape_of(p.surrogate, (u - p.v_th) / safe, r.bits)
     # Silent neurons of one state, thousands of them, have one error: in a sum it does not average out.

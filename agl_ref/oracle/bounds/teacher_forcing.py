@@ -11,7 +11,7 @@ import numpy as np
 
 from agl_ref import validate
 from agl_ref.oracle.descriptions import network_of_reference
-from agl_ref.oracle.types import Reference, array_name
+from agl_ref.oracle.types import WINDOWED, Reference, array_name
 
 from .margins import given_window, input_error
 from .ops import replay_forced
@@ -80,7 +80,7 @@ def force(reference, theirs, what=WHAT, turned=None):
         if kind == "s":
             decided = array_name(block, "s") in forced
         else:
-            decided = reference.meta.get("surrogate", "rectangular") != "rectangular"
+            decided = reference.meta.get("surrogate", "rectangular") not in WINDOWED
         margins[name] = np.full_like(margin, np.inf) if decided else margin
         if kind == "window" and not decided:
             margins[name] = _window_margin(reference, block, arrays, bounds, dtype, array_name(block, "u") in forced)

@@ -10,7 +10,7 @@ from agl_ref.oracle.bounds.ops import run_op
 from agl_ref.oracle.bounds.reference import run
 from agl_ref.oracle.bounds.tolerance import representable
 from agl_ref.oracle.descriptions import network_of
-from agl_ref.oracle.types import BITS, array_name, in_window, over_time, split_name, unit_roundoff
+from agl_ref.oracle.types import BITS, WINDOWED, array_name, in_window, over_time, split_name, unit_roundoff
 
 SAFETY = 4  # how many times u the margins of a realistic case must be
 NEURONS = ("lif", "plif")
@@ -65,7 +65,7 @@ def refusals(case, reference, found):
     for name, array in reference.arrays.items():
         if not np.isfinite(array).all():
             reasons.append(f"{name} is not finite")
-    rectangular = reference.meta.get("surrogate", "rectangular") == "rectangular"
+    rectangular = reference.meta.get("surrogate", "rectangular") in WINDOWED
     for layer, fig in found.items():
         reasons += [f"{layer or case.op}: {why}" for why in _layer_refusals(case, fig, rectangular)]
     reasons += _flag_refusals(case, reference, found, rectangular)
@@ -182,7 +182,8 @@ def certificate(case, reference):
 
 def _distance(reference, kind, place):
     block, index = place["name"].rpartition(".")[0], tuple(place["index"])
-    u, width = (reference.arrays[array_name(block, key)] for key in ("u", "width"))
+    found = {**reference.inputs, **reference.arrays}  # the op surrogate has both for inputs
+    u, width = (found[array_name(block, key)] for key in ("u", "width"))
     off = abs(float(u[index]) - reference.threshold(block))
     return off if kind == "spike" else abs(off - float(width[index[0]]) / 2)
 

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from . import far, integrate, layers, networks, neuron, surrogates, thresholds, units
+from . import far, integrate, layers, networks, neuron, shapes, surrogates, thresholds, units
 from .case import Case, notes
 from .sizes import by_size
 
@@ -15,7 +15,7 @@ def definitions():
 
     Raises RuntimeError if two have one id.
     """
-    modules = (neuron, surrogates, layers, networks, thresholds, units, far, integrate)
+    modules = (neuron, surrogates, layers, networks, thresholds, units, far, integrate, shapes)
     every = [case for module in modules for case in module.CASES]
     found = {case.id: case for case in every}
     if len(found) != len(every):

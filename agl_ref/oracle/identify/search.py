@@ -31,7 +31,16 @@ from .identification import Identification
 from .layouts import dtype_of, layouts, named_arrays
 
 SCREEN = {"float64": 1e-9, "float32": 2e-4, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 0.1}  # of an array's magnitude
-SURROGATES = ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")
+SURROGATES = (
+    "rectangular",
+    "triangular",
+    "sigmoid",
+    "arctan",
+    "gaussian",
+    "fast_sigmoid",
+    "straight_through",
+    "leaky_relu",
+)
 KEPT = 16  # forward passes that are remembered
 
 

@@ -23,7 +23,7 @@ from agl_ref.oracle.bounds.margins import given_window, input_error
 from agl_ref.oracle.bounds.teacher_forcing import SAFETY, force
 from agl_ref.oracle.mutants.variants import variant
 from agl_ref.oracle.problems import problem_of
-from agl_ref.oracle.types import array_name, fires, unit_roundoff
+from agl_ref.oracle.types import WINDOWED, array_name, fires, unit_roundoff
 
 NEEDED, REACH = 1.0, 4.0  # sums of squared distances, each in units of its bound
 WORK, FEWEST, MOST = 2**24, 16, 256  # neurons times timesteps, in all runs; at least and at most so many runs
@@ -160,7 +160,7 @@ class _Runs:
         e_u, width = bounds[array_name(block, "u")], array_name(block, "width")
         error = (e_u + input_error(np.array(v_th), dtype)) * self.unit
         distances = {"s": np.divide(np.abs(u - v_th), error, out=np.full(u.shape, np.inf), where=error > 0)}
-        if self.problem.surrogate == "rectangular":
+        if self.problem.surrogate in WINDOWED:
             distances["window"] = given_window(u, e_u, self.arrays[width], bounds[width], v_th, dtype) / self.unit
         return [
             (float(distance[tuple(index)]) ** 2, Decision(block, kind, tuple(map(int, index))))
