@@ -221,9 +221,13 @@ def test_quotients_are_wrong_near_kinks_only():
     assert error[distance > 1.5e-3].max() < 1e-6 and (distance > 1.5e-3).mean() > 0.9
 
 
-def test_every_mistake_leaves_a_gradient_of_its_own():
+def test_mistakes_leave_gradients_of_their_own_where_the_numbers_can_tell_them_apart():
     wrong = bptt_by_hand.wrong_gradients()
-    assert wrong.pop("none").tolist() == [1.2578125, 0.6875, 1]
-    assert wrong["the reset is detached"].tolist() == [1.5, 1, 1]
-    assert len({tuple(gradient) for gradient in wrong.values()}) == len(wrong) == 7
-    assert all(gradient[2] == 1 and gradient[0] != 1.2578125 for gradient in wrong.values())
+    right = wrong.pop("none").tolist()
+    assert right == [1.2578125, 0.6875, 1] and wrong["the reset is detached"].tolist() == [1.5, 1, 1]
+    seen = {name: gradient for name, gradient in wrong.items() if gradient.tolist() != right}
+    assert len({tuple(gradient) for gradient in seen.values()}) == len(seen) == 7
+    assert all(gradient[2] == 1 and gradient[0] != 1.2578125 for gradient in seen.values())
+    x = np.array([[0.5], [0.25], [-0.125], [1.0], [0.625]])
+    telling = bptt_by_hand.wrong_gradients(x, 0.25, 0.5, (0.25, 1.0, 1.0, 1.0, 0.25))
+    assert len({tuple(gradient) for gradient in telling.values()}) == len(wrong) + 1 == 13

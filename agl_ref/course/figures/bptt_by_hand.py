@@ -213,8 +213,13 @@ def near_kinks(seed=0, h=1e-3):
     return fig
 
 
-def wrong_gradients():
-    """{mistake: dL/dx (3,)} of the neuron by hand under common mistakes, each with its line of the loop exchanged."""
+def wrong_gradients(x=HAND_X, decay=0.5, v_th=0.5, width=(1.0, 1.0, 1.0)):
+    """{mistake: dL/dx (T,)} of one neuron, L the number of its spikes; by default the neuron by hand, x (T, 1).
+
+    Each mistake exchanges a line of the loop, or a value that it reads. The neuron by hand shows the first seven of them; the
+    last five need widths other than 1, a potential on the window's edge, and a leak that is not the threshold.
+    """
+    width = np.asarray(width, float)
     mistakes = {
         "none": {},
         "the reset is detached": {"through": lambda u, s: 0 * u},
@@ -224,7 +229,12 @@ def wrong_gradients():
         "s_t in place of 1 - s_t": {"keep": lambda s: s},
         "tau is missing": {"leak": 1.0},
         "nothing is carried": {"leak": 0.0},
+        "1 / kappa is missing": {"height": 1.0},
+        "the window reaches kappa": {"half": 1.0},
+        "kappa of t = 1 throughout": {"widths": lambda width: width[:1].repeat(len(width))},
+        "<= at the window's edge": {"inside": np.less_equal},
+        "tau and V_th are swapped": {"leak": v_th, "centre": decay},
     }
-    s, cache = lif_forward(HAND_X, **HAND)
-    return {text: bptt(np.ones((3, 1)), cache.u, s, **HAND, width=np.ones(3), **parts)[0][:, 0]
+    s, cache = lif_forward(x, decay, v_th)
+    return {text: bptt(np.ones(s.shape), cache.u, s, decay, v_th, width, **parts)[0][:, 0]
             for text, parts in mistakes.items()}  # fmt: skip
