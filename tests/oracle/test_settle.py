@@ -1,5 +1,6 @@
 """A decision flipped within rounding: right runs pass, wrong ones fail, as soon as the dump shows the spikes."""
 
+from dataclasses import replace
 from functools import cache
 
 import numba
@@ -145,6 +146,15 @@ def test_gross_errors_fail_where_there_are_too_many_decisions_to_try(monkeypatch
     report = compare(ref, right)
     assert report.verdict == "AMBIGUOUS" and "not settled by search" in str(report)
     assert "Dump s and u of every layer" in str(report)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_gradient_that_should_be_exactly_zero_fails_without_a_warning():
+    ref, index = planted("c1")
+    got = gradients(flipped(ref, "c1", index))
+    exact = {**ref.bounds, "grad_c1.w": np.zeros_like(ref.bounds["grad_c1.w"])}
+    wrong = {**got, "grad_c1.w": got["grad_c1.w"] + np.float32(10)}
+    assert compare(replace(ref, bounds=exact), wrong, guess=False).verdict == "FAIL"
 
 
 def test_a_wrong_spike_behind_a_flip_is_not_excused():

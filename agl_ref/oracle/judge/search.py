@@ -43,6 +43,7 @@ class Decision(NamedTuple):
         return f"{array_name(self.block, self.kind)}[{', '.join(map(str, self.index))}]"
 
 
+@np.errstate(over="ignore")  # of distances in units of a bound that is 0
 def searched(reference, arrays, dtype, judge, ambiguous):
     """The report of the search on a dump that shows no decision and is AMBIGUOUS.
 
