@@ -21,6 +21,7 @@ _NAMES = {
     ),
     "engine.parts": ("Conv2d", "Linear", "TdBN", "LIF", "PLIF"),
     "engine.blocks": ("SpikingBlock", "Residual", "AvgPool", "SumPool", "GlobalAvgPool", "Flatten", "Readout"),
+    "engine.loss": ("Loss",),
     "engine.network": ("Network", "Trace"),
 }  # fmt: skip
 _MODULES = {

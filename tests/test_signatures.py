@@ -136,6 +136,7 @@ def good_calls(tmp_path_factory):
         (agl.tet_forward, {"logits": flat, "labels": labels}),
         (agl.cross_entropy_backward, {"cache": agl.cross_entropy_forward(flat, labels)[1]}),
         (agl.tet_backward, {"cache": agl.tet_forward(flat, labels)[1]}),
+        (agl.Loss, {}),
         (ops.derivative, {"z": ones, "width": 1.0}), (ops.primitive, {"z": ones, "width": 1.0}),
         (ops.update_running, {"running_mean": ones.copy(), "running_var": ones.copy(),
                               "cache": agl.tdbn_forward(flat, ones, ones)[1]}),

@@ -18,6 +18,15 @@ def _channels(text):
         raise argparse.ArgumentTypeError(f"expected numbers with commas such as 16,32,64, received {text!r}") from None
 
 
+def _weights(text):
+    try:
+        return text if text == "balanced" else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected 'balanced' or numbers with commas such as 1,1,2.5, received {text!r}"
+        ) from None
+
+
 TRAIN_OPTIONS = (
     # option, type, help
     ("data", str, "'bundled' (6,000 Fashion-MNIST images that come with the package), 'fashion-mnist' (all 70,000, found "
@@ -47,7 +56,12 @@ TRAIN_OPTIONS = (
     ("momentum", float, "of sgd"),
     ("weight_decay", float, "weight decay"),
     ("schedule", str, "cosine (to 0 over the run) or constant"),
-    ("loss", str, "ce (cross-entropy of the mean logits) or tet (per-timestep cross-entropy with a regulariser)"),
+    ("loss", str, "ce (cross-entropy of the mean logits), tet (cross-entropy at every timestep with a pull of the logits "
+     "to 1; --tet-lam 0 leaves the cross-entropy alone) or mse (squared error of the mean logits and the one-hot label)"),
+    ("class_weights", _weights, "what a sample of each class counts in the loss: one number a class, with commas, or "
+     "balanced (the rarer the more)"),
+    ("label_smoothing", float, "share of each label that is spread evenly over all classes"),
+    ("tet_lam", float, "share of the pull in tet"),
     ("seed", int, "of weights, data order and encodings; the same seed gives the same bits"),
     ("dtype", str, "float32 or float64"),
 )  # fmt: skip
@@ -63,8 +77,8 @@ def add_options(parser):
     parser.epilog = "Example: agl-ref train --data fashion-mnist --neuron plif --T 2 --epochs 10 --out runs/fashion"
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     for name, kind, text in TRAIN_OPTIONS:
-        shown = "the network's own" if defaults[name] is None else defaults[name]
-        metavar = {"width": "RULE|KAPPA", "channels": "A,B,..."}.get(name, name.upper())
+        shown = {"channels": "the network's own", "class_weights": "all alike"}.get(name, defaults[name])
+        metavar = {"width": "RULE|KAPPA", "channels": "A,B,...", "class_weights": "A,B,..."}.get(name, name.upper())
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, dest=name, type=kind, metavar=metavar, help=f"{text} (default: {shown})")
     parser.add_argument("--out", metavar="FOLDER", help="run folder (default: runs/NETWORK-WIDTH-seedSEED)")

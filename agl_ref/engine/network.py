@@ -308,8 +308,8 @@ class Network:
         ----------
         x : ndarray (T, N, *input_shape)
         labels : integer array (N,)
-        loss : {"ce", "tet"}
-            Cross-entropy of the reduced logits, or TET with its default mix.
+        loss : {"ce", "tet", "mse"} or Loss
+            Cross-entropy of the reduced logits, TET with its default mix, the squared error, or one with options.
         record, input_gradient
             As for `backward`.
         keep_trace : bool
@@ -324,7 +324,8 @@ class Network:
         -------
         Result(loss, logits, grads, trace, dlogits)
         """
-        validate.one_of("loss", loss, ("ce", "tet"))
+        loss = losses.named(loss)
+        loss.require_classes(self.num_classes)
         validate.instance("record", record, (dict, type(None)), "pass one to be filled, or None")
         for name, value in (("input_gradient", input_gradient), ("keep_trace", keep_trace)):
             validate.boolean(name, value)

@@ -614,8 +614,8 @@ def tet_forward(logits, labels, lam=1e-3, target=1.0):
     Returns loss (float) and TETCache; errors as for `cross_entropy_forward`.
     """
     labels = loss.check_logits(logits, labels, finite=True)
-    lam = validate.number("lam", lam, low=0, high=1)
-    return loss.tet(logits, labels, lam, validate.number("target", target, dtype=logits.dtype))
+    lam, target = validate.number("lam", lam, low=0, high=1), validate.number("target", target, dtype=logits.dtype)
+    return loss.tet(logits, labels, loss.Loss("tet", lam=lam, pull=target))
 
 
 def tet_backward(cache):

@@ -11,6 +11,7 @@ from agl_ref import data, files, validate
 from agl_ref.conventions import Conventions
 from agl_ref.engine import models
 from agl_ref.engine.blocks import Residual, SpikingBlock
+from agl_ref.engine.loss import LOSSES, Loss
 from agl_ref.engine.surrogate import code_of
 
 NETWORKS = ("conv_snn", "vgg_snn", "sew_resnet19")
@@ -19,7 +20,13 @@ SCHEDULES = ("cosine", "constant")
 WIDTHS, NORM_SHIFTS = (Conventions.choices()[field] for field in ("width", "norm_shift"))
 NORMALISATIONS = ("data", "cifar10")
 MAX_BYTES = 100_000  # of config.json
-LATER = {"norm_shift": "beta", "gamma": 1.0}  # options that older runs do not name, and what they had
+LATER = {  # options that older runs do not name, and what they had
+    "norm_shift": "beta",
+    "gamma": 1.0,
+    "class_weights": None,
+    "label_smoothing": 0.0,
+    "tet_lam": 1e-3,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +36,9 @@ class TrainConfig:
     `width` (a rule), `fixed_width` (kappa for "fixed") and `norm_shift` are those of `Conventions`; every tdBN's scale starts
     at `gamma`. `channels` are those of the network's layers (None: the network's own). `augment` acts on training images
     alone. `normalise`, for images encoded "direct": with the training images' own statistics ("data") or the official runs'
-    constants ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. Raises ValueError or
-    TypeError for values out of range.
+    constants ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. `class_weights`,
+    `label_smoothing` and `tet_lam` are those of `Loss`; the weights "balanced" are n / (K n_k), for n_k of the n training
+    images in class k. Raises ValueError or TypeError for values out of range.
     """
 
     data: str = "bundled"
@@ -57,6 +65,9 @@ class TrainConfig:
     weight_decay: float = 5e-4
     schedule: str = "cosine"
     loss: str = "ce"
+    class_weights: tuple | str | None = None
+    label_smoothing: float = 0.0
+    tet_lam: float = 1e-3
     seed: int = 0
     dtype: str = "float32"
 
@@ -72,7 +83,7 @@ class TrainConfig:
             ("binning", data.BINNINGS),
             ("optimiser", OPTIMISERS),
             ("schedule", SCHEDULES),
-            ("loss", ("ce", "tet")),
+            ("loss", LOSSES),
             ("dtype", ("float32", "float64")),
         ):
             validate.one_of(name, getattr(self, name), allowed)
@@ -89,6 +100,14 @@ class TrainConfig:
         plain["decay"] = validate.decay(self.decay, dtype=dtype)
         if self.neuron == "plif":
             validate.number("decay", self.decay, low=0, low_open=True, high=1, high_open=True, dtype=dtype)
+        if isinstance(self.class_weights, str):
+            validate.one_of("class_weights", self.class_weights, ("balanced",))
+        else:
+            plain["class_weights"] = Loss(class_weights=self.class_weights).class_weights
+        plain["label_smoothing"] = validate.number(
+            "label_smoothing", self.label_smoothing, low=0, high=1, high_open=True
+        )
+        plain["tet_lam"] = validate.number("tet_lam", self.tet_lam, low=0, high=1)
         code_of(self.surrogate)
         validate.instance("data", self.data, str, "pass a name or a path as text")
         if self.channels is not None:
@@ -169,6 +188,22 @@ def build_network(config, dataset):
         if name.endswith(".gamma"):
             value *= config.gamma
     return net
+
+
+def loss_of(config, dataset):
+    """The `Loss` that `config` describes, for this data set's classes. Raises ValueError."""
+    weights = config.class_weights
+    if weights == "balanced":
+        counts = np.bincount(dataset.y_train, minlength=dataset.num_classes)
+        if not counts.all():
+            raise ValueError(
+                f"class_weights: expected training images of every class for 'balanced', received none of class "
+                f"{int(np.argmin(counts))}; give the weights as numbers"
+            )
+        weights = (counts.sum() / (len(counts) * counts)).tolist()
+    loss = Loss(config.loss, weights, config.label_smoothing, config.tet_lam)
+    loss.require_classes(dataset.num_classes)
+    return loss
 
 
 def require_batches(config, net, dataset):

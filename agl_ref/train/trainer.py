@@ -31,7 +31,7 @@ from .checkpoint import (
     require_rows,
     write_checkpoint,
 )
-from .config import LATER, TrainConfig, build_network, require_batches, require_fitting
+from .config import LATER, TrainConfig, build_network, loss_of, require_batches, require_fitting
 from .lock import hold
 
 CHECKPOINT_SECONDS = 30.0
@@ -71,6 +71,7 @@ class Trainer:
         self.config, self.folder = validate.instance("config", config, TrainConfig), validate.path("folder", folder)
         self.dataset = data.load(config.data) if dataset is None else dataset
         require_fitting(config, self.dataset)
+        self.loss = loss_of(config, self.dataset)
         memory.require_weights(config)
         self.net = build_network(config, self.dataset)
         memory.require(config, self.net, self.dataset, training=start != "read")
@@ -198,7 +199,7 @@ class Trainer:
         """
         observe = diagnostics.Observer() if self.batch % DIAGNOSE_EVERY == 0 else None
         x = self.encode(images, rng)
-        result = self.net.loss_and_grads(x, labels, self.config.loss, keep_trace=False, observe=observe)
+        result = self.net.loss_and_grads(x, labels, self.loss, keep_trace=False, observe=observe)
         diagnostics.require_finite(result)
         if observe is not None:
             self.diagnostics.add(observe.layers(self.net))
@@ -225,7 +226,7 @@ class Trainer:
             images = self.encode(x[start : start + batch], np.random.default_rng([self.config.seed, start, 2]))
             observe = diagnostics.Observer()
             logits = self.net.predict(images, observe)
-            loss += loss_of_network(logits, labels, self.config.loss, self.net.conventions)[0] * len(labels)
+            loss += loss_of_network(logits, labels, self.loss, self.net.conventions)[0] * len(labels)
             correct += int((reduce_logits(logits).argmax(axis=1) == labels).sum())
             for name, statistics in observe.layers(self.net).items():
                 sums = layers.setdefault(name, dict.fromkeys(statistics, 0.0))

@@ -6,6 +6,7 @@ and go on, that some are inside and some outside the window, and that no gradien
 
 import dataclasses
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ torch = pytest.importorskip("torch")
 
 import helpers_network as nets  # noqa: E402
 import torch_twin as twin  # noqa: E402
+from torch.nn import functional  # noqa: E402
 
 import agl_ref as agl  # noqa: E402
+from agl_ref.engine.loss import of_network  # noqa: E402
 
 TOLERANCE = 1e-12
 SURROGATES = ("rectangular", "triangular", "sigmoid", "arctan", "gaussian")
@@ -438,6 +441,28 @@ def test_loss(readout):
         loss, cache = agl.cross_entropy_forward(logits, labels, conventions)
         dlogits = agl.cross_entropy_backward(cache)
         expected = twin.cross_entropy(leaf, torch.tensor(labels), rule)
+    expected.backward()
+    assert_close("loss", np.float64(loss), np.float64(expected.item()))
+    assert_close("dlogits", dlogits, leaf.grad.numpy())
+
+
+@pytest.mark.parametrize("name", ["ce", "tet", "mse"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, (0.5, 2.0, 1.0, 4.0, 0.25, 3.0)])
+def test_loss_with_options(name, smoothing, weights):
+    """PyTorch's own cross_entropy with weight= and label_smoothing=; mse_loss has neither, so its target has them."""
+    rng = np.random.default_rng(13)
+    logits, labels = rng.normal(0.0, 3.0, (4, 5, 6)), rng.integers(0, 6, 5)
+    loss, dlogits = of_network(logits, labels, agl.Loss(name, weights, smoothing, lam=0.0), agl.MPD_AGL)
+    leaf, y = torch.tensor(logits, requires_grad=True), torch.tensor(labels)
+    w = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+    if name == "mse":
+        target = (1 - smoothing) * functional.one_hot(y, 6).double() + smoothing / 6
+        each = functional.mse_loss(leaf.mean(0), target, reduction="none").mean(1)
+        expected = each.mean() if w is None else (w[y] * each).sum() / w[y].sum()
+    else:
+        entropy = partial(functional.cross_entropy, target=y, weight=w, label_smoothing=smoothing)
+        expected = entropy(leaf.mean(0)) if name == "ce" else sum(map(entropy, leaf)) / len(leaf)
     expected.backward()
     assert_close("loss", np.float64(loss), np.float64(expected.item()))
     assert_close("dlogits", dlogits, leaf.grad.numpy())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twins import naive
 
 import agl_ref as agl
+from agl_ref.engine.loss import of_network
 
 READOUTS = agl.Conventions.choices()["readout"]
 each_readout = pytest.mark.parametrize("readout", READOUTS)
@@ -203,6 +204,91 @@ def test_a_cache_gives_the_same_gradient_again_after_the_first_was_changed_in_pl
     kept = first.copy()
     first *= 1024  # as loss scaling does
     helpers.assert_same_bits(backward(cache), kept)
+
+
+# --- class weights, label smoothing, squared error: Loss -------------------------------------------
+
+WEIGHTS = (0.5, 2.0, 1.0, 4.0, 0.25)
+OPTIONS = [{}, {"class_weights": WEIGHTS}, {"label_smoothing": 0.3},
+           {"class_weights": WEIGHTS, "label_smoothing": 0.3}]  # fmt: skip
+each_loss = pytest.mark.parametrize("name", ["ce", "tet", "mse"])
+each_option = pytest.mark.parametrize("options", OPTIONS, ids=str)
+
+
+def test_smoothed_and_weighted_cross_entropy_is_the_hand_arithmetic():
+    # p = (1/4, 3/4), label 0; smoothing 1/2: target (3/4, 1/4); weights 2 and 1: q = (3/2, 1/4), divided by w[0] = 2
+    value, dlogits = of_network(HAND_LOGITS[1:] / 2, np.array([0]), agl.Loss("ce", (2.0, 1.0), 0.5), agl.MPD_AGL)
+    helpers.assert_close(value, (1.5 * math.log(4) + 0.25 * math.log(4 / 3)) / 2, 1e-15, name="loss")
+    helpers.assert_close(dlogits.ravel(), [(1.75 / 4 - 1.5) / 2, (1.75 * 0.75 - 0.25) / 2], 1e-15, name="dlogits")
+
+
+def test_squared_error_is_the_hand_arithmetic():
+    # means over time (0, log 3) and (1, 0), labels 1 and 0, of weights 1 and 3: offs (0, log 3 - 1) and (0, 0)
+    logits = np.concatenate([HAND_LOGITS, np.array([[[1.0, 0.0]]] * 2)], axis=1)
+    value, dlogits = of_network(logits, np.array([1, 0]), agl.Loss("mse", (3.0, 1.0)), agl.MPD_AGL)
+    helpers.assert_close(value, (LOG3 - 1) ** 2 / (2 * (1 + 3)), 1e-15, name="loss")
+    helpers.assert_close(dlogits[:, 0], [[0, 2 * (LOG3 - 1) / 8 / 2]] * 2, 1e-15, name="dlogits")
+    assert not dlogits[:, 1].any()
+
+
+@each_loss
+@each_option
+@each_readout
+@pytest.mark.parametrize("dtype", helpers.DTYPES)
+def test_a_loss_with_options_is_the_naive_twin(name, options, readout, dtype):
+    logits, labels = drawn(20, 3, 7, 5, dtype)
+    c = agl.Conventions(readout=readout)
+    value, dlogits = of_network(logits, labels, agl.Loss(name, **options, lam=0.1, pull=0.5), c)
+    twin_value, twin = naive.loss_with_options(logits, labels, name, c, **options, lam=0.1, pull=0.5)
+    bound = helpers.rounding(dtype, 80)
+    helpers.assert_close(value, twin_value, bound, max(twin_value, 1.0), "loss")
+    helpers.assert_close(dlogits, twin, bound, 1.0, "dlogits")
+    assert dlogits.dtype == dtype and np.abs(dlogits).max() > 0.01
+
+
+@each_loss
+@each_option
+@each_readout
+def test_the_gradient_of_a_loss_with_options_is_a_central_difference(name, options, readout):
+    logits, labels = drawn(21, 3, 4, 5)
+    loss, c = agl.Loss(name, **options, lam=0.2), agl.Conventions(readout=readout)
+    expected = helpers.central_difference(lambda: of_network(logits, labels, loss, c)[0], logits, 1e-5)
+    helpers.assert_close(of_network(logits, labels, loss, c)[1], expected, 1e-7)
+
+
+@pytest.mark.parametrize("name", ["ce", "tet"])
+@each_dtype
+def test_options_that_change_nothing_change_no_more_than_rounding(name, dtype):
+    logits, labels = drawn(22, 3, 6, 5, dtype)
+    plain = of_network(logits, labels, name, agl.MPD_AGL)
+    ones = of_network(logits, labels, agl.Loss(name, class_weights=[1] * 5), agl.MPD_AGL)
+    for expected, received in zip(plain, ones, strict=True):
+        helpers.assert_close(received, expected, helpers.rounding(dtype, 20))
+
+
+def test_tet_with_lam_0_is_the_mean_of_the_cross_entropies_of_each_timestep():
+    logits, labels = drawn(23, 3, 6, 5)
+    value, dlogits = of_network(logits, labels, agl.Loss("tet", lam=0.0), agl.MPD_AGL)
+    each = [of_network(row[None], labels, "ce", agl.MPD_AGL) for row in logits]
+    helpers.assert_close(value, np.mean([loss for loss, _ in each]), 1e-14)
+    helpers.assert_close(dlogits, np.concatenate([d for _, d in each]) / 3, 1e-14)
+
+
+BAD_LOSSES = [
+    {"name": "nll"}, {"class_weights": [1.0, 0.0, 1.0]}, {"class_weights": [1.0, -2.0]}, {"class_weights": [np.inf]},
+    {"class_weights": 2.0}, {"class_weights": ["a"]}, {"label_smoothing": 1.0}, {"label_smoothing": -0.1}, {"lam": 1.5},
+    {"pull": np.nan},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_LOSSES, ids=str)
+def test_a_loss_refuses(bad):
+    helpers.assert_refused(lambda: agl.Loss(**bad))
+
+
+def test_class_weights_of_another_number_of_classes_are_refused():
+    with pytest.raises(ValueError, match="class_weights: expected 4 numbers, one for each class, received 5"):
+        of_network(L, Y, agl.Loss("ce", WEIGHTS), agl.MPD_AGL)
 
 
 # --- bad input ------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ PAIRS = {
         lambda cache, dy: (loss.cross_entropy_gradient(cache),),
         [(9, 64, 10)],
     ),
-    "tet": (lambda z: loss.tet(z, LABELS), lambda cache, dy: tuple(cache), [(9, 64, 10)]),
+    "tet": (lambda z: loss.tet(z, LABELS, agl.Loss("tet")), lambda cache, dy: tuple(cache), [(9, 64, 10)]),
 }
 
 

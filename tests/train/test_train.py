@@ -324,6 +324,26 @@ def test_every_encoding_and_optimiser_trains(tmp_path, encoding, optimiser):
     assert changed == set(before)
 
 
+@pytest.mark.parametrize("weights", [None, "balanced", (4.0, 1.0, 1.0, 1.0)])
+def test_the_squared_error_learns_with_class_weights_and_smoothing(tmp_path, weights):
+    config = dataclasses.replace(
+        CONFIG, encoding="direct", epochs=12, loss="mse", class_weights=weights, label_smoothing=0.1
+    )
+    rows = train.Trainer(config, tmp_path / "run", tiny_dataset()).fit(progress=False).metrics()
+    assert rows[-1]["train_loss"] < 0.5 * rows[0]["train_loss"] and rows[-1]["test_accuracy"] > 0.8
+
+
+def test_balanced_weights_are_by_the_training_images_and_need_every_class(tmp_path):
+    config, tiny = dataclasses.replace(CONFIG, class_weights="balanced"), tiny_dataset()
+    few = Dataset("few", tiny.x_train[:5], tiny.y_train[:5], tiny.x_test, tiny.y_test, 4)  # of classes 0 1 2 3 0
+    assert train.Trainer(config, tmp_path / "few", few).loss.class_weights == (0.625, 1.25, 1.25, 1.25)
+    three = Dataset("three", tiny.x_train[:3], tiny.y_train[:3], tiny.x_test, tiny.y_test, 4)
+    with pytest.raises(ValueError, match="class_weights: expected training images of every class .* none of class 3"):
+        train.Trainer(config, tmp_path / "three", three)
+    with pytest.raises(ValueError, match="class_weights: expected 4 numbers, one for each class, received 2"):
+        train.Trainer(dataclasses.replace(CONFIG, class_weights=(1, 2)), tmp_path / "two", tiny)
+
+
 def test_a_configuration_of_the_first_release_is_read():
     """A renamed or dropped field would leave every run folder of today behind."""
     text = """{"data": "images.npz", "network": "conv_snn", "channels": [4, 4], "neuron": "lif", "decay": 0.2, "v_th": 0.5,

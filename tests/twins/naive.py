@@ -439,3 +439,37 @@ def tet(logits, labels, lam, target):
                 dlogits[t, n, k] = (1 - lam) * error / (T * N) + lam * 2 * off / (T * N * K)
     loss = (1 - lam) * math.fsum(entropies) / (T * N) + lam * math.fsum(squares) / (T * N * K)
     return loss, dlogits
+
+
+def loss_with_options(logits, labels, name, c, class_weights=None, label_smoothing=0.0, lam=1e-3, pull=1.0):
+    """(loss, dlogits) of "ce", "tet" and "mse" with class weights and label smoothing, each logit by itself."""
+    T, N, K = np.shape(logits)
+    a = np.asarray(logits, float).tolist()
+    w = [1.0] * K if class_weights is None else list(class_weights)
+    all_samples = math.fsum(w[int(label)] for label in labels)
+    shares = (
+        [[1.0 if t == s else 0.0 for t in range(T)] for s in range(T)] if name == "tet" else [readout_weights(T, c)]
+    )
+    loss, dlogits = [], np.zeros((T, N, K))
+    for share in shares:
+        for n in range(N):
+            z = [math.fsum(share[t] * a[t][n][k] for t in range(T)) for k in range(K)]
+            logp, label = log_softmax(z), int(labels[n])
+            for k in range(K):
+                target = label_smoothing / K + (1 - label_smoothing if k == label else 0.0)
+                if name == "mse":
+                    loss.append(w[label] * (z[k] - target) ** 2 / K / all_samples)
+                    dz = {k: 2 * w[label] * (z[k] - target) / K / all_samples}
+                else:
+                    scale = (1 - lam) / T if name == "tet" else 1.0
+                    q = w[k] * target * scale / all_samples
+                    loss.append(-q * logp[k])
+                    dz = {j: q * (math.exp(logp[j]) - (1.0 if j == k else 0.0)) for j in range(K)}
+                for j, value in dz.items():
+                    for t in range(T):
+                        dlogits[t, n, j] += share[t] * value
+    if name == "tet":
+        off = np.asarray(logits, float) - pull
+        loss.append(lam * math.fsum((off**2).ravel()) / off.size)
+        dlogits += 2 * lam * off / off.size
+    return math.fsum(loss), dlogits
