@@ -17,6 +17,7 @@ from .streams import kept_going
 
 COMMANDS = {  # name, which is also that of the file: what it does
     "demo": "train a small conv SNN at five thresholds, with a fixed and with the adaptive width (under a minute)",
+    "inspect": "what a data file or folder holds, and what train would do with it",
     "train": "train a network on a data set",
     "eval": "test accuracy and layer statistics of a trained run",
     "ablation": "put the paper's claim to the test: all width rules, several seeds, paired tests (hours)",

@@ -75,12 +75,7 @@ def add_options(parser):
         "epoch and every 30 s. Either way --resume ends with the same bits as a run that was never stopped."
     )
     parser.epilog = "Example: agl-ref train --data fashion-mnist --neuron plif --T 2 --epochs 10 --out runs/fashion"
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-    for name, kind, text in TRAIN_OPTIONS:
-        shown = {"channels": "the network's own", "class_weights": "all alike"}.get(name, defaults[name])
-        metavar = {"width": "RULE|KAPPA", "channels": "A,B,...", "class_weights": "A,B,..."}.get(name, name.upper())
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, dest=name, type=kind, metavar=metavar, help=f"{text} (default: {shown})")
+    add_train_options(parser)
     parser.add_argument("--out", metavar="FOLDER", help="run folder (default: runs/NETWORK-WIDTH-seedSEED)")
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder; takes its options from there, "
                         "--data alone may be given again if the data moved")  # fmt: skip
@@ -88,10 +83,29 @@ def add_options(parser):
     parser.set_defaults(run=run)
 
 
-def run(args):
+def add_train_options(parser, without=()):
+    """Add an option for each field of TrainConfig but those named."""
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    for name, kind, text in (option for option in TRAIN_OPTIONS if option[0] not in without):
+        shown = {"channels": "the network's own", "class_weights": "all alike"}.get(name, defaults[name])
+        metavar = {"width": "RULE|KAPPA", "channels": "A,B,...", "class_weights": "A,B,..."}.get(name, name.upper())
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, dest=name, type=kind, metavar=metavar, help=f"{text} (default: {shown})")
+
+
+def given_options(args):
+    """The fields of TrainConfig that were given as options."""
     given = {name: getattr(args, name) for name, _, _ in TRAIN_OPTIONS if getattr(args, name) is not None}
+    given.update(given.pop("width", {}))
+    return given
+
+
+def run(args):
+    given = given_options(args)
     if args.resume is not None:
-        surplus = sorted(set(given) - {"data"}) + (["out"] if args.out is not None else [])
+        surplus = sorted({"width" if name == "fixed_width" else name for name in given} - {"data"}) + (
+            ["out"] if args.out is not None else []
+        )
         if surplus:
             raise ValueError(
                 f"--resume: expected no other option than --data, received {', '.join('--' + s for s in surplus)}; a "
@@ -99,7 +113,6 @@ def run(args):
             )
         trainer = open_run(folder_option("--resume", args.resume), data_path=given.get("data"))
     else:
-        given.update(given.pop("width", {}))
         config = TrainConfig(**given)
         width = f"fixed{config.fixed_width:g}" if config.width == "fixed" else config.width.replace(" ", "")
         default = f"runs/{config.network}-{width}-seed{config.seed}"

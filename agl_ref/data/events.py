@@ -153,6 +153,10 @@ class Recordings:
             out[:, n] = counts.reshape(T, *self.sensor, 2)
         return out
 
+    def sizes(self):
+        """How many events each recording has, and the time from its first to its last: two integer arrays (N,)."""
+        return np.array([len(cell) for cell in self._cells]), np.array([int(time[-1]) for time in self._times])
+
     def update(self, digest):
         """Feed all recordings to a hashlib object, little-endian."""
         digest.update(f"{self.sensor} {len(self)}\n".encode())

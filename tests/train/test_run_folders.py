@@ -16,6 +16,7 @@ from agl_ref import train
 from agl_ref.engine import optim
 from agl_ref.train import diagnostics
 from agl_ref.train.checkpoint import read_checkpoint, write_checkpoint
+from agl_ref.train.config import LATER
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +117,13 @@ def test_a_run_of_before_some_options_is_read(folder):
     """Its files do not name them, and the checksum is of what they name."""
     path = folder / "config.json"
     values = json.loads(path.read_text())
-    for name in ("norm_shift", "gamma", "sha256"):
+    for name in (*LATER, "sha256"):
         del values[name]
     text = json.dumps(values, indent=1)
     path.write_text(json.dumps({**values, "sha256": hashlib.sha256(text.encode()).hexdigest()}, indent=1))
     assert train.TrainConfig.from_json(path.read_text()) == CONFIG
     meta, _ = read_checkpoint(folder / "checkpoints" / "last.npz")
-    configuration = {k: v for k, v in meta["identity"]["configuration"].items() if k not in ("norm_shift", "gamma")}
+    configuration = {k: v for k, v in meta["identity"]["configuration"].items() if k not in LATER}
     older(folder, identity={**meta["identity"], "configuration": configuration})
     assert resume(folder).epoch == 2
     older(folder, identity={**meta["identity"], "configuration": {**configuration, "gamma": 2.0}})
