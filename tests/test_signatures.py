@@ -238,7 +238,7 @@ INNER = """
     Trace Result Reference Report Report.settled Report.text Reference.threshold Law Observer Observer.layers Running
     Running.add Network.check_input Trainer.augment Recordings.update check_arrays check_width checked lif_backward_full
     kaiming_fan_out torch_linear width_gradient gradient_statistics predicted_std block_statistics as_json
-    membrane_histograms training_curves panels
+    membrane_histograms training_curves panels Loss.targets Loss.require_classes
 """.split()
 PARTS = (agl.blocks.Layer, agl.Conv2d, agl.Linear, agl.TdBN, agl.LIF, agl.PLIF)
 # Here the good call may be refused too: there is no such file, or no package for it.
