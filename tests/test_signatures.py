@@ -49,7 +49,8 @@ ACCEPTED = {
     **dict.fromkeys("x z u ds logits dlogits dx gamma".split(), ARRAY),
     **dict.fromkeys("v_th eps alpha dt threshold sigma lr width".split(), POSITIVE),
     **dict.fromkeys("w mu target".split(), NUMBER),
-    **dict.fromkeys("fixed_width weight_decay lam seconds".split(), AMOUNT),
+    **dict.fromkeys("fixed_width weight_decay lam tet_lam seconds".split(), AMOUNT), "pull": NUMBER,
+    "class_weights": "numbers", "label_smoothing": "zero",
     "momentum": "zero", "decay": "zero one scalar",
     **dict.fromkeys("T stride c_in c_out kernel channels f_in f_out num_classes in_channels image_size hidden n "
                     "batch_size total max_shift replays nodes epochs batch images threads seeds".split(), "one"),

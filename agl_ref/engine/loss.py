@@ -50,12 +50,15 @@ class Loss:
         validate.one_of("loss", self.name, LOSSES)
         if self.class_weights is not None:
             weights = validate.sequence("class_weights", self.class_weights)
+            if not weights:
+                raise ValueError("class_weights: expected a number for each class, received none; leave them out")
             object.__setattr__(self, "class_weights", tuple(
                 validate.number("class_weights", w, low=0, low_open=True, dtype=np.float32) for w in weights
             ))  # fmt: skip
-        validate.number("label_smoothing", self.label_smoothing, low=0, high=1, high_open=True)
-        validate.number("lam", self.lam, low=0, high=1)
-        validate.number("pull", self.pull)
+        smoothing = validate.number("label_smoothing", self.label_smoothing, low=0, high=1, high_open=True)
+        object.__setattr__(self, "label_smoothing", smoothing)
+        object.__setattr__(self, "lam", validate.number("lam", self.lam, low=0, high=1))
+        object.__setattr__(self, "pull", validate.number("pull", self.pull))
 
     @property
     def plain(self):
