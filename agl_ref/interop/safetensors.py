@@ -34,6 +34,11 @@ def load_safetensors(net, path):
 
 
 def save_safetensors(net, path, names=None):
-    """`state_dict_to_torch` as a .safetensors file. Needs the package safetensors; ImportError without it."""
+    """`state_dict_to_torch` as a .safetensors file in a folder that exists. Needs the package safetensors.
+
+    Raises ValueError where there is no such folder; ImportError without the package.
+    """
     state, path = state_dict_to_torch(net, names), validate.path("path", path)
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: expected a folder that exists, received none; make {path.parent} first")
     files.write_atomically(path, _safetensors().numpy.save(state))

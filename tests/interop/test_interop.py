@@ -487,3 +487,10 @@ def test_safetensors_without_the_package_say_so(monkeypatch, tmp_path):
         interop.save_safetensors(small_conv(), tmp_path / "net.safetensors")
     with pytest.raises(ImportError, match="pip install safetensors"):
         interop.load_safetensors(small_conv(), tmp_path / "net.safetensors")
+
+
+def test_a_missing_folder_is_named_before_anything_is_written(tmp_path):
+    net = agl.models.conv_snn(image_size=4, channels=(2,))
+    with pytest.raises(ValueError, match="expected a folder that exists, received none; make .*absent first"):
+        agl.interop.save_safetensors(net, tmp_path / "absent" / "net.safetensors")
+    assert not (tmp_path / "absent").exists()
