@@ -185,8 +185,6 @@ def test_what_is_no_file_is_written_to_and_links_stay(tmp_path):
     lambda d: (["check", "a.npz", "--case", "lif-grid"], "a.npz"),
     lambda d: (["check", "a.safetensors", "--case", "lif-grid"], "a.safetensors"),
     lambda d: (["check", "dump", "--case", "lif-grid"], "dump/u.npy"),
-    lambda d: (["course", "report", "a.ipynb"], "a.ipynb"),
-    lambda d: (["course", "report", "student"], "student/a.ipynb"),
 ], ids=lambda make: " ".join(make(None)[0][:2]))  # fmt: skip
 def test_a_pipe_instead_of_a_file_hangs_nothing(make, tmp_path, monkeypatch, capsys):
     argv, name = make(tmp_path)
@@ -195,6 +193,13 @@ def test_a_pipe_instead_of_a_file_hangs_nothing(make, tmp_path, monkeypatch, cap
     os.mkfifo(tmp_path / name)
     assert cli.main(argv) == BAD_INPUT
     one_line(capsys)
+
+
+def test_a_pipe_among_the_submissions_is_a_row_with_a_note(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("a.ipynb")
+    assert cli.main(["course", "report", "a.ipynb"]) == 0
+    assert 'a,0,0,"a.ipynb: expected a file, received a pipe or a device' in capsys.readouterr().out
 
 
 def test_sixty_thousand_members_are_refused_before_they_are_parsed(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping, Set
 
 from agl_ref import validate
-from agl_ref.train.config import WIDTHS, TrainConfig
+from agl_ref.train.config import LATER, WIDTHS, TrainConfig
 
 FIXED_WIDTHS = (0.5, 1.0, 2.5, 5.0, 10.0)
 RULES = ("adaptive", "geometric", "exact", "empirical")
@@ -122,8 +122,9 @@ def key_of(config):
 
 
 def digest_of(config):
-    """The name of a run's own folder."""
-    return hashlib.sha256(key_of(config).encode()).hexdigest()[:16]
+    """The name of a run's own folder, which no option that was added later changes."""
+    values = {name: value for name, value in dataclasses.asdict(config).items() if (name, value) not in LATER.items()}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def command_of(config):
