@@ -20,6 +20,7 @@ from .neuron import (
     CHUNK,
     LIFCache,
     backward_arguments,
+    decay_from_w,  # noqa: F401
     dw_from_ddecay,
     grads_of,
     lif_backward_kernel,
@@ -29,7 +30,7 @@ from .neuron import (
     plif_decay,
 )
 from .parallel import pieces, run
-from .surrogate import NAMES, code_of, derivative_row, heights, primitive_row, window_of  # noqa: F401
+from .surrogate import FAMILY, NAMES, code_of, derivative_row, heights, primitive_row, window_of  # noqa: F401
 
 
 def checked(check):

@@ -137,7 +137,7 @@ def test_the_flat_loss_is_a_staircase_beside_a_continuous_curve():
 
 
 def test_the_family_is_drawn_at_the_widths_asked_for():
-    widths = dict(rectangular=0.5, triangular=1.0, sigmoid=2.0, arctan=3.0, gaussian=4.0)
+    widths = dict(rectangular=0.5, triangular=1.0, sigmoid=2.0, arctan=3.0, gaussian=4.0, fast_sigmoid=2.5)
     left, right = why_a_surrogate.surrogate_family(**widths).axes
     for derivative, primitive, (name, width) in zip(left.lines, right.lines[1:], widths.items(), strict=True):
         z = derivative.get_xdata()

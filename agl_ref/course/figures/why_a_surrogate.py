@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 
 from agl_ref.conventions import Conventions
 from agl_ref.engine.ops import derivative, lif_backward, lif_forward, primitive
-from agl_ref.engine.surrogate import NAMES
+from agl_ref.engine.surrogate import FAMILY
 
 from .registry import COLOURS, GREY, INK, PALETTE, beside, figure, panels
 
 DECAY, V_TH = 0.8, 0.5  # of the toy's neuron
 WIDTHS = (0.02, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 50.0)  # of the surrogate, in the comparison of widths
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 
 
 class Toy(NamedTuple):
@@ -111,13 +111,13 @@ def training(runs=None):
 
 
 @figure
-def surrogate_family(rectangular=1.0, triangular=1.0, sigmoid=1.0, arctan=1.0, gaussian=1.0):
-    """The five surrogate derivatives, each with a width of its own, and beside them their primitives."""
-    widths = (rectangular, triangular, sigmoid, arctan, gaussian)
+def surrogate_family(rectangular=1.0, triangular=1.0, sigmoid=1.0, arctan=1.0, gaussian=1.0, fast_sigmoid=1.0):
+    """The six surrogate derivatives of area 1, each with a width of its own, and beside them their primitives."""
+    widths = (rectangular, triangular, sigmoid, arctan, gaussian, fast_sigmoid)
     z = np.linspace(-2.0, 2.0, 2001)
     fig, (left, right) = panels(10, 4.5, 1, 2)
     right.plot([-2, 0, 0, 2], [0, 0, 1, 1], color=GREY, lw=5, alpha=0.5, label="the step")
-    for k, (name, width) in enumerate(zip(NAMES, widths, strict=True)):
+    for k, (name, width) in enumerate(zip(FAMILY, widths, strict=True)):
         look = {"color": PALETTE[k], "ls": DASHES[k]}
         left.plot(z, derivative(z, width, name), **look)
         right.plot(z, primitive(z, width, name), **look, label=rf"{name}, $\kappa$ = {width:g}")
