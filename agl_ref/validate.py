@@ -170,9 +170,14 @@ def number(name, value, low=None, high=None, low_open=False, high_open=False, dt
 
 
 def decay(value, conventions=None, dtype=None):
-    """A leak factor in [0, 1] as a Python float. 1 is refused where the conventions scale the input by 1 - tau."""
-    value = number("decay", value, low=0, high=1, dtype=dtype)
-    if conventions and conventions.input_scale == "1 - tau" and np.dtype(dtype or np.float64).type(value) == 1:
+    """A leak factor in [0, 1] as a Python float. 1 is refused where the conventions scale the input by 1 - tau.
+
+    So is what is below 1 and rounds to 1 in the dtype: a leak was meant.
+    """
+    value = number("decay", value, low=0, high=1)
+    if value < 1:
+        return number("decay", value, low=0, high=1, high_open=True, dtype=dtype)
+    if conventions and conventions.input_scale == "1 - tau":
         raise ValueError(
             f"decay: expected a number in [0, 1) with input_scale '1 - tau', received {value}, of which 1 - tau is 0: no "
             "input would reach the neuron; use input_scale '1'"

@@ -563,7 +563,7 @@ def test_bad_inputs():
     with pytest.raises(TypeError, match="labels"):
         net.loss_and_grads(x, labels.astype(np.float64))
     with pytest.raises(ValueError, match="loss"):
-        net.loss_and_grads(x, labels, loss="mse")
+        net.loss_and_grads(x, labels, loss="squared")
     trace = net.forward(x)
     with pytest.raises(ValueError, match="dlogits"):
         net.backward(trace, trace.logits[:1])
