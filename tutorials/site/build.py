@@ -37,6 +37,11 @@ MOVED = {
     "README.md": "index.md",
     "agl_ref/reference.py": "reference.md",
     "tutorials/explorer/index.html": "explorer.md",
+    "tutorials/cheat_sheet/index.html": "cheat_sheet.md",
+}
+OWN = {  # pages that are HTML already: title, what the link says
+    "explorer": ("A neuron to play with", "One neuron, or two in a row: drag, step, change a rule."),
+    "cheat_sheet": ("Cheat sheet", "Symbols, equations, mistakes and their symptoms, on one page."),
 }
 MODULES = (
     "agl_ref",
@@ -53,7 +58,7 @@ MODULES = (
 )
 CONTENTS = {  # caption of the sidebar: pages
     "The method": ("agl_ref/METHOD", "reference", "agl_ref/engine/README"),
-    "Learn": ("tutorials/README", "tutorials/0*", "explorer", "tutorials/TEACHING"),
+    "Learn": ("tutorials/README", "tutorials/0*", "explorer", "cheat_sheet", "tutorials/TEACHING"),
     "Judge your kernel": ("agl_ref/oracle/README", "agl_ref/oracle/FRAMEWORKS", "tutorials/gpu/README"),
     "Train": (
         "tutorials/TRAINING",
@@ -182,11 +187,16 @@ def main():
         write(path.relative_to(ROOT), notebook(path))
     write("reference.md", reference_page())
     write("api.md", api_page())
-    link = '<p><a href="tutorials/explorer/index.html">One neuron, or two in a row: drag, step, change a rule.</a></p>'
-    write("explorer.md", f"# A neuron to play with\n\n```{{raw}} html\n{link}\n```\n")
+    for name, (title, text) in OWN.items():
+        link = f'<p><a href="tutorials/{name}/index.html">{text}</a></p>'
+        write(f"{name}.md", f"# {title}\n\n```{{raw}} html\n{link}\n```\n")
     code = sphinx(["-W", "--keep-going", "-q", "-j", "auto", "-c", str(HERE), str(SOURCE), str(SITE)])
-    explorer = shutil.copytree(ROOT / "tutorials" / "explorer", SITE / "tutorials" / "explorer") / "index.html"
-    explorer.write_text(explorer.read_text(encoding="utf-8").replace('.md"', '.html"'), encoding="utf-8")
+    for name in OWN:
+        page = shutil.copytree(ROOT / "tutorials" / name, SITE / "tutorials" / name) / "index.html"
+        text = (
+            page.read_text(encoding="utf-8").replace('.md"', '.html"').replace("agl_ref/reference.py", "reference.html")
+        )
+        page.write_text(text, encoding="utf-8")
     shutil.copy(MATHJAX, SITE / "_static")
     return code
 
