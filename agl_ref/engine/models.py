@@ -1,5 +1,7 @@
 """Ready networks. Each takes its sizes, neuron, conventions, surrogate, dtype and seed as arguments."""
 
+import math
+
 import numpy as np
 
 from agl_ref import validate
@@ -10,6 +12,12 @@ from .network import Network
 from .parts import LIF, PLIF, Conv2d, Linear, TdBN
 
 NEURONS = ("lif", "plif")
+
+
+def _image(size, channels, low=1):
+    """(H, W, C) of an image_size, which is a number of pixels for both sides or (H, W)."""
+    sides = validate.sequence("image_size", size, 2) if isinstance(size, (list, tuple)) else (size, size)
+    return *(validate.integer("image_size", side, low=low) for side in sides), channels
 
 
 class _Builder:
@@ -59,8 +67,10 @@ def conv_snn(
 
     Parameters
     ----------
-    in_channels, image_size, num_classes : int
-        Of the data; images are square.
+    in_channels, num_classes : int
+        Of the data.
+    image_size : int or (int, int)
+        Pixels of both sides, or height and width.
     channels : sequence of int
         One spiking block each.
     neuron : {"lif", "plif"}
@@ -80,17 +90,16 @@ def conv_snn(
     if not validate.sequence("channels", channels):
         raise ValueError("channels: expected at least one count, received none; pass e.g. (16, 32)")
     make = _Builder(neuron, decay, v_th, conventions, dtype, seed, len(channels) + 1)
-    layers, size, c_in = [], validate.integer("image_size", image_size), in_channels
+    image = shape = _image(image_size, in_channels)
+    layers = []
     for i, c_out in enumerate(channels):
-        stride = 2 if i < 2 else 1
-        layers.append(make.conv(f"conv{i + 1}", c_in, c_out, stride=stride))
-        size = (size - 1) // stride + 1
-        if 0 < i < len(channels) - 1 and size >= 2:
+        layers.append(make.conv(f"conv{i + 1}", shape[2], c_out, stride=2 if i < 2 else 1))
+        shape = layers[-1].output_shape(shape)
+        if 0 < i < len(channels) - 1 and min(shape[:2]) >= 2:
             layers.append(AvgPool())
-            size //= 2
-        c_in = c_out
-    layers += [Flatten(), make.readout(size * size * c_in, num_classes)]
-    return Network(layers, (image_size, image_size, in_channels), conventions, surrogate)
+            shape = layers[-1].output_shape(shape)
+    layers += [Flatten(), make.readout(math.prod(shape), num_classes)]
+    return Network(layers, image, conventions, surrogate)
 
 
 def vgg_snn(
@@ -117,15 +126,14 @@ def vgg_snn(
     """
     a, b, c, d = validate.sequence("channels", channels, 4)
     make = _Builder(neuron, decay, v_th, conventions, dtype, seed, 9)
-    layers, size, c_in = [], validate.integer("image_size", image_size, low=16), in_channels
+    image = height, width, c_in = _image(image_size, in_channels, low=16)
+    layers = []
     for i, c_out in enumerate((a, b, c, c, d, d, d, d)):
         layers.append(make.conv(f"conv{i + 1}", c_in, c_out))
-        if i % 2:
-            layers.append(AvgPool())
-            size //= 2
+        layers += [AvgPool()] if i % 2 else []
         c_in = c_out
-    layers += [Flatten(), make.readout(size * size * d, num_classes)]
-    return Network(layers, (image_size, image_size, in_channels), conventions, surrogate)
+    layers += [Flatten(), make.readout(height // 16 * (width // 16) * d, num_classes)]
+    return Network(layers, image, conventions, surrogate)
 
 
 def sew_resnet19(
@@ -164,4 +172,4 @@ def sew_resnet19(
             layers.append(Residual(f"res{len(layers)}", body, shortcut))
             c_in = c_out
     layers += [GlobalAvgPool(), make.linear("hidden", c_in, hidden), make.readout(hidden, num_classes, bias=False)]
-    return Network(layers, (image_size, image_size, in_channels), conventions, surrogate)
+    return Network(layers, _image(image_size, in_channels), conventions, surrogate)

@@ -165,15 +165,16 @@ def build_network(config, dataset):
     validate.instance("config", config, TrainConfig)
     validate.instance("dataset", dataset, data.Dataset, "use agl_ref.data.load")
     height, width, channels = dataset.image_shape
-    if height != width:
-        first = width == channels  # (N, C, H, W) was taken for (N, H, W, C)
-        fix = "their channels seem to stand first: x.transpose(0, 2, 3, 1)" if first else "crop or pad them"
-        raise ValueError(f"data {dataset.name}: expected square images, received {height}x{width}; {fix}")
+    if height != width == channels:  # (N, C, H, W) was taken for (N, H, W, C)
+        raise ValueError(
+            f"data {dataset.name}: expected images (N, H, W, C), received {height}x{width} pixels with {channels} channels; "
+            "their channels seem to stand first: x.transpose(0, 2, 3, 1)"
+        )
     channels = 2 if config.encoding == "events" else channels
     sizes = {} if config.channels is None else {"channels": config.channels}
     net = getattr(models, config.network)(
         in_channels=channels,
-        image_size=height,
+        image_size=(height, width),
         num_classes=dataset.num_classes,
         neuron=config.neuron,
         decay=config.decay,

@@ -48,6 +48,7 @@ def test_seeds_decide_the_weights():
 @pytest.mark.parametrize("options", [{"neuron": "izhikevich"}, {"channels": ()}, {"channels": (0,)}, {"dtype": np.int32},
                                      {"dtype": np.float16}, {"decay": 1.5}, {"v_th": 0.0}, {"seed": -1},
                                      {"surrogate": "none"}, {"conventions": "mpd-agl"}, {"image_size": 0},
+                                     {"image_size": (8, 0)}, {"image_size": (8, 8, 1)}, {"image_size": 8.0},
                                      {"neuron": "plif", "decay": 1.0}])  # fmt: skip
 def test_bad_options_are_refused(options):
     with pytest.raises((ValueError, TypeError), match="expected .* received"):

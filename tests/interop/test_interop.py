@@ -437,10 +437,11 @@ def test_torchs_gradients_that_do_not_fit_are_listed():
         interop.grads_from_torch(net, {})
 
 
-def test_the_oracle_judges_torchs_gradients():
+@pytest.mark.parametrize("size", [(8, 8), (7, 13)])
+def test_the_oracle_judges_torchs_gradients(size):
     """The readout's features stand channels first in PyTorch: a transpose alone would look like a wrong gradient."""
-    net = agl.models.conv_snn(image_size=8, channels=(2, 3), num_classes=3)
-    x, labels = np.random.default_rng(0).normal(0.2, 0.8, (2, 3, 8, 8, 1)), np.array([0, 2, 1])
+    net = agl.models.conv_snn(image_size=size, channels=(2, 3), num_classes=3)
+    x, labels = np.random.default_rng(0).normal(0.2, 0.8, (2, 3, *size, 1)), np.array([0, 2, 1])
     reference = agl.oracle.reference(net, x, labels)
     torch = interop.grads_to_torch(net, net.loss_and_grads(x, labels).grads)
     assert agl.oracle.compare(reference, interop.grads_from_torch(net, torch), dtype="float64").verdict == "PASS"

@@ -383,10 +383,20 @@ def test_channels_that_stand_first_are_named(tmp_path):
     tiny = tiny_dataset()
     x, x_test = (part.transpose(0, 3, 1, 2) for part in (tiny.x_train, tiny.x_test))
     dataset = Dataset("first", x, tiny.y_train, x_test, tiny.y_test, 4)
-    with pytest.raises(
-        ValueError, match=r"received 1x8; their channels seem to stand first: x.transpose\(0, 2, 3, 1\)"
-    ):
+    with pytest.raises(ValueError, match=r"received 1x8 .* channels seem to stand first: x.transpose\(0, 2, 3, 1\)"):
         train.Trainer(CONFIG, tmp_path / "run", dataset)
+
+
+@pytest.mark.parametrize(
+    "options", [{"augment": "crop-flip"}, {"encoding": "events"}, {"network": "sew_resnet19", "channels": (2, 2, 2)}]
+)
+def test_images_need_not_be_square(tmp_path, options):
+    tiny = tiny_dataset()
     wide = Dataset("wide", tiny.x_train[:, :6], tiny.y_train, tiny.x_test[:, :6], tiny.y_test, 4)
-    with pytest.raises(ValueError, match="received 6x8; crop or pad them"):
-        train.Trainer(CONFIG, tmp_path / "run", wide)
+    config = dataclasses.replace(CONFIG, epochs=1, **{"encoding": "direct", **options})
+    run = train.Trainer(config, tmp_path / "run", wide)
+    assert run.net.input_shape[:2] == (6, 8)
+    run.fit(progress=False)
+    again = train.Trainer(config, tmp_path / "run", wide, start="read")
+    again.load_checkpoint(tmp_path / "run" / "checkpoints" / "last.npz")
+    assert again.evaluate()["test_accuracy"] == run.evaluate()["test_accuracy"]
