@@ -49,7 +49,7 @@ ACCEPTED = {
     **dict.fromkeys("x z u ds logits dlogits dx gamma".split(), ARRAY),
     **dict.fromkeys("v_th eps alpha dt threshold sigma lr width".split(), POSITIVE),
     **dict.fromkeys("w mu target".split(), NUMBER),
-    **dict.fromkeys("fixed_width weight_decay lam tet_lam seconds".split(), AMOUNT), "pull": NUMBER,
+    **dict.fromkeys("fixed_width weight_decay lam tet_lam seconds e_ac e_mac".split(), AMOUNT), "pull": NUMBER,
     "class_weights": "numbers", "label_smoothing": "zero",
     "momentum": "zero", "decay": "zero one scalar",
     **dict.fromkeys("T stride c_in c_out kernel channels f_in f_out num_classes in_channels image_size hidden n "
@@ -211,6 +211,7 @@ def good_calls(tmp_path_factory):
         (trainer.step, {"images": images, "labels": classes, "rng": np.random.default_rng(0)}), (trainer.trace, {}),
         (trainer.encode, {"images": images, "rng": np.random.default_rng(0)}),
         (diagnostics.window_coverage, {"u": flat, "width": kappa, "v_th": 0.5}),
+        (diagnostics.synaptic_operations, {"trace": trace}),
         (diagnostics.layer_statistics, {"trace": trace}), (diagnostics.locate_forward, {"trace": trace}),
         (diagnostics.locate_backward, {"trace": trace, "dlogits": result.dlogits}),
         (diagnostics.require_finite, {"result": result}),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from agl_ref.train.diagnostics import synaptic_operations
 from agl_ref.train.trainer import open_run
 
 from .shared import add_json_option, print_evaluation
@@ -12,6 +13,11 @@ def add_options(parser):
     parser.description = "Evaluate the last checkpoint of a run folder on the test images."
     parser.add_argument("folder", metavar="RUN", help="a run folder written by agl-ref train")
     parser.add_argument("--data", metavar="DATA", help="where the run's data lies now, if it moved")
+    parser.add_argument("--operations", action="store_true", help="count what the synapses compute for an image, on 50 "
+                        "test images, and estimate its energy")  # fmt: skip
+    for name, joules, what in (("ac", 0.9, "an accumulation"), ("mac", 4.6, "a multiplication with accumulation")):
+        parser.add_argument(f"--e-{name}", type=float, default=joules, metavar="PJ", help=f"energy of {what} in picojoules "
+                            "(default: %(default)s, 32-bit floating point in 45 nm, Horowitz 2014)")  # fmt: skip
     add_json_option(parser, "JSON instead of the table")
     parser.set_defaults(run=run)
 
@@ -24,5 +30,9 @@ def run(args):
         )
     trainer = open_run(args.folder, start="read", data_path=args.data)
     trainer.load_checkpoint(path)
-    print_evaluation(trainer, trainer.evaluate(), args.json)
+    evaluation = trainer.evaluate()
+    if args.operations:
+        energies = 1e-12 * args.e_ac, 1e-12 * args.e_mac
+        evaluation["operations"] = synaptic_operations(trainer.trace(), *energies)
+    print_evaluation(trainer, evaluation, args.json)
     return 0

@@ -52,9 +52,23 @@ def table(runs):
     return "\n".join(lines)
 
 
+def operations_table(layers):
+    """Text table of `diagnostics.synaptic_operations`, with the sum over the layers."""
+    total = {key: sum(layer[key] for layer in layers.values()) for key in ("ac", "mac", "dense", "joules")}
+    lines = [f"{'operations per image':<24}{'AC':>14}{'MAC':>14}{'of dense':>14}{'nJ':>12}"]
+    for name, counts in {**layers, "all": total}.items():
+        lines.append(
+            f"{name:<24}{counts['ac']:14,.0f}{counts['mac']:14,.0f}{counts['dense']:14,.0f}{1e9 * counts['joules']:12,.1f}"
+        )
+    return "\n".join(lines)
+
+
 def print_evaluation(trainer, evaluation, as_json):
     """Print the evaluation of a run, as JSON or as a table."""
     if as_json:
         print(json.dumps({"run": str(trainer.folder), "epoch": trainer.epoch, **evaluation}))
     else:
-        print(f"{table({trainer.config.width: evaluation})}\n\nRun: {trainer.folder}, {trainer.epoch} epochs")
+        print(table({trainer.config.width: evaluation}))
+        if "operations" in evaluation:
+            print(f"\n{operations_table(evaluation['operations'])}")
+        print(f"\nRun: {trainer.folder}, {trainer.epoch} epochs")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from agl_ref import theory, validate
+from agl_ref.engine.blocks import Readout, Residual, SpikingBlock
 from agl_ref.engine.network import Result, Trace
 from agl_ref.engine.width import potential_moments
 
@@ -128,6 +129,68 @@ class Observer:
                 f"layers: expected a pass that observed {names}, received {list(self._found)}; pass this as observe="
             )
         return {name: self._found[name] for name in names}
+
+
+def synaptic_operations(trace, e_ac=0.9e-12, e_mac=4.6e-12):
+    """What the synapses of each layer compute for one sample in all timesteps, and an estimate of the energy it takes.
+
+    A value that is not 0 is carried to all outputs that its place reaches, borders and strides counted. A whole number n is
+    n spikes, each an accumulation (AC) at each output; any other value, as of an image or behind an average pool, is a
+    multiplication with accumulation (MAC) there. Neurons, norms, pools and the access to memory are not counted.
+
+    Parameters
+    ----------
+    trace : Trace
+    e_ac, e_mac : float
+        Energy of one AC and one MAC, in joules. By default 0.9 pJ and 4.6 pJ, of 32-bit floating point in 45 nm
+        (M. Horowitz, "Computing's energy problem", ISSCC 2014: an addition 0.9 pJ, a multiplication 3.7 pJ).
+
+    Returns
+    -------
+    {layer: {"ac", "mac", "dense", "joules"}}, floats, means over the samples; "dense" is the MACs if no value were 0
+    """
+    validate.instance("trace", trace, Trace, "pass what net.forward returned")
+    e_ac, e_mac = (validate.number(name, value, low=0) for name, value in (("e_ac", e_ac), ("e_mac", e_mac)))
+    found = {}
+    for layer, x in _synapse_inputs(trace.net.layers, trace.caches, trace.x, trace.mode):
+        fan = _fan_out(getattr(layer, "synapse", layer), x.shape[2:])
+        size, samples = np.abs(x), x.shape[1]
+        whole = size == np.rint(size)
+        ac, mac = (float((part * fan).sum(dtype=np.float64)) / samples for part in (np.where(whole, size, 0), ~whole))
+        dense = float(len(x) * np.broadcast_to(fan, x.shape[2:]).sum(dtype=np.float64))
+        found[layer.name] = {"ac": ac, "mac": mac, "dense": dense, "joules": ac * e_ac + mac * e_mac}
+    return found
+
+
+def _fan_out(synapse, shape):
+    """To how many outputs a convolution or linear map carries the value at each place of an input (H, W, C) or (F,).
+
+    Returns an array (H, W, 1), or one number for a linear map.
+    """
+    weight = synapse.params["weight"]
+    if weight.ndim == 2:
+        return weight.shape[1]
+    reached = []
+    for side, k in zip(shape[:2], weight.shape[:2], strict=True):
+        outputs = (side + 2 * synapse.padding - k) // synapse.stride + 1
+        places = np.arange(outputs)[:, None] * synapse.stride + np.arange(k) - synapse.padding
+        reached.append(np.bincount(places[(places >= 0) & (places < side)], minlength=side))
+    return reached[0][:, None, None] * reached[1][:, None] * weight.shape[3]
+
+
+def _synapse_inputs(layers, caches, x, mode):
+    """(layer, its input) of every layer that has weights, in the order of computation."""
+    for layer, cache in zip(layers, caches, strict=True):
+        if isinstance(layer, Residual):
+            yield from _synapse_inputs(layer.body, cache.body, x, mode)
+            if layer.shortcut:
+                yield layer.shortcut, x
+            x = cache.body[-1].s + (cache.shortcut.s if layer.shortcut else x)
+        elif isinstance(layer, (SpikingBlock, Readout)):
+            yield layer, x
+            x = cache.s if isinstance(layer, SpikingBlock) else None
+        else:
+            x, _ = layer.forward(x, mode)
 
 
 def as_json(layers):

@@ -50,6 +50,18 @@ def test_train_then_eval_agree(images, tmp_path, capsys):
     assert cli.main(["eval", run]) == 0
     table = capsys.readouterr().out
     assert "test accuracy" in table and "window coverage" in table and "conv2  adaptive" in table
+    argv = ["eval", run, "--operations", "--e-ac", "1", "--e-mac", "2"]
+    assert cli.main([*argv, "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out)["operations"]
+    assert all(
+        counts["joules"] == pytest.approx(1e-12 * (counts["ac"] + 2 * counts["mac"])) for counts in layers.values()
+    )
+    assert cli.main(argv) == 0
+    header, *rows = capsys.readouterr().out.split("operations per image")[1].strip().splitlines()[:5]
+    assert [row.split()[0] for row in rows] == [*layers, "all"]
+    assert float(rows[-1].split()[-1].replace(",", "")) == pytest.approx(
+        1e9 * sum(c["joules"] for c in layers.values()), abs=0.06
+    )
 
 
 def test_every_option_reaches_the_config(images, tmp_path):

@@ -275,3 +275,63 @@ def test_a_checkpoint_of_the_older_format_is_refused(tmp_path):
     np.savez(path, meta=np.array(json.dumps(meta)), **arrays)
     with pytest.raises(train.CheckpointError, match="another format"):
         train.Trainer(CONFIG, tmp_path / "run", tiny_dataset(), start="resume")
+
+
+# --- operations -----------------------------------------------------------------------------------------------------------
+
+
+def counted(x, weight, stride, padding):
+    """(AC, MAC) of a convolution of x (T, N, H, W, C), product by product."""
+    kh, kw, _, c_out = weight.shape
+    T, N, H, W, C = x.shape
+    ac = mac = 0
+    for i in range((H + 2 * padding - kh) // stride + 1):
+        for j in range((W + 2 * padding - kw) // stride + 1):
+            for p in range(kh):
+                for q in range(kw):
+                    row, column = i * stride + p - padding, j * stride + q - padding
+                    if 0 <= row < H and 0 <= column < W:
+                        for value in x[:, :, row, column].ravel():
+                            whole = float(value).is_integer()
+                            ac += abs(value) * c_out if whole else 0
+                            mac += 0 if whole else c_out
+    return ac / N, mac / N
+
+
+@pytest.mark.parametrize("kernel, stride, padding", [(3, 1, None), (3, 2, None), (5, 2, 1), (1, 2, 0), (3, 3, 0)])
+def test_operations_are_those_of_the_products_one_by_one(kernel, stride, padding):
+    rng = np.random.default_rng(0)
+    blocks = [
+        agl.SpikingBlock("one", agl.Conv2d(2, 3, kernel, stride, padding), agl.TdBN(3), agl.LIF()),
+        agl.SpikingBlock("two", agl.Conv2d(3, 4, 3, 2), agl.TdBN(4), agl.LIF()),
+    ]
+    shape = blocks[0].output_shape((7, 10, 2))
+    net = agl.Network(
+        [*blocks, agl.Flatten(), agl.Readout("fc", math.prod(blocks[1].output_shape(shape)), 5)], (7, 10, 2)
+    )
+    x = rng.choice([0.0, 0.0, 1.0, 2.0, 0.3, -0.5], (3, 2, 7, 10, 2))
+    trace = net.forward(x)
+    found = diagnostics.synaptic_operations(trace, e_ac=1.0, e_mac=10.0)
+    padding = kernel // 2 if padding is None else padding
+    assert (found["one"]["ac"], found["one"]["mac"]) == counted(x, blocks[0].synapse.params["weight"], stride, padding)
+    assert (found["two"]["ac"], found["two"]["mac"]) == counted(
+        trace["one"].s, blocks[1].synapse.params["weight"], 2, 1
+    )
+    assert found["fc"]["ac"] == 5 * trace["two"].s.sum() / 2 and found["fc"]["mac"] == 0
+    ones = counted(np.ones_like(x), blocks[0].synapse.params["weight"], stride, padding)
+    assert found["one"]["dense"] == ones[0]
+    assert all(layer["joules"] == layer["ac"] + 10 * layer["mac"] for layer in found.values())
+
+
+def test_operations_of_residuals_and_pools_see_what_their_synapses_see():
+    net = agl.models.sew_resnet19(2, 4, (2, 3, 4), 5, image_size=8)
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8, 2))
+    trace = net.forward(x)
+    found = diagnostics.synaptic_operations(trace)
+    assert set(found) == {name.rsplit(".", 1)[0] for name in net.parameters() if name.endswith(".weight")}
+    assert found["conv1"]["ac"] == 0 < found["conv1"]["mac"] == found["conv1"]["dense"]
+    weight = trace.net.parameters()["res1.conv2.weight"]
+    assert (found["res1.conv2"]["ac"], 0) == counted(trace["res1.conv1"].s, weight, 1, 1)
+    second = trace["conv1"].s + trace["res1.conv2"].s  # 0, 1 and 2
+    assert second.max() == 2 and (found["res2.conv1"]["ac"], 0) == counted(second, weight, 1, 1)
+    assert found["hidden"]["mac"] > 0  # behind the average over the image
