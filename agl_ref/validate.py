@@ -225,8 +225,8 @@ def float_dtype(dtype):
     return dtype
 
 
-def labels(y, n, num_classes):
-    """Class labels (N,) as int64, each in 0..num_classes-1."""
+def labels(y, n, num_classes, T=None):
+    """Class labels (N,) as int64, each in 0..num_classes-1. T timesteps in place of n tell that the axes were confused."""
     try:
         y = np.asarray(unmasked("labels", y))
     except ValueError:
@@ -234,7 +234,13 @@ def labels(y, n, num_classes):
     if y.dtype.kind not in "iu":
         raise TypeError(f"labels: expected integers, received {y.dtype}; pass class numbers, not one-hot rows")
     if y.shape != (n,):
-        raise ValueError(f"labels: expected shape ({n},), received {y.shape}; give one label for each sample")
+        first = y.shape == (T,)
+        fix = (
+            "arrays are (T, N, ...); if samples stand first in x, pass x.swapaxes(0, 1)"
+            if first
+            else "give one label for each sample"
+        )
+        raise ValueError(f"labels: expected shape ({n},), received {y.shape}; {fix}")
     if n and (y.min() < 0 or y.max() >= num_classes):
         bad = int(y.min() if y.min() < 0 else y.max())
         raise ValueError(

@@ -118,7 +118,7 @@ def check_logits(logits, labels, finite):
     validate.float_array("logits", logits, min_ndim=3, finite=finite)
     if logits.ndim != 3:
         raise ValueError(f"logits: expected shape (T, N, K), received {logits.shape}; reshape them")
-    return validate.labels(labels, logits.shape[1], logits.shape[2])
+    return validate.labels(labels, logits.shape[1], logits.shape[2], len(logits))
 
 
 def entropies(z, labels, loss):

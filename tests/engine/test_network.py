@@ -557,6 +557,8 @@ def test_bad_inputs():
         net.forward(x, widths={"conv9": np.ones(3)})
     with pytest.raises(ValueError, match="width"):
         net.forward(x, widths={"conv1": np.ones(4)})
+    with pytest.raises(ValueError, match=r"if samples stand first in x, pass x.swapaxes\(0, 1\)"):
+        net.loss_and_grads(np.ascontiguousarray(x[:2].swapaxes(0, 1)), labels)
     for wrong in (labels[:-1], labels + 3, labels - 3):
         with pytest.raises(ValueError, match="labels"):
             net.loss_and_grads(x, wrong)

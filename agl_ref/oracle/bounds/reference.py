@@ -137,7 +137,7 @@ def target_of(net, x, labels, loss, dlogits):
             "dlogits", validate.float_array("dlogits", dlogits), (*x.shape[:2], net.num_classes), "the logits"
         )
         return {"dlogits": dlogits}, "given"
-    validate.labels(labels, x.shape[1], net.num_classes)
+    validate.labels(labels, x.shape[1], net.num_classes, len(x))
     return {"labels": np.asarray(labels)}, validate.one_of("loss", loss, ("ce", "tet"))
 
 
