@@ -15,6 +15,7 @@ values share (1 / kappa, the means of tdBN) then add up as they do in an impleme
 """
 
 import numpy as np
+from tqdm import tqdm
 
 from agl_ref.oracle.types import BITS
 
@@ -155,7 +156,8 @@ def spread(compute, rounding, replays=REPLAYS):
     """
     plain = {name: np.array(value, np.float64) for name, value in compute(rounding).items()}
     lengths = {name: np.zeros_like(value) for name, value in plain.items()}
-    for _ in range(replays):
+    # A bar for whoever waits at a terminal; elsewhere, and where it takes two seconds or less, nothing is written.
+    for _ in tqdm(range(replays), desc="bounds", delay=2, disable=None, leave=False):
         rounding.begin()
         for name, value in compute(rounding).items():  # the square of a difference may underflow
             lengths[name] = np.hypot(lengths[name], (value - plain[name]) / SCALE)
