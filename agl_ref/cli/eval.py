@@ -15,8 +15,8 @@ def add_options(parser):
     parser.add_argument("--data", metavar="DATA", help="where the run's data lies now, if it moved")
     parser.add_argument("--operations", action="store_true", help="count what the synapses compute for an image, on 50 "
                         "test images, and estimate its energy")  # fmt: skip
-    for name, joules, what in (("ac", 0.9, "an accumulation"), ("mac", 4.6, "a multiplication with accumulation")):
-        parser.add_argument(f"--e-{name}", type=float, default=joules, metavar="PJ", help=f"energy of {what} in picojoules "
+    for name, energy, what in (("ac", 0.9, "an accumulation"), ("mac", 4.6, "a multiplication with accumulation")):
+        parser.add_argument(f"--e-{name}", type=float, default=energy, metavar="PJ", help=f"energy of {what} in picojoules "
                             "(default: %(default)s, 32-bit floating point in 45 nm, Horowitz 2014)")  # fmt: skip
     add_json_option(parser, "JSON instead of the table")
     parser.set_defaults(run=run)
@@ -30,9 +30,8 @@ def run(args):
         )
     trainer = open_run(args.folder, start="read", data_path=args.data)
     trainer.load_checkpoint(path)
-    evaluation = trainer.evaluate()
+    counted = {}
     if args.operations:
-        energies = 1e-12 * args.e_ac, 1e-12 * args.e_mac
-        evaluation["operations"] = synaptic_operations(trainer.trace(), *energies)
-    print_evaluation(trainer, evaluation, args.json)
+        counted["operations"] = synaptic_operations(trainer.trace(), 1e-12 * args.e_ac, 1e-12 * args.e_mac)
+    print_evaluation(trainer, {**trainer.evaluate(), **counted}, args.json)
     return 0

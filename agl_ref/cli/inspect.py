@@ -76,10 +76,8 @@ def _split(path):
 
 def _training(config, dataset):
     """What `train` would do. Raises what it would raise before its first step."""
-    trainer, n = (
-        train.Trainer(config, ".", dataset, start="read"),
-        len(dataset.x_train),
-    )  # reads and writes nothing there
+    trainer = train.Trainer(config, ".", dataset, start="read")  # reads and writes nothing there
+    steps = -(-len(dataset.x_train) // config.batch)
     memory.require(config, trainer.net, dataset)
     require_batches(config, trainer.net, dataset)
     x = trainer.encode(dataset.x_train[: config.batch], np.random.default_rng([config.seed, 0, 0, 1]))
@@ -89,8 +87,8 @@ def _training(config, dataset):
         "encoding": "frames of events" if isinstance(dataset, data.EventDataset) else config.encoding,
         "input": list(x.shape),
         "input_values": {"min": float(x.min()), "max": float(x.max()), "not_zero": float(np.count_nonzero(x) / x.size)},
-        "steps_per_epoch": -(-n // config.batch),
-        "steps": -(-n // config.batch) * config.epochs,
+        "steps_per_epoch": steps,
+        "steps": steps * config.epochs,
         "memory_bytes": memory.PROCESS
         + sum(size for size, _ in memory.estimate(config, trainer.net, dataset).values()),
     }

@@ -20,7 +20,7 @@ from .neuron import (
     CHUNK,
     LIFCache,
     backward_arguments,
-    decay_from_w,  # noqa: F401
+    decay_from_w,  # noqa: F401  public
     dw_from_ddecay,
     grads_of,
     lif_backward_kernel,
