@@ -68,7 +68,7 @@ ACCEPTED = {
     **dict.fromkeys(("update_running momentum", "TdBN momentum"), "zero one scalar"), "TrainConfig gamma": POSITIVE,
     **dict.fromkeys(("SGD lr", "Adam lr", "cosine lr"), AMOUNT), **dict.fromkeys(("SGD params", "Adam params"), "keys"),
     **dict.fromkeys(("empirical_width u", "potential_moments u"), ARRAY + " nans infs"),
-    "layer_statistics record": RECORD, "explore figure": "class", "force turned": RECORD,
+    "predict guess": TEXT, "layer_statistics record": RECORD, "explore figure": "class", "force turned": RECORD,
     "width_of_layer gamma": "scalar None", "width_of_layer dtype": "None", "SpikingBlock norm": "None",
     **dict.fromkeys(("Conv2d seed", "Linear seed", "Readout seed"), COUNT + " huge list"),
     "Network.forward widths": "dict",
@@ -231,6 +231,7 @@ def good_calls(tmp_path_factory):
         (ablation.run, {"experiments": {}, "folder": folder}),
         (course.check, {"name": "what_pass_proves", "answer": "a"}),
         (course.explore, {"figure": course.figures.leak_factors}),
+        (course.predict, {"name": "a", "guess": "b"}), (course.predictions, {}),
         (plots.save, {"figure": picture, "path": folder / "a.png"}),
     ]  # fmt: skip
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from agl_ref import files
 from agl_ref.course.exam import exam
-from agl_ref.course.grading.report import as_csv, feedback, report
+from agl_ref.course.grading.report import as_csv, feedback, predictions_as_csv, report
 
 from .shared import add_json_option
 
@@ -44,6 +44,7 @@ def add_options(parser):
     action.add_argument(
         "--seed", metavar="TEXT", help="the seed of an earlier report (--json has it), to draw its inputs again"
     )
+    action.add_argument("--predictions", metavar="FILE", help="write the students' guesses, a line each, as CSV")
     action.add_argument("--feedback", metavar="FOLDER", help="write a page for each student, FOLDER/NAME.html")
     add_json_option(action, "JSON instead of the table, with a diagnosis of every answer")
     action.set_defaults(run=run)
@@ -90,6 +91,8 @@ def run(args):
             notes = "; ".join(row["notes"])
             line = as_csv([row["student"], *row["points"].values(), row["total"], row["maximum"], notes])
             print(line, end="", flush=True)
+    if args.predictions:
+        files.write_atomically(Path(args.predictions), predictions_as_csv(students).encode(errors="backslashreplace"))
     if args.json:
         print(json.dumps({"maxima": maxima, "seed": seed, "students": students}))
     return 0

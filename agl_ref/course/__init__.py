@@ -3,6 +3,8 @@
 check(name, answer)           points of an answer, with a diagnosis of what is wrong with it
 figures.NAME(...)             a figure of the tutorials
 explore(figures.NAME, ...)    the same with sliders
+predict(name, guess)          a place to type what one expects, before a cell is run
+predictions()                 all that was typed, once more
 """
 
 from agl_ref.lazy import attach
@@ -13,6 +15,6 @@ NOTEBOOKS = ("one_neuron", "why_a_surrogate", "bptt_by_hand", "membrane_potentia
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {"grading.check_answer": ("check",), "sliders": ("explore",)},
+    {"grading.check_answer": ("check",), "guesses": ("predict", "predictions"), "sliders": ("explore",)},
     {"exercises": "exercises", "figures": "figures"},
 )

@@ -20,11 +20,12 @@ from typing import NamedTuple
 from agl_ref.course import NOTEBOOKS
 from agl_ref.course.exercises import load
 from agl_ref.course.exercises.definition import EXERCISES, NOTEBOOK_OF
+from agl_ref.course.guesses import PLACE
 
 from .check_answer import mark, plain_number
 from .diagnose import Stopped
 from .isolated import AnswerProcess
-from .submission import find_answer, read_statements
+from .submission import find_answer, read_predictions, read_statements
 
 # in a diagnosis: what a teacher should see, since it may be no mistake in the answer
 TROUBLE = ("ImportError", "ModuleNotFoundError", "PermissionError", "MemoryError", "process", "seconds", "cannot be")
@@ -36,6 +37,7 @@ class Submission(NamedTuple):
     student: str
     about: set  # the exercises whose cells are there, answered or not
     answers: dict  # {exercise: Answer}
+    predictions: dict  # {name: what was typed}, never graded
     notes: list
 
 
@@ -76,7 +78,8 @@ def add_exercises(paths):
 
 def read_submission(student, paths):
     """The `Submission` in some notebooks; what cannot be read is a note."""
-    about, answers, notes = set(), {}, [] if paths else [f"{student}: no notebook in the folder"]
+    about, answers, predictions = set(), {}, {}
+    notes = [] if paths else [f"{student}: no notebook in the folder"]
     for path in paths:
         try:
             statements, ids, odd = read_statements(path)
@@ -84,13 +87,16 @@ def read_submission(student, paths):
             notes.append(str(error))
             continue
         notes += odd
+        predictions |= {
+            name: text for name, text in read_predictions(statements).items() if text.strip() not in ("", PLACE)
+        }
         names = set(ids) if any(ids) else set().union(*(s.bound for s in statements))  # metadata may have been stripped
         about |= names & set(EXERCISES)
         for name, item in EXERCISES.items():
             answer = find_answer(name, item, statements)
             if answer is not None and (name in ids or name not in answers):
                 answers[name] = answer
-    return Submission(student, about, answers, notes)
+    return Submission(student, about, answers, predictions, notes)
 
 
 def note_equal_answers(submissions):
@@ -109,7 +115,7 @@ def note_equal_answers(submissions):
 
 
 def grade(submission, names, seed, timeout):
-    """The row of a student: {"student", "points", "total", "maximum", "notes", "diagnoses"}."""
+    """The row of a student: {"student", "points", "total", "maximum", "notes", "predictions", "diagnoses"}."""
     points, diagnoses, notes = {}, {}, list(submission.notes)
     libraries = {module for answer in submission.answers.values() for module in answer.libraries}
     with AnswerProcess(sorted(libraries), timeout) as process:
@@ -127,7 +133,7 @@ def grade(submission, names, seed, timeout):
                 notes.append(f"{submission.student}: {name}: {answer.tried} of {n} options tried")
     maximum = plain_number(sum(EXERCISES[name].points for name in names))
     return {"student": submission.student, "points": points, "total": plain_number(sum(points.values())),
-            "maximum": maximum, "notes": notes, "diagnoses": diagnoses}  # fmt: skip
+            "maximum": maximum, "notes": notes, "predictions": submission.predictions, "diagnoses": diagnoses}  # fmt: skip
 
 
 def _mark(process, name, answer, student):
@@ -210,6 +216,13 @@ def feedback(row, maxima):
             f"<h1>{student}: {row['total']:g} of {row['maximum']:g} points</h1>\n"
             "<table><tr><th>exercise<th>points<th>what check says\n"
             f"{lines}</table></html>\n")  # fmt: skip
+
+
+def predictions_as_csv(rows):
+    """The guesses in some rows, a line each; a spreadsheet takes none for a formula."""
+    lines = [(row["student"], name, " " * (text[0] in "=+-@") + text)
+             for row in rows for name, text in row["predictions"].items()]  # fmt: skip
+    return "".join(map(as_csv, [("student", "prediction", "guess"), *lines]))
 
 
 def as_csv(cells):

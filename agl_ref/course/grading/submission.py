@@ -99,6 +99,14 @@ def find_answer(name, item, statements):
     return Answer(cells, sorted(modules), _plain_code(root.node), notes, tried)
 
 
+def read_predictions(statements):
+    """{name: guess} of a notebook's calls `predict(name, guess)`, as they stand there."""
+    calls = [s.node.value for s in statements if isinstance(s.node, ast.Expr) and isinstance(s.node.value, ast.Call)]
+    texts = [[str(a.value) if isinstance(a, ast.Constant) else ast.unparse(a) for a in call.args]
+             for call in calls if getattr(call.func, "id", "") == "predict"]  # fmt: skip
+    return dict(pair for pair in texts if len(pair) == 2)
+
+
 def _bound(statement):
     """The names that a statement defines or changes at the top level."""
     bound, nodes = set(), [statement]
