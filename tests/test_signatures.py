@@ -53,7 +53,8 @@ ACCEPTED = {
     "class_weights": "numbers", "label_smoothing": "zero",
     "momentum": "zero", "decay": "zero one scalar",
     **dict.fromkeys("T stride c_in c_out kernel channels f_in f_out num_classes in_channels image_size hidden n "
-                    "batch_size total max_shift replays nodes epochs batch images threads seeds".split(), "one"),
+                    "batch_size total max_shift replays nodes epochs batch images threads seeds "
+                    "classes units dimension".split(), "one"),
     **dict.fromkeys("padding step epoch".split(), COUNT), **dict.fromkeys("seed rng".split(), COUNT + " huge"),
     **dict.fromkeys("bias need_dx training relaxed input_gradient keep_trace guess settle closed progress".split(),
                     "true"),
@@ -62,6 +63,7 @@ ACCEPTED = {
     **dict.fromkeys("record records turned conventions arms experiments done".split(), "dict"),
     **dict.fromkeys("force flags".split(), "list"), "observe": "class", "jobs": "one minus1",
     # what one function takes beyond these
+    **dict.fromkeys(("randman train", "randman test"), "one"),
     "derivative width": AMOUNT, "fixed_width width": AMOUNT, "Law.coverage width": AMOUNT,
     "width_settings width": AMOUNT,
     **dict.fromkeys((f"{name} sigma" for name in ("theorem1", "no_reset", "hard_reset", "soft_reset")), AMOUNT),
@@ -159,6 +161,7 @@ def good_calls(tmp_path_factory):
         (agl.Residual, {"name": "r", "body": [block]}),
         (agl.Network, {"layers": [agl.Readout("fc", 2, 2)], "input_shape": (2,)}),
         (models.conv_snn, {"image_size": 4, "channels": (2,)}),
+        (models.fc_snn, {"image_size": 2, "channels": (2,)}),
         (models.vgg_snn, {"image_size": 16, "channels": (1, 1, 1, 1)}),
         (models.sew_resnet19, {"image_size": 4, "channels": (1, 1, 1), "hidden": 1}),
         (net.forward, {"x": x}), (net.predict, {"x": x}), (net.loss_and_grads, {"x": x, "labels": labels}),
@@ -178,6 +181,7 @@ def good_calls(tmp_path_factory):
         (data.encode, {"x": images / 255, "T": 2}), (data.simulated_events, {"x": images / 255, "T": 2, "rng": 0}),
         (data.event_frames, {"events": event, "T": 2, "sensor": (2, 2)}),
         (data.Recordings, {"events": [event], "sensor": (2, 2)}), (recordings.frames, {"T": 2}),
+        (data.randman, {"classes": 2, "units": 2, "train": 1, "test": 1}),
         (data.from_tonic, {"train": [(event, 0), (event, 1)], "test": [(event, 0)], "sensor": (2, 2)}),
         (data.load, {"name_or_path": "bundled"}), (data.load_bundled, {}), (data.find_fashion_mnist, {}),
         *((read, {"folder": folder}) for read in (data.load_cifar10, data.load_idx, data.load_nmnist)),

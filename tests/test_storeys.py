@@ -167,6 +167,10 @@ def vgg_snn(**options):
     return agl.models.vgg_snn(2, 16, 4, (3, 4, 5, 6), neuron="plif", seed=3, **options)
 
 
+def fc_snn(**options):
+    return agl.models.fc_snn(2, (1, 9), 4, (7, 5), neuron="plif", seed=3, **options)
+
+
 def wide_conv_snn(**options):
     return agl.models.conv_snn(2, (9, 14), 4, (4, 6, 5), neuron="plif", seed=3, **options)
 
@@ -203,7 +207,7 @@ def assert_same_step(net, loss="ce", tolerance=1e-12):
 
 
 @pytest.mark.parametrize("loss", ["ce", "tet"])
-@pytest.mark.parametrize("model", [conv_snn, sew_resnet19, vgg_snn, wide_conv_snn, wide_vgg_snn])
+@pytest.mark.parametrize("model", [conv_snn, sew_resnet19, vgg_snn, fc_snn, wide_conv_snn, wide_vgg_snn])
 def test_a_network_s_step_is_the_same(model, loss):
     assert_same_step(model(), loss)
 

@@ -30,11 +30,14 @@ def _weights(text):
 TRAIN_OPTIONS = (
     # option, type, help
     ("data", str, "'bundled' (6,000 Fashion-MNIST images that come with the package), 'fashion-mnist' (all 70,000, found "
-     "where Debian's dataset-fashion-mnist puts them), or a path: a folder of MNIST/Fashion-MNIST IDX files, a folder "
-     "of CIFAR-10 batches, N-MNIST's folder with Train and Test, or an .npz with x and y"),
-    ("network", str, "conv_snn (small), vgg_snn or sew_resnet19 (the paper's; slow at full width, see --channels)"),
-    ("channels", _channels, "channel counts with commas, e.g. 16,32,64 for conv_snn, four for vgg_snn, three for "
-     "sew_resnet19; the network's own by default"),
+     "where Debian's dataset-fashion-mnist puts them), 'randman' (spike times, drawn by seed; options as in "
+     '"randman:classes=10,units=20,dimension=1,alpha=2,train=100,test=50,seed=0"), or a path: a folder of '
+     "MNIST/Fashion-MNIST IDX files, a folder of CIFAR-10 batches, N-MNIST's folder with Train and Test, or an .npz with x "
+     "and y"),
+    ("network", str, "conv_snn (small), fc_snn (fully connected), vgg_snn or sew_resnet19 (the paper's; slow at full width, "
+     "see --channels)"),
+    ("channels", _channels, "channel counts with commas, e.g. 16,32,64 for conv_snn, 128 for fc_snn, four for vgg_snn, "
+     "three for sew_resnet19; the network's own by default"),
     ("neuron", str, "lif, or plif with a learned leak factor"),
     ("decay", float, "leak factor tau in [0, 1], 1 for no leak; where plif starts"),
     ("v_th", float, "threshold"),

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = attach(
             "standardise", "to_float",
         ),
         "encoders": ("ENCODINGS", "encode", "simulated_events"),
+        "manifolds": ("randman",),
         "events": (
             "BINNINGS", "EventDataset", "Recordings", "event_frames", "from_tonic", "load_nmnist", "read_nmnist",
         ),

@@ -11,7 +11,7 @@ import numpy as np
 
 from agl_ref import validate
 
-from . import formats
+from . import formats, manifolds
 from .dataset import Dataset
 from .encoders import check_images
 from .events import is_nmnist, load_nmnist
@@ -31,7 +31,7 @@ CIFAR10_CLASSES = (
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2023, 0.1994, 0.2010)
 ACCEPTED = (
-    "'bundled'; 'fashion-mnist'; a folder with the four IDX files of MNIST or Fashion-MNIST (plain or .gz); "
+    "'bundled'; 'fashion-mnist'; 'randman'; a folder with the four IDX files of MNIST or Fashion-MNIST (plain or .gz); "
     "a folder with CIFAR-10's batches (binary or python version); a folder with N-MNIST's Train and Test; an .npz "
     "with x and y"
 )
@@ -43,13 +43,13 @@ def load(name_or_path):
     Parameters
     ----------
     name_or_path : str or Path
-        "bundled"; "fashion-mnist" (Debian's package dataset-fashion-mnist); or a path to a folder of IDX
-        files, a folder of CIFAR-10 batches (either version), N-MNIST's folder, or an npz. For a path named like
-        one of the two names write "./bundled".
+        "bundled"; "fashion-mnist" (Debian's package dataset-fashion-mnist); "randman", also with options as in
+        "randman:alpha=1,units=40"; or a path to a folder of IDX files, a folder of CIFAR-10 batches (either version),
+        N-MNIST's folder, or an npz. For a path named like one of the names write "./bundled".
 
     Returns
     -------
-    Dataset, or EventDataset for N-MNIST
+    Dataset, or EventDataset for N-MNIST and randman
 
     Raises
     ------
@@ -67,6 +67,8 @@ def load(name_or_path):
                 "install Debian's package dataset-fashion-mnist or give the path of a folder with them"
             )
         return load_idx(folder)
+    if isinstance(name_or_path, str) and name_or_path.partition(":")[0] == "randman":
+        return manifolds.named(name_or_path)
     if path.is_dir():
         if formats.find_idx(path):
             return load_idx(path)

@@ -2,10 +2,12 @@
 
 An event says that the brightness of pixel (x, y) rose (p = 1) or fell (p = 0) at the time t. Here events are structured
 arrays with the fields x, y, t and p, one row per event in the order of time, as the package tonic has them too. Frames
-hold counts, channel 0 those of falling and channel 1 those of rising brightness.
+hold counts, channel 0 those of falling and channel 1 those of rising brightness. Spikes of units in a row are events without
+p, on a sensor (1, units) of one channel.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Set
 
 import numpy as np
@@ -30,16 +32,17 @@ def _check_sensor(sensor):
     return tuple(validate.integer("sensor", size) for size in sensor)
 
 
-def _check_events(name, events, sensor):
+def _check_events(name, events, sensor, channels=2):
     """Refuse `events` unless they are structured, some, on the sensor, of two polarities and in the order of time."""
     fields = getattr(getattr(events, "dtype", None), "names", None) or ()
-    if not {"x", "y", "t", "p"} <= set(fields) or events.ndim != 1:
+    needed = "xytp"[: 2 + channels]
+    if not set(needed) <= set(fields) or events.ndim != 1:
         received = f"{events.dtype} {events.shape}" if isinstance(events, np.ndarray) else type(events).__name__
         raise TypeError(
-            f"{name}: expected a structured array (E,) with the fields x, y, t, p, received {received}; give the events "
-            "as they were recorded, not frames"
+            f"{name}: expected a structured array (E,) with the fields {', '.join(needed)}, received {received}; give the "
+            "events as they were recorded, not frames"
         )
-    kinds = {field: events.dtype[field] for field in "xytp"}
+    kinds = {field: events.dtype[field] for field in needed}
     wrong = {field: dtype for field, dtype in kinds.items() if dtype.kind not in ("iub" if field == "p" else "iu")}
     if wrong:
         field, dtype = next(iter(wrong.items()))
@@ -47,7 +50,7 @@ def _check_events(name, events, sensor):
     if not len(events):
         raise ValueError(f"{name}: expected at least one event, received none; leave the recording out")
     height, width = sensor
-    for field, size, what in (("x", width, "wide"), ("y", height, "high"), ("p", 2, "polarities")):
+    for field, size, what in (("x", width, "wide"), ("y", height, "high"), ("p", 2, "polarities"))[: 1 + channels]:
         bad = np.flatnonzero((events[field] < 0) | (events[field] >= size))
         if len(bad):
             unit = what if field == "p" else f"pixels {what}"
@@ -85,6 +88,11 @@ class Recordings:
     sensor : (H, W)
     names : sequence of str, optional
         What errors call each recording.
+    channels : {2, 1}
+        One channel for each polarity, or a single one for all events, whose p is then not asked for.
+    duration : int, optional
+        One clock for all recordings: their times count from 0 and are less than this. By default each has its own, which
+        starts with its first event and ends with its last.
 
     Raises
     ------
@@ -92,17 +100,24 @@ class Recordings:
         For the first recording that is not as it should be, by name.
     """
 
-    def __init__(self, events, sensor, names=None):
+    def __init__(self, events, sensor, names=None, channels=2, duration=None):
         if names is not None:
             validate.sequence("names", names, kind=str)
-        self.sensor = _check_sensor(sensor)
-        size = 2 * self.sensor[0] * self.sensor[1]
+        self.sensor, self.channels = _check_sensor(sensor), validate.integer("channels", channels, high=2)
+        self.duration = None if duration is None else validate.integer("duration", duration, high=MAX_SPAN)
         cells, times = [], []
         for i, each in enumerate(validate.iterator("events", events)):
-            _check_events(names[i] if names and i < len(names) else f"recording {i}", each, self.sensor)
-            x, y, t, p = (each[field].astype(np.int64) for field in "xytp")  # a narrow type would overflow
-            cells.append(((y * self.sensor[1] + x) * 2 + p).astype(np.min_scalar_type(size - 1)))
-            times.append((t - t[0]).astype(np.uint32))
+            name = names[i] if names and i < len(names) else f"recording {i}"
+            _check_events(name, each, self.sensor, channels)
+            x, y, t = (each[field].astype(np.int64) for field in "xyt")  # a narrow type would overflow
+            cell = (y * self.sensor[1] + x) * channels + (each["p"].astype(np.int64) if channels == 2 else 0)
+            cells.append(cell.astype(np.min_scalar_type(self._size - 1)))
+            if duration is not None and not (0 <= t[0] and t[-1] < duration):
+                raise ValueError(
+                    f"{name}: expected times in 0..{duration - 1}, received {t[0]} to {t[-1]}; give a longer duration, or "
+                    "none"
+                )
+            times.append((t if duration is not None else t - t[0]).astype(np.uint32))
         if not cells:
             raise ValueError("recordings: expected at least one recording, received none; pass some")
         self._cells, self._times = cells, times
@@ -110,13 +125,22 @@ class Recordings:
     def __len__(self):
         return len(self._cells)
 
+    @property
+    def shape(self):
+        """(H, W, C) of one frame."""
+        return (*self.sensor, self.channels)
+
+    @property
+    def _size(self):
+        return math.prod(self.shape)
+
     def __getitem__(self, index):
         """Those recordings, by a slice or an integer array."""
         chosen = np.arange(len(self))[index]
         if chosen.ndim != 1:
             raise TypeError(f"index: expected a slice or an array of indices, received {index!r}; use [i : i + 1]")
         part = object.__new__(Recordings)
-        part.sensor = self.sensor
+        part.sensor, part.channels, part.duration = self.sensor, self.channels, self.duration
         part._cells, part._times = ([kept[i] for i in chosen] for kept in (self._cells, self._times))
         return part
 
@@ -128,7 +152,8 @@ class Recordings:
             by "time"    floor((t_i - t_0) T / D)    frames of equal duration
             by "count"   floor(i T / E)              frames of equally many events (but for one)
 
-        computed in integers, so that every event is in exactly one frame.
+        computed in integers, so that every event is in exactly one frame. With one clock for all recordings D is its
+        duration, and t_i stands for t_i - t_0.
 
         Parameters
         ----------
@@ -138,28 +163,30 @@ class Recordings:
 
         Returns
         -------
-        ndarray, (T, N, H, W, 2)
+        ndarray, (T, N, H, W, C)
         """
         T, dtype = validate.integer("T", T), validate.float_dtype(dtype)
         validate.one_of("by", by, BINNINGS)
-        size = 2 * self.sensor[0] * self.sensor[1]
-        out = np.empty((T, len(self), *self.sensor, 2), dtype)
+        out = np.empty((T, len(self), *self.shape), dtype)
         for n, (cell, time) in enumerate(zip(self._cells, self._times, strict=True)):
             if by == "time":
-                frame = time.astype(np.int64) * T // (int(time[-1]) + 1)
+                frame = time.astype(np.int64) * T // (self.duration or int(time[-1]) + 1)
             else:
                 frame = np.arange(len(cell)) * T // len(cell)
-            counts = np.bincount(frame * size + cell, minlength=T * size)
-            out[:, n] = counts.reshape(T, *self.sensor, 2)
+            counts = np.bincount(frame * self._size + cell, minlength=T * self._size)
+            out[:, n] = counts.reshape(T, *self.shape)
         return out
 
     def sizes(self):
         """How many events each recording has, and the time from its first to its last: two integer arrays (N,)."""
-        return np.array([len(cell) for cell in self._cells]), np.array([int(time[-1]) for time in self._times])
+        return np.array([len(cell) for cell in self._cells]), np.array(
+            [int(time[-1] - time[0]) for time in self._times]
+        )
 
     def update(self, digest):
         """Feed all recordings to a hashlib object, little-endian."""
-        digest.update(f"{self.sensor} {len(self)}\n".encode())
+        clock = "" if (self.channels, self.duration) == (2, None) else f" {self.channels} {self.duration}"
+        digest.update(f"{self.sensor} {len(self)}{clock}\n".encode())
         for cell, time in zip(self._cells, self._times, strict=True):
             digest.update(f"{len(cell)}\n".encode())
             digest.update(cell.astype("<u4").tobytes() + time.astype("<u4").tobytes())
@@ -207,16 +234,17 @@ class EventDataset(Dataset):
         return validate.instance(name, x, Recordings, "use Recordings(events, sensor)")
 
     def _require_alike(self):
-        if self.x_train.sensor != self.x_test.sensor:
-            raise ValueError(
-                f"x_test: expected recordings of a sensor {self.x_train.sensor} like x_train, received "
-                f"{self.x_test.sensor}; use one sensor"
-            )
+        for name in ("sensor", "channels", "duration"):
+            train, test = getattr(self.x_train, name), getattr(self.x_test, name)
+            if train != test:
+                raise ValueError(
+                    f"x_test: expected recordings of a {name} {train} like x_train, received {test}; use one {name}"
+                )
 
     @property
     def image_shape(self):
-        """(H, W, 2) of one frame."""
-        return (*self.x_train.sensor, 2)
+        """(H, W, C) of one frame."""
+        return self.x_train.shape
 
     def fingerprint(self):
         """SHA-256 (hex) of all events and labels."""

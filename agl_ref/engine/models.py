@@ -1,5 +1,6 @@
 """Ready networks. Each takes its sizes, neuron, conventions, surrogate, dtype and seed as arguments."""
 
+import itertools
 import math
 
 import numpy as np
@@ -17,7 +18,8 @@ NEURONS = ("lif", "plif")
 def _image(size, channels, low=1):
     """(H, W, C) of an image_size, which is a number of pixels for both sides or (H, W)."""
     sides = validate.sequence("image_size", size, 2) if isinstance(size, (list, tuple)) else (size, size)
-    return *(validate.integer("image_size", side, low=low) for side in sides), channels
+    height, width = (validate.integer("image_size", side, low=low) for side in sides)
+    return height, width, validate.integer("in_channels", channels)
 
 
 class _Builder:
@@ -47,6 +49,36 @@ class _Builder:
 
     def readout(self, f_in, num_classes, bias=True):
         return Readout("fc", f_in, num_classes, bias, self.dtype, next(self.seeds))
+
+
+def fc_snn(
+    in_channels=1,
+    image_size=28,
+    num_classes=10,
+    channels=(128,),
+    neuron="lif",
+    decay=0.2,
+    v_th=0.5,
+    conventions=MPD_AGL,
+    surrogate="rectangular",
+    dtype=np.float64,
+    seed=0,
+):
+    """A fully connected SNN: the image flattened, spiking blocks (linear, tdBN, neuron), then a linear readout.
+
+    Parameters as for `conv_snn`; `channels` are the neurons of each block.
+
+    Returns
+    -------
+    Network with blocks "hidden1", "hidden2", ... and the readout "fc"
+    """
+    if not validate.sequence("channels", channels):
+        raise ValueError("channels: expected at least one count, received none; pass e.g. (128,)")
+    make = _Builder(neuron, decay, v_th, conventions, dtype, seed, len(channels) + 1)
+    image = _image(image_size, in_channels)
+    sizes = (math.prod(image), *channels)
+    blocks = [make.linear(f"hidden{i}", *pair) for i, pair in enumerate(itertools.pairwise(sizes), 1)]
+    return Network([Flatten(), *blocks, make.readout(sizes[-1], num_classes)], image, conventions, surrogate)
 
 
 def conv_snn(

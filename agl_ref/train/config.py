@@ -14,7 +14,7 @@ from agl_ref.engine.blocks import Residual, SpikingBlock
 from agl_ref.engine.loss import LOSSES, Loss
 from agl_ref.engine.surrogate import code_of
 
-NETWORKS = ("conv_snn", "vgg_snn", "sew_resnet19")
+NETWORKS = ("conv_snn", "vgg_snn", "sew_resnet19", "fc_snn")
 OPTIMISERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "constant")
 WIDTHS, NORM_SHIFTS = (Conventions.choices()[field] for field in ("width", "norm_shift"))

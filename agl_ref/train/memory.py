@@ -30,10 +30,13 @@ def machine():
 
 
 def require_weights(config):
-    """Refuse a network whose 3 x 3 kernels alone take more memory than there is. Raises ValueError."""
+    """Refuse a network whose kernels, of 3 x 3 or of one weight, take more memory than there is. Raises ValueError."""
     channels = (1, *(config.channels or ()))
-    pairs = [*itertools.pairwise(channels), *((c, c) for c in channels[-2:] if config.network != "conv_snn")]
-    weights = 9 * sum(a * b for a, b in pairs)
+    pairs = [
+        *itertools.pairwise(channels),
+        *((c, c) for c in channels[-2:] if config.network in ("vgg_snn", "sew_resnet19")),
+    ]
+    weights = (1 if config.network == "fc_snn" else 9) * sum(a * b for a, b in pairs)
     _require({"weights": (_copies(config) * 4 * weights, "channels")})
 
 

@@ -110,6 +110,10 @@ def small_conv(**options):
     return agl.models.conv_snn(image_size=12, channels=(2, 3), num_classes=3, neuron="plif", **options)
 
 
+def small_fc(**options):
+    return agl.models.fc_snn(in_channels=2, image_size=(2, 3), channels=(4, 3), num_classes=3, neuron="plif", **options)
+
+
 def linear_residuals(dtype=np.float64, seed=0):
     """Own layers: residuals right behind a flatten, one with the identity as shortcut, one with a block."""
 
@@ -131,7 +135,7 @@ def linear_residuals(dtype=np.float64, seed=0):
     return agl.Network(layers, (2, 2, 2))
 
 
-NETWORKS = [small_vgg, small_resnet, small_conv, linear_residuals]
+NETWORKS = [small_vgg, small_resnet, small_conv, small_fc, linear_residuals]
 
 
 def scrambled(net, seed):
