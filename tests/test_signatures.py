@@ -235,7 +235,7 @@ def good_calls(tmp_path_factory):
         (ablation.run, {"experiments": {}, "folder": folder}),
         (course.check, {"name": "what_pass_proves", "answer": "a"}),
         (course.explore, {"figure": course.figures.leak_factors}),
-        (course.predict, {"name": "a", "guess": "b"}), (course.predictions, {}),
+        (course.predict, {"name": "a", "guess": "b"}), (course.predictions, {}), (course.hint, {"name": "leak"}),
         (plots.save, {"figure": picture, "path": folder / "a.png"}),
     ]  # fmt: skip
 

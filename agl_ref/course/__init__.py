@@ -1,6 +1,7 @@
 """The course kit: exercises that check themselves, the tutorials' figures, sliders.
 
 check(name, answer)           points of an answer, with a diagnosis of what is wrong with it
+hint(name)                    a hint to an exercise, a clearer one with each call, three in all
 figures.NAME(...)             a figure of the tutorials
 explore(figures.NAME, ...)    the same with sliders
 predict(name, guess)          a place to type what one expects, before a cell is run
@@ -15,6 +16,11 @@ NOTEBOOKS = ("one_neuron", "why_a_surrogate", "bptt_by_hand", "membrane_potentia
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {"grading.check_answer": ("check",), "guesses": ("predict", "predictions"), "sliders": ("explore",)},
+    {
+        "grading.check_answer": ("check",),
+        "guesses": ("predict", "predictions"),
+        "hints": ("hint",),
+        "sliders": ("explore",),
+    },
     {"exercises": "exercises", "figures": "figures"},
 )

@@ -114,7 +114,7 @@ def test_cells_are_short_and_a_figure_comes_after_a_prediction(path):
     drawing = [k for k, source in enumerate(sources) if re.search(r"(?m)^(figures\.\w+|explore)\(", source)]
     assert len(drawing) >= 3
     for k in drawing:
-        before = [source for kind, source in zip(kinds[max(0, k - 3) : k], sources[max(0, k - 3) : k], strict=True)
+        before = [source for kind, source in zip(kinds[max(0, k - 4) : k], sources[max(0, k - 4) : k], strict=True)
                   if kind == "markdown"]  # fmt: skip
         assert re.search(r"Before you (run|move)|\*\*Predict", "\n".join(before)), sources[k]
 

@@ -39,7 +39,11 @@ def _later(decay, t):
         {"mean": lambda gamma: np.abs(gamma).mean()},
     "V_th is forgotten": lambda gamma, v_th, decay, T: adaptive_width(gamma, 1.0, decay, T),
     "the factor 2 is missing: one standard deviation to EACH side": lambda *a: adaptive_width(*a) / 2,
-})  # fmt: skip
+}, hints=(
+    "T numbers, and all but the first are equal.",
+    "The potential's spread is gamma_bar v_th at t = 1; later it is larger by the root of 1 + decay^2.",
+    "Begin with an array of T times the spread at t = 1. Multiply from index 1 on by the root. What does each side add?",
+))  # fmt: skip
 def adaptive_width(gamma, v_th, decay, T, *, mean=np.mean, first=lambda decay, t: 1.0, later=_later):
     """W1, W2: kappa_1 = 2 gamma_bar V_th; kappa_t = 2 sqrt(1 + tau^2) gamma_bar V_th for t > 1."""
     return np.array([2 * mean(gamma) * v_th * (first if t == 1 else later)(decay, t) for t in range(1, T + 1)])
@@ -73,7 +77,11 @@ def _draw_coverage(rng):
     "the density times the width is taken; it is the area under the density":
         lambda mu, std, v_th, k: k * math.exp(-(((v_th - mu) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi)),
     "the share outside the window is counted": lambda mu, std, v_th, k: 1 - coverage(mu, std, v_th, k),
-})  # fmt: skip
+}, hints=(
+    "The probability of an interval is a difference of two values of Phi.",
+    "The ends of the interval are v_th - width / 2 and v_th + width / 2. Phi wants them in units of std, from mu.",
+    "ndtr of (upper end - mu) / std, minus the same of the lower end.",
+))  # fmt: skip
 def coverage(mu, std, v_th, width, *, below=0.5, above=0.5):
     """Phi((V_th + kappa/2 - mu)/std) - Phi((V_th - kappa/2 - mu)/std)."""
     return _phi((v_th + above * width - mu) / std) - _phi((v_th - below * width - mu) / std)
@@ -111,7 +119,11 @@ def _with(change):
        lambda *a, upper=upper: min(width_for_coverage(*a), upper) for upper in (2, 5, 10)},
     "the wrong half of the interval is kept: where the coverage is too large, the window must become narrower":
         lambda mu, std, v_th, share: 2 * (abs(v_th - mu) + 10 * std),
-})  # fmt: skip
+}, hints=(
+    "Keep a low width that covers too little and a high one that covers too much, and halve what lies between them.",
+    "Begin with 0 and the upper end in the text. If the middle covers too little, the answer lies in the upper half.",
+    "Sixty turns: the middle becomes the new low where its coverage is below the share, else the new high.",
+))  # fmt: skip
 def width_for_coverage(mu, std, v_th, share):
     """The kappa for which coverage(mu, std, v_th, kappa) is the share."""
     upper = 2 * (abs(v_th - mu) + 40 * std)  # beyond it, double precision leaves nothing outside the window

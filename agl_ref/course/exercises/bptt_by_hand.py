@@ -37,7 +37,11 @@ _DIRECT = {"the direct path is open where the neuron fired and closed where it d
     **{f"u is compared with {v_th:g} in du_direct: who fired stands in s":
        lambda ds, dv, u, s, v_th=v_th: (ds - u * dv, dv * (u < v_th)) for v_th in (0.0, 0.5, 1.0)},
     "the two results are returned in the other order": lambda ds, dv, u, s: (dv * (1 - s), ds - u * dv),
-})  # fmt: skip
+}, hints=(
+    "v = u (1 - s) depends on two things. What is dv/ds, and what is dv/du with s held?",
+    "dv/ds = -u and dv/du = 1 - s. The spike reaches the loss directly as well: that is ds.",
+    "The first result is ds plus (-u) times dv, the second dv times (1 - s).",
+))  # fmt: skip
 def reset_backward(ds, dv, u, s, *, through=lambda u, s: u, keep=lambda s: 1 - s):
     """B1 and the first term of B2: ds_total = ds - u dv, du_direct = dv (1 - s)."""
     return ds - through(u, s) * dv, dv * keep(s)
@@ -106,7 +110,11 @@ _COMMON = {
     "the reset is treated as a soft one, with V_th in place of u":
         lambda ds, u, s, decay, v_th, width: lif_backward(ds, u, s, decay, v_th, width, through=lambda u, s: v_th),
     **_COMMON,
-})  # fmt: skip
+}, hints=(
+    "Let t run from the last timestep to the first. Which number comes in from the future, and what is it at the end?",
+    "It is dv, zeros of shape (N,) at first. A turn: the window h at t, ds_total (B1), dx[t] (B2), then dv for t - 1 (B5).",
+    "dx[t] has two parts: dv through (1 - s[t]), and ds_total through h, made of u[t], v_th, width[t]. Then dv is tau dx[t].",
+))  # fmt: skip
 def lif_backward(ds, u, s, decay, v_th, width, **parts):
     """B1, B2, B3, B5: ds_total = ds - u dv; dx = du = dv (1 - s) + ds_total h(u); dv_{t-1} = tau du."""
     return bptt(ds, u, s, decay, v_th, width, **parts)[0]
@@ -116,7 +124,11 @@ def lif_backward(ds, u, s, decay, v_th, width, **parts):
     "the reset is attached: detached means that ds_total is ds alone": lif_backward,
     "the term through the reset is there with a plus sign; detached means that it is left out": {"through": lambda u, s: -u},
     **_COMMON,
-})  # fmt: skip
+}, hints=(
+    "Copy your lif_backward. Which of its lines is the edge from s to v?",
+    "The line of ds_total. Without that edge the spike gets ds[t] and nothing else.",
+    "In dx[t] put ds[t] in the place of ds_total. Everything else stays.",
+))  # fmt: skip
 def lif_backward_detached(ds, u, s, decay, v_th, width, *, through=lambda u, s: 0.0, **parts):
     """As lif_backward, with ds_total = ds."""
     return bptt(ds, u, s, decay, v_th, width, through, **parts)[0]
@@ -154,7 +166,11 @@ def _draw_decay_gradient(rng):
         {"leaked": lambda u, s: np.roll(u * (1 - s), 1, axis=0)},
     "v_{t-1} alone is summed, du is missing": lambda du, u, s: v_before(u, s).sum(),
     "v is taken where the neuron fired, u s in place of u (1 - s)": {"leaked": lambda u, s: previous(u * s)},
-})  # fmt: skip
+}, hints=(
+    "The leak multiplies v_{t-1} at timestep t. So which row of v does row t of du meet?",
+    "v is u (1 - s). The first row of du has no partner, since v_0 = 0, and neither has the last row of v.",
+    "Two slices: du without its first row, v without its last. Multiply them and add everything up.",
+))  # fmt: skip
 def decay_gradient(du, u, s, *, leaked=v_before):
     """B4: sum_t du_t v_{t-1}, v = u (1 - s), v_0 = 0."""
     return float((du * leaked(u, s)).sum())
@@ -188,7 +204,11 @@ def _draw_central(rng):
     "an entry is not put back before the next one is moved": {"restore": False},
     "each point is only h/2 away": lambda f, x, h: central_difference(f, x, h / 2),
     "the difference is taken forwards and divided by 2 h": lambda f, x, h: central_difference(f, x, h, down=0.0) / 2,
-})  # fmt: skip
+}, hints=(
+    "Move one entry at a time, once by h up and once by h down, and see what f does.",
+    "np.ndindex(x.shape) gives every index. A step is zeros with h at that index, so that x itself stays as it is.",
+    "An entry of the gradient: f at x + step minus f at x - step, divided by their distance, which is 2 h.",
+))  # fmt: skip
 def central_difference(f, x, h, *, up=1.0, down=1.0, restore=True, each=True):
     """(f(x + up h e_i) - f(x - down h e_i)) / ((up + down) h) for every entry i."""
     gradient, moved = np.zeros(x.shape), x.copy()
@@ -219,7 +239,11 @@ def _draw_plif(rng):
     "ddecay is left out": lambda ddecay, w: plif_gradient(1.0, w),
     "the square of tau is used in place of tau (1 - tau)": {"slope": lambda tau: tau**2},
     "ddecay is divided by tau (1 - tau) and not multiplied": {"slope": lambda tau: 1 / (tau * (1 - tau))},
-})  # fmt: skip
+}, hints=(
+    "The chain rule: dL/dw is ddecay times the sigmoid's derivative at w.",
+    "That derivative is tau (1 - tau), with tau = sigmoid(w). Compute tau from w first.",
+    "With exp(-w) you have tau; then multiply three numbers: ddecay, tau, and 1 minus tau.",
+))  # fmt: skip
 def plif_gradient(ddecay, w, *, slope=lambda tau: tau * (1 - tau)):
     """B6: dw = ddecay tau (1 - tau), tau = sigmoid(w)."""
     return float(ddecay * slope(1 / (1 + np.exp(-w))))

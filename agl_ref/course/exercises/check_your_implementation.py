@@ -36,7 +36,11 @@ def _spacing(received, expected):
         {"unit": lambda r, e: np.abs(e) * 2.0**-24},
     "the error is relative": {"unit": lambda r, e: np.abs(e)},
     "the error is not divided by the spacing": {"unit": lambda r, e: 1.0},
-})  # fmt: skip
+}, hints=(
+    "How far apart are float32 numbers at |expected|? np.spacing says it, for an array of float32.",
+    "Convert |expected| with astype(np.float32) for the spacing alone; the difference stays in float64.",
+    "The size of received - expected, divided by that spacing.",
+))  # fmt: skip
 def ulps(received, expected, *, size=np.abs, unit=_spacing):
     return size(received - expected) / unit(received, expected)
 
@@ -60,7 +64,11 @@ def _draw_sum_bound(rng):
     "the square root of n - 1 is taken: that is the likely size, the worst case is n - 1":
         {"roundings": lambda n: np.sqrt(n - 1)},
     "the largest term stands in place of the sum of magnitudes": {"size": lambda terms: np.abs(terms).max()},
-})  # fmt: skip
+}, hints=(
+    "It is the formula above. Take the size of each term before you add them up.",
+    "n - 1 additions, where n is the number of terms.",
+    "Three factors: the number of additions, the unit, and the sum of np.abs(terms).",
+))  # fmt: skip
 def sum_bound(terms, unit, *, roundings=lambda n: n - 1, size=lambda terms: np.abs(terms).sum()):
     return roundings(len(terms)) * unit * size(terms)
 
@@ -96,7 +104,11 @@ def _draw_plif(rng, T=5, N=12):
     "the carry is not cut where the neuron fired: the factor 1 - s is missing": {"keep": lambda s: 1.0},
     "the window reaches kappa to each side of the threshold instead of kappa / 2": {"half": 1.0},
     "sigmoid(w) is taken for 1 - tau, as SpikingJelly does: here it is tau": _mirrored,
-})  # fmt: skip
+}, hints=(
+    "Your lif_backward of notebook 3 with tau = sigmoid(w), and in the same loop the leak's gradient.",
+    "At each t > 0 add du_t v_{t-1}, summed over neurons. v_{t-1} comes from row t - 1 of u and s.",
+    "After the loop dw is the leak's gradient times tau (1 - tau). Inside, dv for t - 1 is tau times dx[t].",
+))  # fmt: skip
 def plif_backward(ds, u, s, w, v_th, width, *, slope=lambda tau: tau * (1 - tau), **parts):
     """B1 to B6."""
     tau = 1 / (1 + np.exp(-w))
@@ -131,7 +143,11 @@ def _neurons_first(wrong, backward):
         lambda wrong, backward: tuple(np.argwhere(wrong)[-1 if backward else 0]),
     "neurons are walked through before timesteps": _neurons_first,
     "timesteps are counted from 1: the index of an array's first row is 0": {"count_from": 1},
-})  # fmt: skip
+}, hints=(
+    "First the timestep, then the neuron. Which timesteps have a wrong element at all?",
+    "wrong.any(axis=1) says which, and np.flatnonzero gives their numbers. The backward pass begins at the last timestep.",
+    "t is the first of these numbers, or the last if backward. i is the first of the wrong ones in row t.",
+))  # fmt: skip
 def first_wrong(wrong, backward, *, from_end=lambda backward: backward, count_from=0):
     times = np.flatnonzero(wrong.any(axis=1))
     t = int(times[-1 if from_end(backward) else 0])
@@ -165,7 +181,11 @@ def _draw_exit_code(rng):
     "the codes of FAIL and AMBIGUOUS are exchanged": {"fail": 2, "ambiguous": 1},
     "AMBIGUOUS is given although nothing is off":
         lambda error, allowed, explained: exit_code(error, allowed, explained) or 2 * explained.any(),
-})  # fmt: skip
+}, hints=(
+    "Which elements are off? If there are none, nothing else matters.",
+    "A single element that is off and not explained makes it FAIL.",
+    "An element is off where its error exceeds what is allowed. No such element: 0. One with ~explained: 1. Else 2.",
+))  # fmt: skip
 def exit_code(error, allowed, explained, *, beyond=np.greater, fail=1, ambiguous=2,
               excused=lambda off, explained: not (off & ~explained).any()):  # fmt: skip
     off = beyond(error, allowed)
@@ -176,7 +196,11 @@ def exit_code(error, allowed, explained, *, beyond=np.greater, fail=1, ambiguous
 
 # --- questions
 
-choice("what_pass_proves", 1, "nothing: no potential of this case is exactly 0.5", {
+choice("what_pass_proves", 1, "nothing: no potential of this case is exactly 0.5", hints=(
+    "For which potentials do the two spike tests give different spikes?",
+    "Only for those equal to V_th. What did the cell above print about them?",
+    "Where no element can tell two rules apart, both of them pass.",
+), options={
     "that it tests u >= V_th":
         "With u > V_th the same arrays come out: no potential of this case is exactly V_th, so both tests agree on it.",
     "that it tests u > V_th":
@@ -187,7 +211,11 @@ choice("what_pass_proves", 1, "nothing: no potential of this case is exactly 0.5
         "They were: s stands in the line that begins with checked.",
 })  # fmt: skip
 
-choice("half_at_fault", 1, "both passes", {
+choice("half_at_fault", 1, "both passes", hints=(
+    "The forced report takes u and s as they are. What can still be wrong in it?",
+    "The first report tells about the forward pass, the second one about the backward pass. Read each for itself.",
+    "Are there wrong spikes in the first? Are there wrong gradients in the second, where the spikes count as given?",
+), options={
     "the forward pass":
         "Its spikes are wrong, true. But forced to start from those very spikes, the backward pass is still wrong.",
     "the backward pass":

@@ -51,7 +51,11 @@ def _draw_forward(rng):
     "only the kernel's middle tap is used": lambda x, w: x @ w[1, 1],
     "only the first input channel is used: the sum runs over all": lambda x, w: conv2d_forward(x[..., :1], w[:, :, :1]),
     "it is the mean over the nine taps; it is their sum": {"kernel": lambda w: w / 9},
-})  # fmt: skip
+}, hints=(
+    "Pad rows and columns of x with one zero on each side. Then take nine views of the size of x, each shifted.",
+    "The view of tap (i, j) begins at row i and column j of the padded image, and is H rows by W columns.",
+    "Each view @ weight[i, j] is (N, H, W, C_out). Add up the nine.",
+))  # fmt: skip
 def conv2d_forward(x, weight, *, kernel=lambda w: w, **padding):
     """C1: y[n, h, w, o] = sum_{i, j, c} x_padded[n, h + i, w + j, c] weight[i, j, c, o]."""
     return _correlate(x, kernel(weight), **padding)
@@ -75,7 +79,11 @@ def _draw_backward_weight(rng):
     "only the first image counts": lambda dy, x: conv2d_backward_weight(dy[:1], x[:1]),
     "only the last image counts: each one overwrites the one before, = where += belongs":
         lambda dy, x: conv2d_backward_weight(dy[-1:], x[-1:]),
-})  # fmt: skip
+}, hints=(
+    "The same nine views as forward; each of them meets dy in the place of a weight.",
+    "Entry [i, j] is a matrix (C_in, C_out): the view times dy, summed over images, rows and columns.",
+    "The einsum of the text does this sum; its first array is the view of tap (i, j), its second dy.",
+))  # fmt: skip
 def conv2d_backward_weight(dy, x, *, kernel=lambda w: w, **padding):
     """C2: dweight[i, j, c, o] = sum_{n, h, w} x_padded[n, h + i, w + j, c] dy[n, h, w, o]."""
     return kernel(np.einsum("ijnhwc,nhwo->ijco", _views(x, **padding), dy))
@@ -97,7 +105,11 @@ def _draw_backward_input(rng):
     "dy wraps around at the border; padding is with zeros": {"mode": "wrap"},
     **_PADDINGS,
     "only the kernel's middle tap is used": lambda dy, w: dy @ w[1, 1].T,
-})  # fmt: skip
+}, hints=(
+    "It is your conv2d_forward once more: of dy, with another weight.",
+    "The other weight is flipped along both axes of the kernel, by [::-1, ::-1]. And dy has C_out channels, dx wants C_in.",
+    "After the flip exchange the weight's last two axes, with swapaxes; then go on as forward, with dy for x.",
+))  # fmt: skip
 def conv2d_backward_input(dy, weight, *, kernel=_flipped, **padding):
     """C3: dx = cross-correlation of dy with the kernel flipped, its channels exchanged."""
     return _correlate(dy, kernel(weight).swapaxes(2, 3), **padding)
@@ -139,7 +151,11 @@ def _mean_over_time(z):
         lambda z, labels: -_of_label(z.mean(axis=0), labels).mean(),
     "the loss is divided by the number of classes too": lambda z, labels: cross_entropy_of_mean(z, labels) / z.shape[2],
     "the logarithm is to the base 2": {"log": np.log2},
-})  # fmt: skip
+}, hints=(
+    "First the mean over time, then log softmax for each sample, then the label's entry.",
+    "log softmax is z minus the log of the sum of exp(z). Subtract each row's largest logit before you take exp.",
+    "From log_p (N, K) the pair of index arrays np.arange(N), labels takes N numbers; return minus their mean.",
+))  # fmt: skip
 def cross_entropy_of_mean(logits, labels, *, over_time=_mean_over_time, log=np.log, over_samples=np.mean):
     """L1 to L3: mean over n of -log softmax(mean over t of logits)[label]."""
     return float(over_samples(-log(np.maximum(_of_label(_softmax(over_time(logits)), labels), 1e-300))))
@@ -164,7 +180,11 @@ def _last_only(logits, labels):
     "the gradient is divided by the number of classes too":
         lambda z, labels: cross_entropy_gradient(z, labels) / z.shape[2],
     "the logits stand where their softmax belongs": {"softmax": lambda z: z},
-})  # fmt: skip
+}, hints=(
+    "The softmax of the mean logits, with 1 subtracted at each sample's label.",
+    "The two means bring 1 / T and 1 / N. Every timestep gets the same gradient.",
+    "Take 1 from p at (np.arange(N), labels), divide p by T N, and repeat it T times along a new first axis.",
+))  # fmt: skip
 def cross_entropy_gradient(logits, labels, *, over_time=_mean_over_time, softmax=_softmax, hot=1.0,
                            shares=lambda T, N: T * N):  # fmt: skip
     """L4: (softmax(mean logits) - onehot) / (T N) at every t."""
@@ -203,7 +223,11 @@ def _step(g, v, lr, m):
     "the parameter moves uphill: the step is added": {"step": lambda *a: -_step(*a)},
     "the learning rate is missing from the step": {"step": _velocity},
     "the two results are returned in the other order": lambda *a: sgd_momentum_step(*a)[::-1],
-})  # fmt: skip
+}, hints=(
+    "Two lines, O1 and O2, in this order: the parameter moves by the new velocity.",
+    "The new velocity is the old one times the momentum, plus the whole gradient.",
+    "Make a new array for it (+= would change the caller's), and subtract lr times it from the parameter.",
+))  # fmt: skip
 def sgd_momentum_step(parameter, gradient, velocity, lr, momentum, *, step=_step, kept=_velocity):
     """O1, O2: v = momentum v + g; p = p - lr v."""
     arguments = gradient, velocity, lr, momentum

@@ -40,8 +40,36 @@ _RIGHT = {
     ),
 }
 
+_HINTS = {
+    "a": (
+        "All is right but one sum over neurons. From which number of neurons on does it stop growing?",
+        "A thread is a neuron, and 1024 threads work together. What becomes of the others?",
+        "The sum forgets the threads beyond the first 1024. Which row of the table says so?",
+    ),
+    "b": (
+        "One neuron that fires gives 0.75 where 0 is right. Which of its numbers is 0.75?",
+        "It is u_1. Which potential belongs into B4?",
+        "B4 has the potential that leaks, the one after firing. The kernel takes the other one.",
+    ),
+    "c": (
+        "At the last timestep only ds and the surrogate count. Where do the wrong elements lie?",
+        "Farther from the threshold than kappa / 2, nearer than kappa. Do they get a gradient, or do they lack one?",
+        "They get one and should get none: the kernel reaches too far.",
+    ),
+    "d": (
+        "The first call is right and the next are not. What does one call leave to the next?",
+        "The memory of the carry is made once for each shape, so that nothing is allocated later.",
+        "Memory that is used again must be set to 0 again. Which row forgets that?",
+    ),
+    "e": (
+        "Use both experiments: the four pairs of spikes, and the neuron by hand.",
+        "Which pairs (s_t, s_{t+1}) have wrong gradients? Compare with the two rows of your own table.",
+        "Right where both spikes are equal, wrong where they differ: the carry meets the wrong one of the two.",
+    ),
+}
+
 for _kernel, (_bug, _why) in _RIGHT.items():
-    choice(f"bug_of_kernel_{_kernel}", 1, _bug, {**SUSPECTS, _bug: _why})
+    choice(f"bug_of_kernel_{_kernel}", 1, _bug, {**SUSPECTS, _bug: _why}, _HINTS[_kernel])
 
 
 # --- mending a: a sum over blocks
@@ -64,7 +92,11 @@ def _in_blocks(terms, threads):
     "the total is the last block's alone: each block overwrites the one before": {"total": lambda partial: partial[-1]},
     "the sums run over the blocks for each thread, not over the threads of each block": {"axis": 0},
     "the total is the mean over the blocks": {"total": np.mean},
-})  # fmt: skip
+}, hints=(
+    "The blocks begin at 0, threads, 2 threads, and so on: range takes a step.",
+    "A slice that runs over the end is shorter by itself, which is what the last block needs.",
+    "Collect the sums of the slices terms[start : start + threads] in an array; the total is the sum of that array.",
+))  # fmt: skip
 def sum_over_blocks(terms, threads, *, axis=1, total=np.sum):
     partial = _in_blocks(terms, threads).sum(axis=axis)
     return partial, total(partial)
@@ -89,7 +121,11 @@ def _draw_previous(rng):
     "it is the potential of the timestep after": lambda u, s: previous((u * (1 - s))[::-1])[::-1],
     "the spike of the timestep itself is taken with the potential of the one before": lambda u, s: previous(u) * (1 - s),
     "the neurons that fired keep their potential and the others lose it": lambda u, s: previous(u * s),
-})  # fmt: skip
+}, hints=(
+    "Row t of the result is v of row t - 1, and row 0 is 0.",
+    "v is u (1 - s), of all rows but the last.",
+    "Begin with zeros of u's shape; the rows from index 1 on are v of the rows before.",
+))  # fmt: skip
 def previous_potential(u, s):
     return v_before(u, s)
 
@@ -112,7 +148,11 @@ def _draw_window(rng):
     "the height is 1 / (2 kappa)": {"height": lambda k: 0.5 / k},
     "the window has no lower edge: take |u - V_th|": {"distance": lambda z: z},
     "the first timestep's kappa is used at all timesteps": lambda u, v_th, width: window(u, v_th, 0 * width + width[0]),
-})  # fmt: skip
+}, hints=(
+    "width has an entry for each timestep and u has a row. How do you put one beside the other?",
+    "With a second axis, width has the shape (T, 1): index it with None. The edge itself is outside.",
+    "Then as in notebook 2: |u - v_th| compared with half the width, and the comparison divided by the width.",
+))  # fmt: skip
 def window(u, v_th, width, **parts):
     return rectangular(u - v_th, width[:, None], **parts)
 
@@ -152,7 +192,11 @@ def _as_tuple(kernel):
     "no gradient flows through the reset": {"through": lambda u, s: 0.0},
     "the carry is not cut where the neuron fired": {"keep": lambda s: 1.0},
     "the decay's gradient pairs du with v of the same timestep": {"leaked": lambda u, s: u * (1 - s)},
-})  # fmt: skip
+}, hints=(
+    "Two loops, notebook 1's forwards and notebook 3's backwards; u and s are kept in between.",
+    "v and dv are zeros, made anew in each call. For t > 0 ddecay gets du[t] times v_{t-1}, over all neurons.",
+    "The five: the sum over all neurons; v, not u; half a width to each side; zeros at the start; 1 - s of this very t.",
+))  # fmt: skip
 def mended_kernel(x, ds, decay, v_th, width, *, fires=np.greater_equal, **parts):
     u, s = lif(x, decay, v_th, fires=fires)
     return u, s, *bptt(ds, u, s, decay, v_th, width, **parts)

@@ -3,7 +3,7 @@
     @exercise(points=2, outputs="u s", time="u s", draw=_draw, mistakes={
         "the test is > and not >=: a potential exactly at the threshold should fire": {"fires": np.greater},
         "nothing is carried from one timestep to the next": lambda x, decay, v_th: (x, 1.0 * (x >= v_th)),
-    })
+    }, hints=("Which array lives on from turn to turn?", "...", "..."))
     def lif_forward(x, decay, v_th, *, fires=np.greater_equal):
         ...the reference...
         return u, s
@@ -63,6 +63,8 @@ class Exercise:
         The loop runs against time, so that what is wrong first is at the last t.
     tolerance : float
         An entry is right if it is off by at most this much of the largest entry of the right answer (float64).
+    hints : tuple of str
+        What `hint` says, one after the other: from a nudge to nearly the line.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Exercise:
     tolerance: float = 1e-10
     places: dict = field(default_factory=dict)
     backwards: bool = False
+    hints: tuple = ()
 
     @property
     def parameters(self):
@@ -105,12 +108,15 @@ class Choice:
         The right one of the options.
     options : {option: sentence}
         Why it is not the one, said to who chose it; the right one's sentence says why it is. None gives it away.
+    hints : tuple of str
+        As an `Exercise`'s.
     """
 
     name: str
     points: float
     answer: str
     options: dict
+    hints: tuple = ()
 
 
 def exercise(points, draw, outputs, mistakes=None, time="", border="", **more):
@@ -125,11 +131,11 @@ def exercise(points, draw, outputs, mistakes=None, time="", border="", **more):
     return register
 
 
-def choice(name, points, answer, options):
+def choice(name, points, answer, options, hints=()):
     """Register a `Choice`; ValueError if the answer is not one of the options."""
     if answer not in options:
         raise ValueError(f"{name}: expected an answer among {list(options)}, received {answer!r}; correct it")
-    return _add(Choice(name, points, answer, options), inspect.currentframe().f_back.f_globals["__name__"])
+    return _add(Choice(name, points, answer, options, hints), inspect.currentframe().f_back.f_globals["__name__"])
 
 
 def _add(item, module):

@@ -54,7 +54,11 @@ _BY_MOMENTS = {
     "gamma is left out": lambda x, gamma, beta, v_th: tdbn_forward(x, 1.0, beta, v_th),
     "beta is left out": lambda x, gamma, beta, v_th: tdbn_forward(x, gamma, 0.0, v_th),
     "x is divided by V_th and not multiplied": lambda x, gamma, beta, v_th: tdbn_forward(x, gamma, beta, 1 / v_th),
-})  # fmt: skip
+}, hints=(
+    "A mean and a variance for each channel: over which axes of (T, N, C)?",
+    "Over axes 0 and 1 together. Then N3: subtract the mean, divide by the root of var + 1e-5.",
+    "N4: x_hat times v_th times gamma, and only then beta is added.",
+))  # fmt: skip
 def tdbn_forward(x, gamma, beta, v_th, *, std=lambda std: std, centre=True, **moments):
     """N1 to N4: y = gamma V_th (x - mean) / sqrt(var + eps) + beta, statistics over T and N."""
     mean, spread = _moments(x, **moments)
@@ -108,7 +112,11 @@ def _nothing(a):
         {"axes": 1, "mean": _mean_of_batch, "component": _mean_of_batch},
     "dgamma and dbeta are means over T and N; a gradient of a shared number is a sum": {"reduce": _mean},
     "dgamma and dbeta are returned in the other order": _after(lambda dx, dgamma, dbeta, *_: (dx, dbeta, dgamma)),
-})  # fmt: skip
+}, hints=(
+    "Compute x_hat as in the forward pass, and g = dy gamma v_th.",
+    "dgamma and dbeta are sums over axes 0 and 1 (N5), and no gamma is in dgamma. The averages in N6 run over them, too.",
+    "dx is g, minus its mean, minus x_hat times the mean of g x_hat, and all of that divided by the root of var + 1e-5.",
+))  # fmt: skip
 def tdbn_backward(dy, x, gamma, v_th, *, mean=_mean, component=_mean, scaled=lambda gamma, v_th: gamma * v_th, divide=True,
                   reduce=_sum, **moments):  # fmt: skip
     """N5, N6: g = dy gamma V_th; dx = (g - mean(g) - x_hat mean(g x_hat)) / sqrt(var + eps); dgamma, dbeta sums."""
@@ -148,7 +156,11 @@ def _of_sum(combine):
         lambda sigma, decay, t: sigma * math.sqrt((1 - decay**t) / (1 - decay**2)),
     "sigma is left out": lambda sigma, decay, t: no_reset_std(1.0, decay, t),
     "sigma is inside the square root without its square": _of_sum(lambda sigma, total: math.sqrt(sigma * total)),
-})  # fmt: skip
+}, hints=(
+    "Independent terms: their variances add up, their standard deviations do not.",
+    "The variance is sigma^2 times 1 + tau^2 + tau^4 + ..., t terms in all.",
+    "Add up decay ** (2 k) for k from 0 to t - 1; the root of that times sigma.",
+))  # fmt: skip
 def no_reset_std(sigma, decay, t):
     """W3 times sigma: sigma sqrt(1 + tau^2 + ... + tau^(2 (t - 1)))."""
     return sigma * math.sqrt(sum(decay ** (2 * j) for j in range(t)))

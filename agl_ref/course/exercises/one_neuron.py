@@ -26,7 +26,11 @@ def _draw_leak(rng):
     **_LEAKS,
     "the potential v from the timestep before is left out": lambda v, x, decay: 0 * v + x,
     "decay is subtracted, where v is to be multiplied by it": lambda v, x, decay: v - decay + x,
-})  # fmt: skip
+}, hints=(
+    "Two things make u_t: what is left of v_{t-1}, and the input.",
+    "Of v the share `decay` is left. The input does not leak.",
+    "One line: v times decay, and x added to the product.",
+))  # fmt: skip
 def leak(v, x, decay):
     """F1: u = tau v + x."""
     return decay * v + x
@@ -47,7 +51,11 @@ def _draw_fires(rng):
     "the potential is compared with 0, V_th forgotten": lambda u, v_th: 1.0 * (u >= 0),
     "the potential itself is returned where the neuron fires, and not 1": lambda u, v_th: u * (u >= v_th),
     "the size of u is tested: a strongly negative potential does not fire": lambda u, v_th: 1.0 * (np.abs(u) >= v_th),
-})  # fmt: skip
+}, hints=(
+    "Compare u with v_th, and think of a potential that is exactly v_th.",
+    "The comparison is >=. It gives booleans, and floats are wanted.",
+    "An array has the method `astype`; u.dtype is the type that is wanted.",
+))  # fmt: skip
 def fires(u, v_th):
     """F2: s = [u >= V_th]."""
     return (u >= v_th).astype(float)
@@ -72,7 +80,11 @@ _WHERE = {"where the neuron fires": lambda u, s, *_: s == 1, "where the neuron d
     "the reset goes to 1 and not to 0": lambda u, s: u * (1 - s) + s,
     **{f"u is compared with {v_th:g}: who fired stands in s": lambda u, s, v_th=v_th: u * (u < v_th)
        for v_th in (0.0, 0.5, 1.0)},
-})  # fmt: skip
+}, hints=(
+    "Where s is 1 the result is 0, and where s is 0 it is u.",
+    "A product does that without an `if`: u times something that is 1 where the neuron was silent and 0 where it fired.",
+    "That something is 1 - s.",
+))  # fmt: skip
 def hard_reset(u, s):
     """F3: v = u (1 - s)."""
     return u * (1 - s)
@@ -92,7 +104,11 @@ def _draw_soft_reset(rng):
     "the potential goes to -V_th at a spike": lambda u, s, v_th: u * (1 - s) - v_th * s,
     "the threshold is added at a spike and not subtracted": lambda u, s, v_th: u + v_th * s,
     "nothing is reset": lambda u, s, v_th: u,
-})  # fmt: skip
+}, hints=(
+    "Only neurons that fired change, and all of them by the same amount.",
+    "The amount is v_th, not u.",
+    "Subtract the product of v_th and s from u.",
+))  # fmt: skip
 def soft_reset(u, s, v_th):
     """F4: v = u - V_th s."""
     return u - v_th * s
@@ -136,7 +152,11 @@ def _silent_at_first(x, decay, v_th):
     "the neuron starts at 1; v_0 is 0": {"start": 1.0},
     "nothing fires at t = 1: the first timestep can fire too": _silent_at_first,
     "the two results are returned in the other order": lambda *a: lif(*a)[::-1],
-})  # fmt: skip
+}, hints=(
+    "A loop over t with three lines: your leak, your fires, your hard_reset. Which array lives on from turn to turn?",
+    "It is v, zeros of shape (N,) before the loop. Prepare u and s of x's shape, and fill one row of each in a turn.",
+    "A turn: u[t] from decay, v and x[t] (F1); s[t] by comparing u[t] with v_th (F2); a new v from u[t] and s[t] (F3).",
+))  # fmt: skip
 def lif_forward(x, decay, v_th, **parts):
     """F1, F2, F3 at every timestep."""
     return lif(x, decay, v_th, **parts)

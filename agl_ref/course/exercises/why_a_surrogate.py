@@ -48,7 +48,11 @@ _WINDOWS = {
     "z is tested without its absolute value": {"distance": lambda z: z},
     "only potentials above the threshold get a derivative": lambda z, width: rectangular(z, width) * (z >= 0),
     "the spike comes out and not its derivative": lambda z, width: 1.0 * (z >= 0),
-})  # fmt: skip
+}, hints=(
+    "Which z are inside? The window is `width` wide in all, so it reaches half of that to each side.",
+    "Inside is where |z| is smaller than half the width. A boolean counts as 0 or 1 in a product or a quotient.",
+    "Divide the comparison by the width, so that the area is 1.",
+))  # fmt: skip
 def rectangular(z, width, *, half=0.5, inside=np.less, height=lambda k: 1 / k, distance=np.abs):
     """S2: (1/kappa) [|z| < kappa/2]."""
     return height(width) * inside(distance(z), half * width)
@@ -63,7 +67,11 @@ def rectangular(z, width, *, half=0.5, inside=np.less, height=lambda k: 1 / k, d
     "|z| is not divided by kappa": lambda z, k: np.maximum(0, 1 - np.abs(z)) / k,
     "the window is the rectangular one": rectangular,
     "the slope is forgotten: the value inside the window is flat": lambda z, k: (np.abs(z) < k) / k,
-})  # fmt: skip
+}, hints=(
+    "Take the table's formula with r = z / width, and divide by the width at the end.",
+    "What would be negative is 0: np.maximum.",
+    "The larger of 0 and 1 - |r|, divided by the width.",
+))  # fmt: skip
 def triangular(z, width):
     """S3: (1/kappa) max(0, 1 - |z|/kappa)."""
     return np.maximum(0, 1 - np.abs(z) / width) / width
@@ -82,7 +90,11 @@ def triangular(z, width):
     **{f"it is the logistic curve of {of}: S is a straight line over the window":
        lambda z, k, scale=scale: 1 / (1 + np.exp(-scale(k) * z))
        for of, scale in (("z/kappa", lambda k: 1 / k), ("4 z/kappa", lambda k: 4 / k), ("z", lambda k: 1))},
-})  # fmt: skip
+}, hints=(
+    "A straight line from 0 to 1 over the window, and constant outside of it.",
+    "The line has the slope 1 / width, and at z = 0 it is 1/2.",
+    "np.clip holds that line between 0 and 1.",
+))  # fmt: skip
 def relaxed_spike(z, width):
     """S7: S(z) = clip(z/kappa + 1/2, 0, 1)."""
     return np.clip(z / width + 0.5, 0, 1)
@@ -117,7 +129,11 @@ def _draw_one_step(rng):
     "the true derivative of the step is used, which is 0": lambda ds, u, v_th, k: 0 * ds,
     "only neurons that fired get a gradient": lambda ds, u, v_th, k: one_step_backward(ds, u, v_th, k) * (u >= v_th),
     "the window is the triangular one": lambda ds, u, v_th, k: ds * triangular(u - v_th, k),
-})  # fmt: skip
+}, hints=(
+    "The chain rule: du is ds times ds/du. What stands in the place of ds/du?",
+    "Your rectangular, at z = u - v_th.",
+    "Return ds times rectangular(...), whose first argument is the potential minus the threshold.",
+))  # fmt: skip
 def one_step_backward(ds, u, v_th, width, **parts):
     """B1 and B2 at T = 1: du = ds (1/kappa) [|u - V_th| < kappa/2]."""
     return ds * rectangular(u - v_th, width, **parts)
