@@ -199,7 +199,7 @@ def good_calls(tmp_path_factory):
         (oracle.reference, {"net": net, "x": x, "labels": labels, "replays": 2}), (oracle.Oracle, {"net": net}),
         (own.reference, {"x": x, "labels": labels}),
         (own.compare, {"reference": case, "theirs": u, "dtype": "float64"}),
-        (oracle.compare, {"reference": case, "theirs": u}),
+        (oracle.compare, {"reference": case, "theirs": u}), (oracle.compare(case, u).to_html, {"title": "a"}),
         (oracle.assert_matches, {"case": case, "dtype": "float64", **u}),
         (oracle.force, {"reference": case, "theirs": u}), (oracle.load_dump, {"path": folder}), (oracle.cases, {}),
         (oracle.identify, {"net": head, "x": flat, "labels": labels, "theirs": {"logits": head.forward(flat).logits}}),

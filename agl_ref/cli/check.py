@@ -1,4 +1,4 @@
-"""The command `agl-ref check`: a dump against a case. Needs NumPy alone."""
+"""The command `agl-ref check`: a dump, or a folder of dumps, against their cases. Needs NumPy alone."""
 
 import json
 import os
@@ -10,35 +10,95 @@ from agl_ref.interop.layouts import LAYOUTS
 from agl_ref.oracle.cases.vectors import load_case
 from agl_ref.oracle.judge.compare import compare
 from agl_ref.oracle.judge.dump import load_dump
+from agl_ref.oracle.judge.page import page, place
+from agl_ref.oracle.judge.submission import text
 
 from .shared import add_dump_options, add_json_option
+
+_SUFFIXES = (".npz", ".safetensors")
 
 
 def add_options(parser):
     """Add the options of `check`."""
     parser.description = (
         "Compare the arrays in DUMP with a golden case: PASS (exit code 0), FAIL (1) or AMBIGUOUS (2). Some of the case's "
-        "arrays are enough; the report says what was not checked."
+        "arrays are enough; the report says what was not checked. DUMP may be a folder of dumps, each named after its case."
     )
-    parser.epilog = "Example: agl-ref check dump.npz --case lif-hard-attached"
-    add_dump_options(parser)
+    parser.epilog = "Example: agl-ref check dump.npz --case lif-grid --html report.html"
+    add_dump_options(parser, ' (default: the name of DUMP, or what the dump holds as "case")')
     parser.add_argument("--layout", default="TN..C", choices=LAYOUTS, help="of the dump (%(default)s)")
     parser.add_argument("--force", default=(), metavar="s,u,width", help="replay the reference's backward pass "
                         "from the dump's own forward values, so that the backward pass is judged on its own")  # fmt: skip
     add_json_option(parser, "the report as JSON")
     parser.add_argument("--junit", metavar="FILE", help="also write the report as JUnit XML")
+    parser.add_argument("--html", metavar="FILE", help="also write the report as one page that any browser opens")
     parser.set_defaults(run=run)
 
 
 def run(args):
-    junit = None if args.junit is None else Path(args.junit)
-    if junit is not None and junit.is_file():
-        junit.unlink()  # of an earlier check, which says nothing about this one
-    report = compare(load_case(args.case), load_dump(args.dump), args.dtype, args.force, args.layout)
+    junit, html = (None if name is None else Path(name) for name in (args.junit, args.html))
+    for path in (junit, html):
+        if path is not None and path.is_file():
+            path.unlink()  # of an earlier check, which says nothing about this one
+    reports = [
+        (path.absolute().name, compare(load_case(id), dump, args.dtype, args.force, args.layout))
+        for path, id, dump in _dumps(Path(args.dump), args.case)
+    ]
+    worst = max(
+        (report for _, report in reports), key=lambda report: ("PASS", "AMBIGUOUS", "FAIL").index(report.verdict)
+    )
+    one = reports[0][1] if len(reports) == 1 else None
     if junit is not None:
-        files.write_atomically(junit, report.to_junit().encode())
+        suites = "".join(report.to_junit() for _, report in reports)
+        files.write_atomically(junit, (suites if one else f"<testsuites>{suites}</testsuites>").encode())
+    if html is not None:
+        files.write_atomically(html, page(reports).encode(errors="replace"))
     if args.json:
-        print(json.dumps(report.to_dict()))
+        several = {"verdict": worst.verdict, "reports": {name: report.to_dict() for name, report in reports}}
+        print(json.dumps(one.to_dict() if one else several))
     else:
-        print(report.text(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
-    return report.exit_code
+        print(one.text(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")) if one else _overview(reports))
+    return worst.exit_code
+
+
+def _dumps(path, id):
+    """(path, the case's id, arrays) of a dump, or of every dump in a folder that is not itself one."""
+    if id is not None:
+        return [(path, id, load_dump(path))]
+    found = [path]
+    if path.is_dir() and not any(path.glob("*.npy")):
+        found = [each for each in sorted(path.iterdir()) if each.suffix in _SUFFIXES or each.is_dir()]
+        if not found:
+            raise ValueError(
+                f"{path}: expected dumps, each named after its case, received none; name them like lif-grid.npz"
+            )
+    return [(each, *_named(each)) for each in found]
+
+
+def _named(path):
+    """(the case's id, arrays) of a dump that says which it is."""
+    dump = load_dump(path)
+    id = (
+        text(dump["case"])
+        if "case" in dump
+        else path.name.removesuffix(path.suffix if path.suffix in _SUFFIXES else "")
+    )
+    try:
+        load_case(id)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}, with --case, or name the dump after it") from None
+    return id, dump
+
+
+def _overview(reports):
+    """A line for each report, and how many there are of each verdict."""
+    lines = []
+    for name, report in reports:
+        cause = report.details.get("cause")
+        more = [place(report.first_divergence)] if report.first_divergence else []
+        lines.append("  ".join([f"{report.verdict:<9}", name, *more, *([f"it looks as if {cause}"] if cause else [])]))
+    verdicts = [report.verdict for _, report in reports]
+    counts = [
+        f"{verdicts.count(verdict)} {verdict}" for verdict in ("PASS", "FAIL", "AMBIGUOUS") if verdict in verdicts
+    ]
+    return "\n".join([*lines, f"{len(reports)} dumps: {', '.join(counts)}"])

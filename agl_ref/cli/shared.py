@@ -26,12 +26,11 @@ def add_json_option(parser, what="the result as JSON"):
     parser.add_argument("--json", action="store_true", help=f"print {what}")
 
 
-def add_dump_options(parser):
-    """Add a dump, the case that was run for it, and the dtype it was computed in."""
+def add_dump_options(parser, unnamed=""):
+    """Add a dump, the case that was run for it (which may be left out if `unnamed` says what then), and its dtype."""
     parser.add_argument("dump", metavar="DUMP", help="a folder of NAME.npy, an .npz or a .safetensors file")
-    parser.add_argument(
-        "--case", required=True, metavar="ID", help="the case that was run; agl-ref vectors list names them"
-    )
+    parser.add_argument("--case", required=not unnamed, metavar="ID", help="the case that was run; agl-ref vectors list "
+                        f"names them{unnamed}")  # fmt: skip
     parser.add_argument("--dtype", help="what the implementation computes in: float32, float64, bfloat16, tf32 or float16 "
                         "(default: the dtype of the arrays)")  # fmt: skip
 

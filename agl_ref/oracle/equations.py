@@ -72,7 +72,7 @@ EQUATION_NAMES = {
     "L6": "gradient of TET",
 }
 
-_SURROGATES = {"rectangular": "S2", "triangular": "S3", "sigmoid": "S4", "arctan": "S5", "gaussian": "S6",
+SURROGATES = {"rectangular": "S2", "triangular": "S3", "sigmoid": "S4", "arctan": "S5", "gaussian": "S6",
                "fast_sigmoid": "S12", "straight_through": "S13", "leaky_relu": "S14"}  # fmt: skip
 _RESETS = {"hard": ("F3",), "soft": ("F4",), "soft late": ("F5",), "none": ("F3",)}
 _SYNAPSE = {"y": ("C1",), "grad_x": ("C3",)}
@@ -101,7 +101,7 @@ def _of_anything(conventions, surrogate, loss):
     """{last part of an array's name: the equations it comes from directly, the likeliest first}."""
     late, flows = conventions["reset"] == "soft late", conventions["width_gradient"] == "flows"
     spread = {"geometric": ("W1", "W3"), "2 V_th": ("W6",)}.get(conventions["width"], ("W1", "W2"))
-    bump = ("S1", _SURROGATES[surrogate])
+    bump = ("S1", SURROGATES[surrogate])
     return {
         "u": ("F1", "F5") if late else ("F1",),
         "s": ("F2",),

@@ -20,7 +20,7 @@ from .contradictions import contradictions, first_contradiction
 from .downstream import Order
 from .dump import LAYOUTS, all_in_reference_layout
 from .guess import guess_cause
-from .report import Report
+from .report import Judged, Report
 from .submission import check_finite, check_input, judged_dtype, known_arrays
 
 # What underflow may take: normal numbers (2^-126 for the others), of float16 subnormal ones, which a device has to keep.
@@ -219,7 +219,8 @@ class _Judge:
             args = (ref, self.arrays, self.off, first_failure, rules, self.unit, layout)
             with np.errstate(over="ignore", invalid="ignore"):  # of values near the largest number
                 details["cause"] = guess_cause(*args) if guess else None
-        return Report(ref.id, verdict, self.dtype, verdicts, list(verdicts), missing, first, details)
+        judged = {name: Judged(ref, self.arrays[name], self.tolerance[name]) for name in self.off}
+        return Report(ref.id, verdict, self.dtype, verdicts, list(verdicts), missing, first, details, judged)
 
     def _worst(self, name):
         """Largest error over tolerance (1 is the edge; inf where the values must be equal)."""

@@ -65,3 +65,15 @@ def first_contradiction(reference, arrays, found):
                 "count": int(wrong.sum()),
             }
     return None
+
+
+def sentences(at):
+    """A contradiction in two lines of a report."""
+    index = ", ".join(map(str, at["index"]))
+    other = (
+        "the spike test is the other one, or had another u" if at["u"] == at["v_th"] else "the spike test had another u"
+    )
+    return [
+        f"{at['name']} does not follow from the dumped u at {at['count']} places, the first of them [{index}]:",
+        f"s = {at['s']:g}, but u {at['test']} V_th with u = {at['u']!r}, V_th = {at['v_th']!r} says {1 - at['s']:g}: {other}",
+    ]

@@ -3,7 +3,15 @@
 import json
 import math
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 from xml.etree import ElementTree
+
+import numpy as np
+
+from agl_ref import validate
+
+from .contradictions import sentences
+from .page import page, place
 
 _COLOURS = {"PASS": "32", "FAIL": "31", "AMBIGUOUS": "33"}
 EXIT_CODES = {"PASS": 0, "FAIL": 1, "AMBIGUOUS": 2}
@@ -12,6 +20,14 @@ _WAY_OUT = (
     "nothing. Dump s and u of every layer, from which the rest is then judged, or take a case whose certificate covers this "
     "dtype (agl-ref vectors list)"
 )
+
+
+class Judged(NamedTuple):
+    """An array as it was judged; `allowed` is the tolerance of each element."""
+
+    reference: object
+    received: np.ndarray
+    allowed: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,8 @@ class Report:
         flips that give the dump, how far beyond all flips it lies (None where that was not needed), whether that decides;
         hidden; forced; first_failure and cause where there is a failure; contradiction: the first spike that does not
         follow from the dumped u, and how many there are.
+    judged : {array name: Judged}
+        What `to_html` draws; in no other form of the report.
     """
 
     id: str
@@ -48,6 +66,7 @@ class Report:
     not_checked: list
     first_divergence: dict | None = None
     details: dict = field(default_factory=dict)
+    judged: dict = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def exit_code(self):
@@ -58,18 +77,18 @@ class Report:
         """This report, which is AMBIGUOUS, with the verdicts of reports from the dump's own decisions."""
         if not steps:
             return self
-        verdicts, last = {}, steps[-1]
+        verdicts, judged, last = {}, {}, steps[-1]
         details = {**last.details, "flips": self.details["flips"], "forced": []}
         details["settled"] = [step.details["forced"] for step in steps]
         for step in steps:
             verdicts |= step.verdicts
+            judged |= step.judged
             for key in ("off", "sizes", "worst"):
                 details[key] = {**details[key], **step.details[key]}
         verdicts = {name: verdicts[name] for name in self.verdicts}
         verdict = max(verdicts.values(), key=("PASS", "AMBIGUOUS", "FAIL").index)
-        return replace(
-            self, verdict=verdict, verdicts=verdicts, first_divergence=last.first_divergence, details=details
-        )
+        first = last.first_divergence
+        return replace(self, verdict=verdict, verdicts=verdicts, first_divergence=first, details=details, judged=judged)
 
     def __str__(self):
         return self.text()
@@ -81,9 +100,8 @@ class Report:
             return f"\033[{_COLOURS[word]}m{word}\033[0m" if colour else word
 
         lines = [
-            f"{paint(self.verdict)}  {self.id}, judged in {self.dtype}{self._forced()}",
-            *self._settled(),
-            *self._searched(),
+            f"{paint(self.verdict)}  {self.headline()}",
+            *(f"  {line}" for line in self.happened()),
         ]
         for name, verdict in self.verdicts.items():
             if verdict != "PASS" and self.details["off"][name]:
@@ -91,7 +109,8 @@ class Report:
                 times = "must be equal" if math.isinf(worst) else f"up to {worst:.3g} times the bound"
                 lines.append(f"  {paint(verdict)}  {name}: {off} of {size} elements off, {times}")
         if self.details.get("contradiction"):
-            lines += _contradiction(self.details["contradiction"])
+            what, why = sentences(self.details["contradiction"])
+            lines += [f"  {what}", f"    {why}"]
         first, failure = self.first_divergence, self.details.get("first_failure")
         if first:
             lines += _place("first divergence", first)
@@ -100,21 +119,30 @@ class Report:
         if self.details.get("cause"):
             lines.append(f"  it looks as if {self.details['cause']}")
         lines += [f"  not visible: {text}" for text in self.details.get("hidden", ()) if self.verdict != "PASS"]
-        if self.verdict == "AMBIGUOUS":
-            lines.append(f"  {_WAY_OUT}")
-        if self.verdict == "FAIL" and (failure or not self.details.get("contradiction")):
-            lines.append("  which rule is it? agl-ref identify names the conventions that give these numbers")
+        lines += [f"  {text}" for text in self.advice()]
         lines.append(f"  checked {len(self.checked)}: {', '.join(self.checked)}")
         if self.not_checked:
             lines.append(f"  NOT checked {len(self.not_checked)}: {', '.join(self.not_checked)}")
         return "\n".join(lines)
+
+    def advice(self):
+        """What to do next, in sentences; of a PASS none."""
+        if self.verdict == "AMBIGUOUS":
+            return [_WAY_OUT]
+        if self.verdict == "FAIL" and (self.details.get("first_failure") or not self.details.get("contradiction")):
+            return ["which rule is it? agl-ref identify names the conventions that give these numbers"]
+        return []
+
+    def happened(self):
+        """What was done about decisions that flipped within rounding, in sentences."""
+        return self._settled() + self._searched()
 
     def _settled(self):
         if "settled" not in self.details:
             return []
         flips = ", ".join(f"{count} of {name}" for name, count in self.details["flips"].items()) or "none is visible"
         taken = ", then from ".join(", ".join(step) for step in self.details["settled"])
-        return [f"  flipped within rounding: {flips}; what is behind was judged from the given {taken}"]
+        return [f"flipped within rounding: {flips}; what is behind was judged from the given {taken}"]
 
     def _searched(self):
         found = self.details.get("searched")
@@ -122,21 +150,23 @@ class Report:
             return []
         doubt = f"{found['decisions']} decisions in doubt, {found['runs']} runs of the reference"
         if found["flips"]:
-            return [f"  flipped within rounding, found by search: {', '.join(found['flips'])} ({doubt})"]
+            return [f"flipped within rounding, found by search: {', '.join(found['flips'])} ({doubt})"]
         if found["beyond"] is None:
-            return [f"  no flip within rounding gives these numbers ({doubt})"]
+            return [f"no flip within rounding gives these numbers ({doubt})"]
         times = f"{found['beyond']:.3g} times as far off as runs with random errors are from one another"
         if found["decided"]:
-            return [f"  no flip within rounding leads so far: {times} ({doubt}); this bound is statistical"]
-        return [f"  not settled by search: {times} ({doubt}, too many to try all)"]
+            return [f"no flip within rounding leads so far: {times} ({doubt}); this bound is statistical"]
+        return [f"not settled by search: {times} ({doubt}, too many to try all)"]
 
-    def _forced(self):
+    def headline(self):
+        """What was judged, and how."""
         forced = self.details.get("forced")
-        return f", backward pass from the given {', '.join(forced)}" if forced else ""
+        given = f", backward pass from the given {', '.join(forced)}" if forced else ""
+        return f"{self.id}, judged in {self.dtype}{given}"
 
     def to_dict(self):
         """The report as plain values that JSON can hold; an infinite ratio is the string "inf"."""
-        return _plain(vars(self))
+        return _plain({name: value for name, value in vars(self).items() if name != "judged"})
 
     def to_json(self):
         """The report as one JSON text."""
@@ -160,26 +190,18 @@ class Report:
         ElementTree.SubElement(suite, "system-out").text = self.text()
         return ElementTree.tostring(suite, encoding="unicode")
 
-
-def _contradiction(at):
-    """Lines on spikes that do not follow from the potentials in the same dump."""
-    index = ", ".join(map(str, at["index"]))
-    other = (
-        "the spike test is the other one, or had another u" if at["u"] == at["v_th"] else "the spike test had another u"
-    )
-    return [
-        f"  {at['name']} does not follow from the dumped u at {at['count']} places, the first of them [{index}]:",
-        f"    s = {at['s']:g}, but u {at['test']} V_th with u = {at['u']!r}, V_th = {at['v_th']!r} says {1 - at['s']:g}: "
-        f"{other}",
-    ]
+    def to_html(self, title=None):
+        """The report as one page that needs nothing else; the title is the case's id by default."""
+        if title is not None:
+            validate.instance("title", title, str, "pass a name for the report")
+        return page([(title or self.id, self)])
 
 
 def _place(title, at):
     """Lines on one element."""
-    index = ", ".join(map(str, at["index"]))
     ulps = "" if at["ulps"] is None else f", {at['ulps']:.4g} ulps"
     lines = [
-        f"  {title}: {at['name']}[{index}]",
+        f"  {title}: {place(at)}",
         f"    expected {at['expected']!r}  {at['expected_hex']}",
         f"    received {at['received']!r}  {at['received_hex']}",
         *([f"    it comes from {at['rule']} of METHOD.md"] if at["rule"] else []),

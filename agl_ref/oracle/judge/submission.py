@@ -53,8 +53,8 @@ def known_arrays(theirs, names, inputs, id):
     arrays, kinds, given_inputs = {}, {}, {}
     for given, value in mapping(theirs).items():
         if given == "case":
-            if _text(value) != id:
-                raise ValueError(f"case: expected a dump of {id!r}, received one of {_text(value)!r}; check it against "
+            if text(value) != id:
+                raise ValueError(f"case: expected a dump of {id!r}, received one of {text(value)!r}; check it against "
                                  "its own case")  # fmt: skip
             continue
         name = gradient_name(given, names)
@@ -80,7 +80,7 @@ def known_arrays(theirs, names, inputs, id):
     return arrays, kinds, given_inputs
 
 
-def _text(value):
+def text(value):
     """A case's id as a dump holds it: a string or bytes, alone or in an array of one."""
     array = np.asarray(value)
     value = array.item() if array.size == 1 else array
