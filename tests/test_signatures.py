@@ -82,6 +82,7 @@ ACCEPTED = {
     **dict.fromkeys(("Dataset.subset n_train", "Dataset.subset n_test"), "one"), "cases tier": "one",
     "run_figure windows": "dict", "run_figure runs": "dict",
     **dict.fromkeys(("layer", "TrainConfig.from_json name", "check answer", "check student"), " ".join(WRONG)),
+    "my_functions borrow": "list", "check_network loss_and_grads": "class",
 }  # fmt: skip
 
 
@@ -233,6 +234,8 @@ def good_calls(tmp_path_factory):
         (ablation.pending, {"experiments": {"a": experiment}, "done": {}}), (ablation.train_one, {"config": config}),
         (ablation.read_results, {"path": folder / "results.jsonl"}),
         (ablation.run, {"experiments": {}, "folder": folder}),
+        (course.my_functions, {"folder": folder}),
+        (course.check_network, {"loss_and_grads": lambda *_: None, "my": course.my_functions(folder)}),
         (course.check, {"name": "what_pass_proves", "answer": "a"}),
         (course.explore, {"figure": course.figures.leak_factors}),
         (course.predict, {"name": "a", "guess": "b"}), (course.predictions, {}), (course.hint, {"name": "leak"}),

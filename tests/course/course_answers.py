@@ -722,3 +722,44 @@ def _(parameter, gradient, velocity, lr, momentum):
 @wrong("old velocity")
 def _(parameter, gradient, velocity, lr, momentum):
     return parameter - lr * velocity, momentum * velocity + gradient
+
+
+# --- your own network -----------------------------------------------------------------------------
+
+
+@right
+def stride_backward(dy, H, W):
+    N, rows, columns, C = dy.shape
+    dx = np.zeros((N, H, W, C))
+    for i in range(rows):
+        for j in range(columns):
+            dx[:, 2 * i, 2 * j] += dy[:, i, j]
+    return dx
+
+
+wrong("all four places of a square")(lambda dy, H, W: np.kron(dy, np.ones((1, 2, 2, 1)))[:, :H, :W])
+wrong("side by side in a corner")(
+    lambda dy, H, W: np.pad(dy, ((0, 0), (0, H - dy.shape[1]), (0, W - dy.shape[2]), (0, 0)))
+)
+wrong("dx has shape")(lambda dy, H, W: dy)
+
+
+@wrong("not in an edge case")
+def _(dy, H, W):
+    dx = np.zeros((len(dy), 2 * dy.shape[1], 2 * dy.shape[2], dy.shape[3]))
+    dx[:, ::2, ::2] = dy
+    return dx
+
+
+@right
+def linear_backward(dy, x, weight):
+    F, K = weight.shape
+    return np.stack([step @ weight.T for step in dy]), x.reshape(-1, F).T @ dy.reshape(-1, K)
+
+
+wrong("mean over the timesteps")(
+    lambda dy, x, weight: (dy @ weight.T, np.mean([a.T @ b for a, b in zip(x, dy, strict=True)], axis=0))
+)
+wrong("each summed over time before")(lambda dy, x, weight: (dy @ weight.T, x.sum(axis=0).T @ dy.sum(axis=0)))
+wrong("dweight has shape")(lambda dy, x, weight: (dy @ weight.T, np.einsum("tnf,tnk->kf", x, dy)))
+wrong("only the last timestep counts")(lambda dy, x, weight: (dy @ weight.T, x[-1].T @ dy[-1]))

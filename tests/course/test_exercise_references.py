@@ -232,6 +232,35 @@ def test_a_step_of_sgd():
     assert (p.item(), v.item()) == (0.0, 4.0)
 
 
+# --- your own network -----------------------------------------------------------------------------
+
+
+def test_stride_2_is_a_convolution_with_a_kernel_of_one_place():
+    def engine(dy, H, W):
+        _, cache = agl.conv2d_forward(np.zeros((len(dy), H, W, dy.shape[3])), np.eye(dy.shape[3])[None, None], stride=2)
+        return agl.conv2d_backward(dy, cache)[0]
+
+    def twin(dy, H, W):
+        return naive.conv2d_backward(dy, np.zeros((len(dy), H, W, dy.shape[3])), np.eye(dy.shape[3])[None, None], 2, 0)[
+            0
+        ]
+
+    agrees("stride_backward", engine, twin)
+    dx = find("stride_backward").reference(np.array([[[[1.0]], [[2.0]]]]), 3, 1)
+    assert dx.ravel().tolist() == [1, 0, 2]
+
+
+def test_the_readout_is_a_convolution_on_one_pixel():
+    def engine(dy, x, weight):
+        return agl.linear_backward(dy, agl.linear_forward(x, weight)[1])[:2]
+
+    def twin(dy, x, weight):
+        dx, dweight, _ = naive.conv2d_backward(dy[..., None, None, :], x[..., None, None, :], weight[None, None], 1, 0)
+        return dx[..., 0, 0, :], dweight[0, 0]
+
+    agrees("linear_backward", engine, twin)
+
+
 # --- the inputs can fail --------------------------------------------------------------------------
 
 
