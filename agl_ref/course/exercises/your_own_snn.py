@@ -20,7 +20,7 @@ def _squares(dy, H, W):
 @exercise(points=2, draw=_draw_stride, outputs="dx", mistakes={
     "the gradients lie side by side in a corner: output (i, j) was kept from (2 i, 2 j)":
         {"places": lambda n, size: slice(0, n)},
-    "the gradients lie on the odd rows and columns: the outputs that were kept are those at 0, 2, 4, ...":
+    "the gradients lie on the odd rows and columns: those that were kept are at 0, 2, 4 and so on":
         {"places": lambda n, size: slice(1, None, 2)},
     "all four places of a square get the gradient: three of them were thrown away, and the loss does not depend on them":
         _squares,
