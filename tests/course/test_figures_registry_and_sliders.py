@@ -35,7 +35,7 @@ def line():
 
 
 def test_the_package_is_lazy_and_lists_its_names():
-    names = "check check_network exercises explore figures my_functions predict predictions"
+    names = "check check_network exercises explore figures hint my_functions predict predictions"
     assert set(dir(agl_ref.course)) == set(names.split())
     for name in agl_ref.course.__all__:
         assert getattr(agl_ref.course, name) is not None

@@ -28,7 +28,11 @@ def _squares(dy, H, W):
         lambda dy, H, W: _squares(dy, H, W) / 4,
     "the gradient is 4 times too large: nothing was averaged": lambda dy, H, W: 4 * stride_backward(dy, H, W),
     "the gradient is divided by 4: nothing was averaged": lambda dy, H, W: stride_backward(dy, H, W) / 4,
-})  # fmt: skip
+}, hints=(
+    "What was thrown away has no influence on the loss: its gradient is 0. Where do the numbers in dy belong?",
+    "Begin with zeros of shape (N, H, W, C). Row i of dy belongs into row 2 i, and so with columns.",
+    "The slices that kept the outputs, ::2 in rows and columns, also say where to write dy.",
+))  # fmt: skip
 def stride_backward(dy, H, W, *, places=lambda n, size: slice(0, None, 2)):
     """Backward of y = x[:, ::2, ::2]: dy where an output was kept, 0 elsewhere."""
     dx = np.zeros((len(dy), H, W, dy.shape[3]))
@@ -70,13 +74,21 @@ def _sums_first(x, dy):
         {"back": lambda dy, weight: dy @ weight.T / len(dy)},
     "dx is there only where a spike came in: the readout is linear, and passes its gradient back to silent neurons, too":
         lambda dy, x, weight: (dy @ weight.T * (x > 0), _products(x, dy)),
-})  # fmt: skip
+}, hints=(
+    "A matrix product at each timestep and sample. Which of dy, x and weight are in dx, and which in dweight?",
+    "dx is dy times the weight, turned by .T. In dweight every timestep and sample adds its share.",
+    "np.einsum names axes by letters: those that x and dy share, t and n, are summed; f and k are left.",
+))  # fmt: skip
 def linear_backward(dy, x, weight, *, collect=_products, back=lambda dy, weight: dy @ weight.T):
     """C2, C3 of an image of one pixel: dx = dy W^T at each t, dW = sum over t and n of x^T dy."""
     return back(dy, weight), collect(x, dy)
 
 
-choice("what_learning_proves", 1, "hardly anything: wrong gradients learn as well", {
+choice("what_learning_proves", 1, "hardly anything: wrong gradients learn as well", hints=(
+    "With 1,000 test images one standard error is 1.3 points. Can you tell the right network from the others?",
+    "Which of the four sentences does one network refute that has a wrong gradient and a good accuracy?",
+    "You have three such networks. Put two of the wrong parts into one, and you have a fourth.",
+), options={
     "that the gradients are right":
         "Look at the three networks with a wrong part: they reach about the same accuracy.",
     "that the forward pass is right, at least":
