@@ -58,7 +58,7 @@ MODULES = (
 )
 CONTENTS = {  # caption of the sidebar: pages
     "The method": ("agl_ref/METHOD", "reference", "agl_ref/engine/README"),
-    "Learn": ("tutorials/README", "tutorials/0*", "explorer", "cheat_sheet", "tutorials/TEACHING"),
+    "Learn": ("tutorials/README", "tutorials/[01]*", "explorer", "cheat_sheet", "tutorials/TEACHING"),
     "Judge your kernel": ("agl_ref/oracle/README", "agl_ref/oracle/FRAMEWORKS", "tutorials/gpu/README"),
     "Train": (
         "tutorials/TRAINING",
