@@ -15,12 +15,14 @@ _NAMES = {
     ),
     "engine.ops": (
         "lif_forward", "lif_backward", "plif_forward", "plif_backward", "tdbn_forward", "tdbn_backward",
-        "conv2d_forward", "conv2d_backward", "avg_pool_forward", "avg_pool_backward", "global_avg_pool_forward",
-        "global_avg_pool_backward", "linear_forward", "linear_backward", "cross_entropy_forward",
-        "cross_entropy_backward", "tet_forward", "tet_backward",
+        "conv2d_forward", "conv2d_backward", "avg_pool_forward", "avg_pool_backward", "max_pool_forward",
+        "max_pool_backward", "global_avg_pool_forward", "global_avg_pool_backward", "linear_forward", "linear_backward",
+        "cross_entropy_forward", "cross_entropy_backward", "tet_forward", "tet_backward",
     ),
     "engine.parts": ("Conv2d", "Linear", "TdBN", "LIF", "PLIF"),
-    "engine.blocks": ("SpikingBlock", "Residual", "AvgPool", "SumPool", "GlobalAvgPool", "Flatten", "Readout"),
+    "engine.blocks": (
+        "SpikingBlock", "Residual", "AvgPool", "SumPool", "MaxPool", "GlobalAvgPool", "Flatten", "Readout",
+    ),
     "engine.loss": ("Loss",),
     "engine.network": ("Network", "Trace"),
 }  # fmt: skip

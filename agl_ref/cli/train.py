@@ -64,6 +64,8 @@ TRAIN_OPTIONS = (
     ("class_weights", _weights, "what a sample of each class counts in the loss: one number a class, with commas, or "
      "balanced (the rarer the more)"),
     ("label_smoothing", float, "share of each label that is spread evenly over all classes"),
+    ("pool", str, "of conv_snn and vgg_snn: average or max, of the spikes; 'average first' or 'max first', between "
+     "convolution and tdBN"),
     ("tet_lam", float, "share of the pull in tet"),
     ("seed", int, "of weights, data order and encodings; the same seed gives the same bits"),
     ("dtype", str, "float32 or float64"),

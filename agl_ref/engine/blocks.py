@@ -36,7 +36,7 @@ class Layer:
 
 
 class SpikingBlock(Layer):
-    """Synapse, then tdBN (or none), then neuron: the unit whose gamma, decay and threshold give the width.
+    """Synapse, perhaps a pool, then tdBN (or none), then neuron: the unit whose gamma, decay and threshold give the width.
 
     Parameters
     ----------
@@ -45,14 +45,17 @@ class SpikingBlock(Layer):
     synapse : Conv2d or Linear
     norm : TdBN or None
     neuron : LIF or PLIF
+    pool : AvgPool, SumPool, MaxPool or None
+        Between synapse and norm, so that the norm still sets the spread of what the neuron integrates.
     """
 
-    def __init__(self, name, synapse, norm, neuron):
+    def __init__(self, name, synapse, norm, neuron, pool=None):
         validate.instance("name", name, str, "pass text")
         validate.instance("synapse", synapse, (Conv2d, Linear), "pass one")
         validate.instance("norm", norm, (TdBN, type(None)), "pass one or None")
         validate.instance("neuron", neuron, (LIF, PLIF), "pass one")
-        self.name, self.synapse, self.norm, self.neuron = name, synapse, norm, neuron
+        validate.instance("pool", pool, (AvgPool, type(None)), "pass one or None")
+        self.name, self.synapse, self.norm, self.neuron, self.pool = name, synapse, norm, neuron, pool
         dtype = synapse.params["weight"].dtype
         validate.number("v_th", neuron.v_th, low=0, low_open=True, dtype=dtype)
         if isinstance(neuron, LIF):
@@ -72,12 +75,14 @@ class SpikingBlock(Layer):
         return {f"{self.name}.{key}": value for part in parts for key, value in part.params.items()}
 
     def output_shape(self, shape):
-        return self.synapse.output_shape(shape)
+        shape = self.synapse.output_shape(shape)
+        return shape if self.pool is None else self.pool.output_shape(shape)
 
     def forward(self, x, mode):
         decay, v_th, norm_cache = self.neuron.decay(mode.conventions), self.neuron.v_th, None
         width = self._width(decay, len(x), x.dtype, mode)
         current, synapse_cache = self.synapse.forward(x)
+        current, pool_cache = (current, None) if self.pool is None else self.pool.forward(current, mode)
         if self.norm is not None:
             norm_cache = self.norm.measure(current, v_th, mode)
         if self.norm is not None and not mode.relaxed:  # norm and neuron in one pass over memory
@@ -91,7 +96,7 @@ class SpikingBlock(Layer):
             )
         if width is None:
             width = empirical_width(neuron_cache.u, self.name)
-        cache = BlockCache(synapse_cache, norm_cache, neuron_cache, width)
+        cache = BlockCache(synapse_cache, norm_cache, neuron_cache, width, pool_cache)
         if mode.observe is not None:
             mode.observe(self, cache)
         return s, recompute.kept(cache, mode.keep)
@@ -125,6 +130,8 @@ class SpikingBlock(Layer):
         if cache.norm is not None:
             dx, dgamma, own["beta"] = tdbn.backward(dx, cache.norm)
             own["gamma"] = dgamma + own["gamma"] if "gamma" in own else dgamma
+        if self.pool is not None:
+            dx, _ = self.pool.backward(dx, cache.pool)
         synapse_cache = recompute.synapse_cache(cache, dx.dtype)
         del cache
         dx, synapse_grads = self.synapse.backward(dx, synapse_cache, need_dx)
@@ -242,6 +249,16 @@ class SumPool(AvgPool):
     def backward(self, dy, cache, observe=None, need_dx=True):
         dx, grads = super().backward(dy, cache, observe, need_dx)
         return dx.dtype.type(4) * dx, grads
+
+
+class MaxPool(AvgPool):
+    """2x2 max pooling; of equal values the first in reading order gets the gradient, as in PyTorch."""
+
+    def forward(self, x, mode):
+        return conv.max_pool_forward(x)
+
+    def backward(self, dy, cache, observe=None, need_dx=True):
+        return conv.max_pool_backward(dy, cache), {}
 
 
 class GlobalAvgPool(Layer):

@@ -26,7 +26,7 @@ class Mode:
 
 
 class BlockCache(NamedTuple):
-    """One spiking block in one pass: caches of synapse, norm (None without one) and neuron, and kappa_t.
+    """One spiking block in one pass: caches of synapse, norm (None without one), neuron and pool (None), and kappa_t.
 
     u, s and v raise ValueError after a pass that did not keep them.
     """
@@ -35,6 +35,7 @@ class BlockCache(NamedTuple):
     norm: TdBNCache | None
     neuron: LIFCache
     width: np.ndarray
+    pool: tuple | None = None
 
     def _kept(self):
         if self.neuron.u is None or self.neuron.s is None:

@@ -288,6 +288,41 @@ def pool_backward(dy, cache):
     return dx
 
 
+class MaxPoolCache(NamedTuple):
+    """The input's shape, and which of a square's four places each maximum came from (uint8, the first of equal ones)."""
+
+    shape: tuple
+    place: np.ndarray
+    dtype: np.dtype
+
+
+def max_pool_forward(x):
+    """Largest value of 2x2 squares. Spikes are often equal: the first in reading order gets the gradient, as in PyTorch."""
+    squares = []
+    for k in range(4):
+        rows, columns = part_of_square(x.shape, k)
+        squares.append(x[..., rows, columns, :])
+    y, place = squares[0].copy(), np.zeros(squares[0].shape, np.uint8)
+    for k in (1, 2, 3):
+        place[squares[k] > y] = k
+        np.maximum(y, squares[k], out=y)
+    return y, MaxPoolCache(x.shape, place, x.dtype)
+
+
+def max_pool_backward(dy, cache):
+    """dy where the maximum was, 0 elsewhere."""
+    dx = np.zeros(cache.shape, dy.dtype)
+    for k in range(4):
+        rows, columns = part_of_square(cache.shape, k)
+        dx[..., rows, columns, :] = np.where(cache.place == k, dy, 0)
+    return dx
+
+
+def part_of_square(shape, k):
+    """Slices of the rows and columns that hold place k, in reading order, of each 2x2 square of an image (..., H, W, C)."""
+    return slice(k // 2, shape[-3] // 2 * 2, 2), slice(k % 2, shape[-2] // 2 * 2, 2)
+
+
 def global_pool_forward(x):
     """Mean over height and width."""
     x = np.ascontiguousarray(x)  # the order of the sum, and so its bits, follow the memory layout

@@ -8,11 +8,17 @@ import numpy as np
 from agl_ref import validate
 from agl_ref.conventions import MPD_AGL
 
-from .blocks import AvgPool, Flatten, GlobalAvgPool, Readout, Residual, SpikingBlock
+from .blocks import AvgPool, Flatten, GlobalAvgPool, MaxPool, Readout, Residual, SpikingBlock
 from .network import Network
 from .parts import LIF, PLIF, Conv2d, Linear, TdBN
 
 NEURONS = ("lif", "plif")
+POOLS = {  # the kind, and whether it stands before the neuron
+    "average": (AvgPool, False),
+    "max": (MaxPool, False),
+    "average first": (AvgPool, True),
+    "max first": (MaxPool, True),
+}
 
 
 def _image(size, channels, low=1):
@@ -39,9 +45,14 @@ class _Builder:
         w = np.log(decay / (1 - decay))
         return PLIF(w if self.conventions.plif == "tau" else -w, self.v_th, self.dtype)
 
-    def conv(self, name, c_in, c_out, kernel=3, stride=1):
+    def conv(self, name, c_in, c_out, kernel=3, stride=1, pool=None):
         synapse = Conv2d(c_in, c_out, kernel, stride, dtype=self.dtype, seed=next(self.seeds))
-        return SpikingBlock(name, synapse, TdBN(c_out, dtype=self.dtype), self.unit())
+        return SpikingBlock(name, synapse, TdBN(c_out, dtype=self.dtype), self.unit(), pool)
+
+    def pooled(self, pool, *args, **kwargs):
+        """[a convolutional block, a pool behind it], or [a block with the pool inside]."""
+        kind, first = POOLS[pool]
+        return [self.conv(*args, **kwargs, pool=kind())] if first else [self.conv(*args, **kwargs), kind()]
 
     def linear(self, name, f_in, f_out):
         synapse = Linear(f_in, f_out, bias=False, dtype=self.dtype, seed=next(self.seeds))
@@ -93,9 +104,10 @@ def conv_snn(
     surrogate="rectangular",
     dtype=np.float64,
     seed=0,
+    pool="average",
 ):
     """A small conv SNN: spiking blocks (conv 3x3, tdBN, neuron), the first two at stride 2, from the second on a 2x2
-    average pool between one and the next as long as the image allows, then flatten and a linear readout.
+    pool between one and the next as long as the image allows, then flatten and a linear readout.
 
     Parameters
     ----------
@@ -114,6 +126,8 @@ def conv_snn(
     dtype : float32 or float64
     seed : int
         Of the initial weights.
+    pool : {"average", "max", "average first", "max first"}
+        Of the spikes, behind a block; or "first", between its convolution and its tdBN.
 
     Returns
     -------
@@ -121,15 +135,17 @@ def conv_snn(
     """
     if not validate.sequence("channels", channels):
         raise ValueError("channels: expected at least one count, received none; pass e.g. (16, 32)")
+    validate.one_of("pool", pool, POOLS)
     make = _Builder(neuron, decay, v_th, conventions, dtype, seed, len(channels) + 1)
     image = shape = _image(image_size, in_channels)
     layers = []
     for i, c_out in enumerate(channels):
-        layers.append(make.conv(f"conv{i + 1}", shape[2], c_out, stride=2 if i < 2 else 1))
-        shape = layers[-1].output_shape(shape)
-        if 0 < i < len(channels) - 1 and min(shape[:2]) >= 2:
-            layers.append(AvgPool())
-            shape = layers[-1].output_shape(shape)
+        sizes = (f"conv{i + 1}", shape[2], c_out, 3, 2 if i < 2 else 1)
+        inner = 0 < i < len(channels) - 1 and min(shape[:2]) > sizes[4]  # the convolution leaves 2x2 values or more
+        added = make.pooled(pool, *sizes) if inner else [make.conv(*sizes)]
+        for layer in added:
+            shape = layer.output_shape(shape)
+        layers += added
     layers += [Flatten(), make.readout(math.prod(shape), num_classes)]
     return Network(layers, image, conventions, surrogate)
 
@@ -146,6 +162,7 @@ def vgg_snn(
     surrogate="rectangular",
     dtype=np.float64,
     seed=0,
+    pool="average",
 ):
     """VGGSNN of the paper: two spiking blocks per stage (a, b | c, c | d, d | d, d channels) and a pool after each stage,
     then a linear readout with bias. 9,268,754 parameters at the defaults.
@@ -157,12 +174,13 @@ def vgg_snn(
     Network with blocks "conv1" to "conv8" and the readout "fc"
     """
     a, b, c, d = validate.sequence("channels", channels, 4)
+    validate.one_of("pool", pool, POOLS)
     make = _Builder(neuron, decay, v_th, conventions, dtype, seed, 9)
     image = height, width, c_in = _image(image_size, in_channels, low=16)
     layers = []
     for i, c_out in enumerate((a, b, c, c, d, d, d, d)):
-        layers.append(make.conv(f"conv{i + 1}", c_in, c_out))
-        layers += [AvgPool()] if i % 2 else []
+        name = f"conv{i + 1}"
+        layers += make.pooled(pool, name, c_in, c_out) if i % 2 else [make.conv(name, c_in, c_out)]
         c_in = c_out
     layers += [Flatten(), make.readout(height // 16 * (width // 16) * d, num_classes)]
     return Network(layers, image, conventions, surrogate)

@@ -113,7 +113,7 @@ class Network:
 
     Parameters
     ----------
-    layers : list of SpikingBlock, Residual, AvgPool, GlobalAvgPool, Flatten, Readout
+    layers : list of SpikingBlock, Residual, AvgPool, SumPool, MaxPool, GlobalAvgPool, Flatten, Readout
     input_shape : tuple
         (H, W, C) or (F,) of one sample at one timestep.
     conventions : Conventions

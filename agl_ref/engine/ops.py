@@ -531,19 +531,40 @@ def avg_pool_forward(x):
 
     Raises ValueError or TypeError for less than 2 rows or columns, another dtype, values that are not finite.
     """
+    _require_squares(x)
+    return conv.pool_forward(x)
+
+
+def _require_squares(x):
     validate.float_array("x", x, min_ndim=3)
     if min(x.shape[-3:-1]) < 2:
         raise ValueError(f"x: expected height and width of at least 2, received {x.shape[-3:-1]}; drop this pool")
-    return conv.pool_forward(x)
 
 
 def avg_pool_backward(dy, cache):
     """dx: a quarter of dy at each of the four places, 0 in a row or column that was left out."""
     validate.cache_of(cache, conv.PoolCache, "avg_pool_forward")
-    *lead, H, W, C = cache.shape
-    validate.float_array("dy", dy, dtype=cache.dtype)
-    validate.same_shape("dy", dy, (*lead, H // 2, W // 2, C), "the forward's y")
+    _require_pooled("dy", dy, cache)
     return conv.pool_backward(dy, cache)
+
+
+def _require_pooled(name, value, cache):
+    *lead, H, W, C = cache.shape
+    validate.float_array(name, value, dtype=cache.dtype)
+    validate.same_shape(name, value, (*lead, H // 2, W // 2, C), "the forward's y")
+
+
+def max_pool_forward(x):
+    """Largest value of each 2x2 square; shapes and errors as for `avg_pool_forward`."""
+    _require_squares(x)
+    return conv.max_pool_forward(x)
+
+
+def max_pool_backward(dy, cache):
+    """dx: dy at the place of each maximum, the first in reading order where values are equal (as in PyTorch); 0 elsewhere."""
+    validate.cache_of(cache, conv.MaxPoolCache, "max_pool_forward")
+    _require_pooled("dy", dy, cache)
+    return conv.max_pool_backward(dy, cache)
 
 
 def global_avg_pool_forward(x):

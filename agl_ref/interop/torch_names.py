@@ -82,7 +82,7 @@ def _official(layer, neuron):
 
 
 def _letter(layer):
-    if isinstance(layer, SpikingBlock):
+    if isinstance(layer, SpikingBlock) and layer.pool is None:
         return "B" if isinstance(layer.synapse, Conv2d) else "L"
     if isinstance(layer, Residual):
         plain = len(layer.body) == 2 and all(isinstance(block.synapse, Conv2d) for _, block in layer.blocks())

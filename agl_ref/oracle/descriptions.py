@@ -26,6 +26,8 @@ def describe(net):
 def _describe(layer):
     kind = type(layer).__name__
     if kind == "SpikingBlock":
+        if layer.pool is not None:
+            raise TypeError(_no_description(f"a {type(layer.pool).__name__} between synapse and neuron"))
         norm, unit, synapse = layer.norm, layer.neuron, layer.synapse
         conv = hasattr(synapse, "stride")
         return {
@@ -48,7 +50,14 @@ def _describe(layer):
     for described, plain in _PLAIN.items():
         if kind == plain:
             return {"kind": described}
-    raise TypeError(f"net: expected layers of agl_ref.blocks, received {kind}; describe the layer yourself")
+    raise TypeError(_no_description(kind))
+
+
+def _no_description(received):
+    return (
+        f"net: expected layers of METHOD.md, which the oracle can compute a second time, received {received}; judge the "
+        "network without it, and the neurons by the golden cases"
+    )
 
 
 def blocks(layers):

@@ -15,6 +15,7 @@ from agl_ref.engine.loss import LOSSES, Loss
 from agl_ref.engine.surrogate import code_of
 
 NETWORKS = ("conv_snn", "vgg_snn", "sew_resnet19", "fc_snn")
+POOLED = ("conv_snn", "vgg_snn")  # networks with a choice of pools
 OPTIMISERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "constant")
 WIDTHS, NORM_SHIFTS = (Conventions.choices()[field] for field in ("width", "norm_shift"))
@@ -26,6 +27,7 @@ LATER = {  # options that older runs do not name, and what they had
     "class_weights": None,
     "label_smoothing": 0.0,
     "tet_lam": 1e-3,
+    "pool": "average",
 }
 
 
@@ -38,7 +40,9 @@ class TrainConfig:
     alone. `normalise`, for images encoded "direct": with the training images' own statistics ("data") or the official runs'
     constants ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. `class_weights`,
     `label_smoothing` and `tet_lam` are those of `Loss`; the weights "balanced" are n / (K n_k), for n_k of the n training
-    images in class k. Raises ValueError or TypeError for values out of range.
+    images in class k. `pool`, of conv_snn and vgg_snn, is one of `models.POOLS`.
+
+    Raises ValueError or TypeError for values out of range.
     """
 
     data: str = "bundled"
@@ -68,6 +72,7 @@ class TrainConfig:
     class_weights: tuple | str | None = None
     label_smoothing: float = 0.0
     tet_lam: float = 1e-3
+    pool: str = "average"
     seed: int = 0
     dtype: str = "float32"
 
@@ -85,8 +90,13 @@ class TrainConfig:
             ("schedule", SCHEDULES),
             ("loss", LOSSES),
             ("dtype", ("float32", "float64")),
+            ("pool", models.POOLS),
         ):
             validate.one_of(name, getattr(self, name), allowed)
+        if self.network not in POOLED and self.pool != "average":
+            raise ValueError(
+                f"pool: expected 'average' with {self.network}, received {self.pool!r}; use one of {', '.join(POOLED)}"
+            )
         plain = {name: validate.integer(name, getattr(self, name)) for name in ("T", "epochs", "batch")}
         plain["seed"] = validate.integer("seed", self.seed, low=0, high=None)
         for name, low, open_low in (
@@ -172,6 +182,8 @@ def build_network(config, dataset):
         )
     channels = 2 if config.encoding == "events" else channels
     sizes = {} if config.channels is None else {"channels": config.channels}
+    if config.network in POOLED:
+        sizes["pool"] = config.pool
     net = getattr(models, config.network)(
         in_channels=channels,
         image_size=(height, width),

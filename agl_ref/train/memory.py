@@ -71,7 +71,7 @@ def _blocks(layers, shape):
             yield from _blocks(layer.body, shape)
             yield from _blocks([layer.shortcut] if layer.shortcut else [], shape)
         elif isinstance(layer, SpikingBlock):
-            yield math.prod(shape), math.prod(layer.output_shape(shape))
+            yield math.prod(shape), math.prod(layer.synapse.output_shape(shape))
         shape = layer.output_shape(shape)
 
 

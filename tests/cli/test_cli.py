@@ -71,7 +71,7 @@ def test_every_option_reaches_the_config(images, tmp_path):
         "T": 3, "encoding": "rate", "augment": "crop-flip", "normalise": "data", "binning": "count",
         "epochs": 1, "batch": 20, "optimiser": "adam", "lr": 0.01, "momentum": 0.5,
         "weight_decay": 0.0, "schedule": "constant", "loss": "tet", "class_weights": (1.0, 2.5), "label_smoothing": 0.1,
-        "tet_lam": 0.0, "seed": 7, "dtype": "float64",
+        "tet_lam": 0.0, "pool": "max first", "seed": 7, "dtype": "float64",
     }  # fmt: skip
     argv = ["train", "--data", images, "--width", "2.5", "--out", str(tmp_path / "run"), "--json"]
     for name, value in given.items():

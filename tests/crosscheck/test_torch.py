@@ -446,6 +446,22 @@ def test_loss(readout):
     assert_close("dlogits", dlogits, leaf.grad.numpy())
 
 
+@pytest.mark.parametrize("spikes", [True, False])
+def test_max_pool(spikes):
+    """Among equal spikes too the gradient goes where PyTorch sends it."""
+    rng = np.random.default_rng(17)
+    x = rng.normal(size=(3, 5, 7, 6, 4))
+    x = (x > 0.3).astype(float) if spikes else x
+    y, cache = agl.max_pool_forward(x)
+    dy = rng.normal(size=y.shape)
+    leaf = torch.tensor(x.transpose(0, 1, 4, 2, 3).reshape(15, 4, 7, 6), requires_grad=True)
+    expected = functional.max_pool2d(leaf, 2)
+    expected.backward(torch.tensor(dy.transpose(0, 1, 4, 2, 3).reshape(15, 4, 3, 3)))
+    assert np.array_equal(y.transpose(0, 1, 4, 2, 3).reshape(15, 4, 3, 3), expected.detach().numpy())
+    dx = agl.max_pool_backward(dy, cache).transpose(0, 1, 4, 2, 3).reshape(15, 4, 7, 6)
+    assert np.array_equal(dx, leaf.grad.numpy())
+
+
 @pytest.mark.parametrize("name", ["ce", "tet", "mse"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weights", [None, (0.5, 2.0, 1.0, 4.0, 0.25, 3.0)])

@@ -347,6 +347,27 @@ def avg_pool_backward(dy, x_shape):
     return dx.reshape(x_shape)
 
 
+def max_pool_forward(x):
+    """(y, row, column): the maxima of 2x2 squares and where each comes from; of equal values, the first in reading order."""
+    *lead, H, W, C = np.shape(x)
+    images = np.reshape(x, (-1, H, W, C)).astype(float)
+    y = np.zeros((len(images), H // 2, W // 2, C))
+    rows, columns = np.zeros((2, *y.shape), int)
+    for b, r, q, ch in np.ndindex(*y.shape):
+        square = [(images[b, i, j, ch], -i, -j) for i in (2 * r, 2 * r + 1) for j in (2 * q, 2 * q + 1)]
+        y[b, r, q, ch], row, column = max(square)
+        rows[b, r, q, ch], columns[b, r, q, ch] = -row, -column
+    return tuple(a.reshape(*lead, H // 2, W // 2, C) for a in (y, rows, columns))
+
+
+def max_pool_backward(dy, rows, columns, x_shape):
+    dx = np.zeros(x_shape)
+    for at in np.ndindex(*dy.shape):
+        *lead, _, _, ch = at
+        dx[(*lead, rows[at], columns[at], ch)] += dy[at]
+    return dx
+
+
 def global_avg_pool_forward(x):
     *lead, H, W, C = np.shape(x)
     images = np.reshape(x, (-1, H, W, C)).astype(float)
