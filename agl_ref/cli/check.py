@@ -72,10 +72,10 @@ def _dumps(path, id):
             raise ValueError(
                 f"{path}: expected dumps, each named after its case, received none; name them like lif-grid.npz"
             )
-    return [(each, *_named(each)) for each in found]
+    return [(each, *named(each)) for each in found]
 
 
-def _named(path):
+def named(path):
     """(the case's id, arrays) of a dump that says which it is."""
     dump = load_dump(path)
     id = (

@@ -22,6 +22,7 @@ COMMANDS = {  # name, which is also that of the file: what it does
     "eval": "test accuracy and layer statistics of a trained run",
     "ablation": "put the paper's claim to the test: all width rules, several seeds, paired tests (hours)",
     "check": "judge a dump of an implementation's arrays against a golden case",
+    "explain": "every number of one neuron with its equation filled in, of a run or of a dump that fails",
     "identify": "name the convention, or the known bug, that an implementation's arrays show",
     "selftest": "check that correct implementations pass the golden cases, and that wrong ones do not",
     "vectors": "the golden cases: list, show, export, verify, certify",

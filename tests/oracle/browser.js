@@ -20,16 +20,18 @@ async function tryPage(browser, file, width) {
   await page.goto(pathToFileURL(path.join(folder, file)).href);
   if (shots) await page.screenshot({ path: path.join(shots, `${file}-${width}.png`), fullPage: true });
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width, "the page scrolls sideways");
-  assert.equal(await page.locator("h1").count() > 0 && await page.locator("header .verdict").first().isVisible(), true);
+  const report = file !== "neuron.html";
+  if (report) assert.equal(await page.locator("header .verdict").first().isVisible(), true);
   // Whatever scrolls can be reached and is named for a screen reader, and so is every drawing.
   const unnamed = await page.evaluate(() => [...document.querySelectorAll("[role]")].filter((e) => !e.getAttribute("aria-label")).length);
   assert.equal(unnamed, 0, "without a name");
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.matches(":focus-visible")), true, "no visible focus");
   // A link of the way leads to the array's row.
-  const link = page.locator("a.chip").first();
-  await link.click();
-  assert.equal(await page.locator("tr:target").count(), 1, "the link leads nowhere");
+  if (report) {
+    await page.locator("a.chip").first().click();
+    assert.equal(await page.locator("tr:target").count(), 1, "the link leads nowhere");
+  }
   assert.deepEqual(complaints, []);
   await page.close();
 }

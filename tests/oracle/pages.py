@@ -11,7 +11,9 @@ import numpy as np
 
 import agl_ref as agl
 from agl_ref.oracle import compare, load_case
-from agl_ref.oracle.judge.page import page
+from agl_ref.oracle.judge.explain import as_html
+from agl_ref.oracle.judge.neuron import pair_of
+from agl_ref.oracle.judge.page import divergences, page
 from agl_ref.oracle.problems import problem_of
 
 
@@ -56,6 +58,11 @@ def main(folder):
     found = reports()
     for name, report in found.items():
         Path(folder, f"{name}.html").write_text(report.to_html(), encoding="utf-8")
+    wrong, at = found["wrong_kernel"], found["wrong_kernel"].first_divergence
+    received = {name: judged.received for name, judged in wrong.judged.items()}
+    pair = pair_of(load_case(wrong.id), received, at["name"], at["index"])
+    neuron = as_html("The neuron", pair[:2], (pair.key, at["index"][0]), divergences(wrong))
+    Path(folder, "neuron.html").write_text(neuron, encoding="utf-8")
     Path(folder, "all.html").write_text(page(list(found.items())), encoding="utf-8")
 
 

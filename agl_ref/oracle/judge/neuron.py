@@ -16,7 +16,10 @@ from agl_ref.oracle.mutants.variants import variant
 from agl_ref.oracle.types import array_name, split_name
 
 FORWARD, BACKWARD = ("width", "u", "s", "v"), ("ds", "h", "ds_total", "du", "dx", "dtau", "dv")
-NOTED = ("dv, du_next = tau * du[t], du[t]", "note(t, locals()); dv, du_next = tau * du[t], du[t]")
+CHANGED = (  # of the reference: its variables are noted, and where du is given it goes on from there
+    ("du[t] = kept + ds_total * h", "du[t] = given(t, kept + ds_total * h)"),
+    ("dv, du_next = tau * du[t], du[t]", "note(t, locals()); dv, du_next = tau * du[t], du[t]"),
+)
 
 
 class Unit(NamedTuple):
@@ -61,7 +64,7 @@ class Neuron:
     Parameters
     ----------
     values : {name: ndarray (T,)}
-        x, u, s, v, width and ds; du and dx, if given, are shown in place of what the reference gives for them.
+        x, u, s, v, width and ds; du and dx, if given, take the place of what the reference gives for them.
     unit : Unit
     """
 
@@ -76,7 +79,11 @@ class Neuron:
 
         column = {name: array.reshape(-1, 1) for name, array in own.items()}
         cache = reference.NeuronCache(*(column[name] for name in "xusv"), unit.decay, unit.v_th, c, unit.surrogate)
-        module = variant((NOTED,), lambda copy: setattr(copy, "note", note))
+
+        def given(t, value):
+            return own["du"][t] if "du" in own else value
+
+        module = variant(CHANGED, lambda copy: vars(copy).update(note=note, given=given))
         module.lif_backward(column["ds"], cache, own["width"])
         self.values |= {"dtau": self.values.pop("ddecay"), **own}
         before = {f"{name}_before": np.append(0, self.values[name][:-1]) for name in "sv"}
@@ -133,9 +140,14 @@ def pair_of(case, theirs, name, index):
     return Pair(Neuron(expected, unit), Neuron({**expected, **given}, unit), names, key)
 
 
+def number(value, digits=6):
+    """A number for a reader, without a minus before a zero."""
+    return f"{float(value) + 0.0:.{digits}g}"
+
+
 def shown(value, digits=6):
-    """A number for a reader, in parentheses if it is negative."""
-    text = f"{float(value):.{digits}g}"
+    """The same inside an equation: in parentheses if it is negative."""
+    text = number(value, digits)
     return f"({text})" if text.startswith("-") else text
 
 

@@ -11,7 +11,7 @@ from agl_ref.oracle.equations import EQUATION_NAMES, equations_of
 from .contradictions import sentences
 from .downstream import Order
 from .markup import document, el, table
-from .neuron import pair_of
+from .neuron import number, pair_of
 
 SIGNS = {"PASS": "✓", "FAIL": "✗", "AMBIGUOUS": "≈", None: "–"}
 WORDS = {"PASS": "PASS", "FAIL": "FAIL", "AMBIGUOUS": "AMBIGUOUS", None: "not given"}
@@ -72,14 +72,10 @@ def place(at):
 
 def _report(title, report, id):
     """The parts of one report; `id` begins the ids of its elements."""
-    first, failure = report.first_divergence, report.details.get("first_failure")
-    places = [("First divergence", first)] if first else []
-    if failure and failure != first:
-        places.append(("First failure that no flip explains", failure))
     return [
-        _head(title, report),
+        head(title, report),
         el("section", el("h2", "The way of the computation"), *_path(report, id)),
-        *(_place(heading, at, report) for heading, at in places),
+        *divergences(report),
         el("section", el("h2", "Every array that was judged"), *_arrays(report, id)),
         *_where(report),
         _not_checked(report),
@@ -87,7 +83,17 @@ def _report(title, report, id):
     ]
 
 
-def _head(title, report):
+def divergences(report):
+    """The first divergence with what is around it, and the first failure where that is another element."""
+    first, failure = report.first_divergence, report.details.get("first_failure")
+    places = [("First divergence", first)] if first else []
+    if failure and failure != first:
+        places.append(("First failure that no flip explains", failure))
+    return [_place(heading, at, report) for heading, at in places]
+
+
+def head(title, report):
+    """The verdict and what to do next."""
     said, contradiction = [report.headline(), *report.happened()], report.details.get("contradiction")
     if contradiction:
         said.append(" ".join(sentences(contradiction)))
@@ -303,7 +309,7 @@ def _around(report, seen, at):
         parts.append(el("p", "What the dump lacks is filled in from the reference.", class_="note"))
         numbers = ()
     if numbers:
-        rows = [(number, EQUATION_NAMES[number], el("code", formulas()[number])) for number in numbers]
+        rows = [(each, EQUATION_NAMES[each], el("code", formulas()[each])) for each in numbers]
         parts.append(table("The equations behind it", ("number", "name", "in METHOD.md"), rows))
     if pair:
         parts += [el("h3", "The same neuron over time"), _over_time(report, pair, index)]
@@ -315,7 +321,7 @@ def _around(report, seen, at):
 def _equation(expected, received, step, t):
     """A row: an equation with the expected and with the received numbers."""
     lines = [neuron.line(step, t) for neuron in (expected, received)]
-    filled = [el("code", f"{line.filled} = {line.value:.9g}".removeprefix(" = ")) for line in lines]
+    filled = [el("code", f"{line.filled} = {number(line.value, 9)}".removeprefix(" = ")) for line in lines]
     return lines[0].number, el("code", lines[0].formula), *filled
 
 
@@ -327,11 +333,11 @@ def _over_time(report, pair, index):
         seen = report.judged.get(name)
         cells = []
         for t in times:
-            lines = [el("div", f"{pair.expected.values[key][t]:.7g}")]
+            lines = [el("div", number(pair.expected.values[key][t], 7))]
             if seen is not None:
                 place = (t, *index[1:])[: seen.received.ndim]
                 wrong = _off(seen, name)[1][place]
-                received = f"✗ {seen.received[place]:.7g}" if wrong else "✓"
+                received = f"✗ {number(seen.received[place], 7)}" if wrong else "✓"
                 lines.append(el("div", received, class_="wrong" if wrong else None))
             cells.append(lines)
         rows.append((key if seen is not None else f"{key} (not given)", *cells))
@@ -351,7 +357,9 @@ def _neighbours(seen, name, index):
         right, theirs, allowed = (float(array[place]) for array in arrays)
         said = el("span", "✗ off" if off[place] else "✓", class_="wrong" if off[place] else None)
         error = f"{abs(theirs - right):.3g}"
-        rows.append((f"[{', '.join(map(str, place))}]", f"{right:.9g}", f"{theirs:.9g}", error, f"{allowed:.3g}", said))
+        rows.append(
+            (f"[{', '.join(map(str, place))}]", number(right, 9), number(theirs, 9), error, f"{allowed:.3g}", said)
+        )
     return table("Its neighbours", ("index", "expected", "received", "error", "allowed", ""), rows)
 
 
