@@ -1,5 +1,6 @@
 """The capstone: a student's functions are collected from the notebooks, and in a network of them the wrong one is named."""
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import agl_ref as agl
 from agl_ref import reference
 from agl_ref.course import check_network, my_functions
 from agl_ref.course.exercises import find
@@ -261,6 +263,12 @@ def test_the_solved_notebook_reached_three_in_four_and_passed_the_oracle():
     assert printed("judge-conv").startswith("PASS") and printed("check-network").startswith("Right: 15 functions")
     for part in ("conv2d_backward_input", "lif_backward"):
         assert f"{part} is wrong" in printed("check-wrong")
+
+
+@pytest.mark.parametrize("identity", ["equations", "source"])
+def test_the_solved_notebook_shows_reference_py_as_it_is(identity, capsys):
+    exec(cell(identity), {"agl": agl, "inspect": inspect})
+    assert capsys.readouterr().out == printed(identity)
 
 
 def test_the_oracle_judges_a_students_neuron(network):
