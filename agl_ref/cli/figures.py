@@ -2,6 +2,7 @@
 
 import io
 import json
+import tempfile
 from pathlib import Path
 
 from agl_ref import files
@@ -16,6 +17,8 @@ def add_options(parser):
     parser.description = "Write the tutorials' figures as PNG and SVG, for slides."
     parser.add_argument("folder", metavar="DIR", help="where to; made if it is not there")
     parser.add_argument("--only", metavar="NAME", action="append", help="this figure; may be given several times")
+    parser.add_argument("--animation", choices=("gif", "mp4"), help="write the backward pass step by step, as a film, and no "
+                        "figure; mp4 needs ffmpeg")  # fmt: skip
     add_json_option(parser, "the files as JSON")
     parser.set_defaults(run=run)
 
@@ -25,7 +28,12 @@ def run(args):
     if unknown := [name for name in args.only or () if name not in names]:
         raise ValueError(f"--only: expected one of {', '.join(names)}, received {unknown[0]!r}; choose one")
     folder, paths = Path(args.folder), []
-    for name in args.only or names:
+    if args.animation:
+        paths.append(str(folder / f"backward_pass.{args.animation}"))
+        with tempfile.TemporaryDirectory() as made:
+            figures.bptt_by_hand.save_animation(film := Path(made, Path(paths[0]).name))
+            files.write_atomically(folder / film.name, film.read_bytes())
+    for name in args.only or (() if args.animation else names):
         drawn = getattr(figures, name)()
         with style():
             for suffix, options in (("png", {}), ("svg", {"metadata": {"Date": None}})):

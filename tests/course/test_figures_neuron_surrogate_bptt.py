@@ -1,14 +1,19 @@
 """Figures of the neuron, the surrogate and the backward pass: each is complete, and draws what the library computes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 from twins import naive
 
 import agl_ref as agl
+from agl_ref import cli
 from agl_ref.course.figures import bptt_by_hand, one_neuron, why_a_surrogate
 
+COMMITTED = Path(__file__).parents[2] / "tutorials" / "figures" / "backward_pass.gif"
 RESETS = ("hard", "soft", "none")
 ONE = ("neuron_trace", "neuron_by_hand", "leak_factors", "three_resets", "firing_rate")
 TWO = ("flat_loss", "training", "surrogate_family", "round_trip", "width_and_learning")
@@ -231,3 +236,44 @@ def test_mistakes_leave_gradients_of_their_own_where_the_numbers_can_tell_them_a
     x = np.array([[0.5], [0.25], [-0.125], [1.0], [0.625]])
     telling = bptt_by_hand.wrong_gradients(x, 0.25, 0.5, (0.25, 1.0, 1.0, 1.0, 0.25))
     assert len({tuple(gradient) for gradient in telling.values()}) == len(wrong) + 1 == 13
+
+
+# --- the film of the backward pass ----------------------------------------------------------------
+
+
+def value_of(text):
+    """The number that a step arrives at, out of its text."""
+    return float(text.replace("$", "").rpartition("=")[2])
+
+
+def test_the_film_s_steps_are_the_backward_pass_in_its_order():
+    steps = bptt_by_hand.backward_steps()
+    assert [node for _, node, _ in steps] == [
+        "v3", "s3", "u3", "x3", "v2", "s2", "u2", "x2", "v1", "s1", "u1", "x1", None]  # fmt: skip
+    numbers = [text[:4] for text, node, _ in steps[1:-1]]
+    assert numbers == ["(B1)", "(B2)", "(B3)", "(B5)"] * 2 + ["(B1)", "(B2)", "(B3)"]
+    arrived = {node: value_of(text) for text, node, _ in steps[:-1]}
+    edges = bptt_by_hand.local_derivatives()
+    for _, node, used in steps[1:-1]:  # each is the sum over its edges of derivative times what came back there
+        assert arrived[node] == sum(edges[edge] * arrived.get(edge[1], 1.0) for edge in used), node
+        assert set(used) == {edge for edge in edges if edge[0] == node}
+    assert [arrived[f"x{t}"] for t in (1, 2, 3)] == [1.2578125, 0.6875, 1] and "1.2578125, 0.6875, 1" in steps[-1][0]
+
+
+def test_a_film_is_written_and_names_what_is_missing(tmp_path, capsys, monkeypatch):
+    assert cli.main(["figures", str(tmp_path / "slides"), "--animation", "gif"]) == 0
+    (path,) = (tmp_path / "slides").iterdir()
+    assert capsys.readouterr().out.strip() == str(path) and path.name == "backward_pass.gif"
+    with Image.open(path) as film:
+        assert film.n_frames == len(bptt_by_hand.backward_steps()) and film.info["duration"] == 2500
+        if COMMITTED.is_file():  # the tutorials may not be installed
+            with Image.open(COMMITTED) as committed:
+                assert (committed.n_frames, committed.size) == (film.n_frames, film.size)
+            assert COMMITTED.stat().st_size < 300_000
+    monkeypatch.setattr(bptt_by_hand.FFMpegWriter, "isAvailable", classmethod(lambda cls: False))
+    assert cli.main(["figures", str(tmp_path / "slides"), "--animation", "mp4"]) == 3
+    error = capsys.readouterr().err
+    assert "expected the program ffmpeg, received none; install it, or write a .gif" in error and error.count("\n") == 1
+    assert [found.name for found in (tmp_path / "slides").iterdir()] == ["backward_pass.gif"]
+    with pytest.raises(ValueError, match="ends in .gif or .mp4"):
+        bptt_by_hand.save_animation(tmp_path / "a.png")

@@ -1,13 +1,17 @@
 """Figures of notebook 3: the graph over time, gradients with and without the reset's path, differences that check them."""
 
+from pathlib import Path
+
 import numpy as np
+from matplotlib.animation import FFMpegWriter, PillowWriter
+from matplotlib.figure import Figure
 
 from agl_ref.conventions import Conventions
 from agl_ref.course.exercises.neuron import bptt
 from agl_ref.engine.ops import lif_backward, lif_forward
 
 from .one_neuron import HAND_X
-from .registry import COLOURS, GREY, INK, PALETTE, VERMILION, beside, figure, panels
+from .registry import COLOURS, GREY, INK, PALETTE, VERMILION, beside, figure, panels, style
 
 HAND = {"decay": 0.5, "v_th": 0.5}
 RULES = {True: Conventions(), False: Conventions(reset_gradient="detached")}  # by "attached"
@@ -61,12 +65,15 @@ def _gradient_of(node, g):
     return g[{"x": "du", "u": "du", "s": "ds_total", "v": "dv"}[node[0]]][int(node[1]) - 1]
 
 
-def _draw_edge(ax, edge, value, numbers):
+def _draw_edge(ax, edge, value, numbers, used=False):
     (x0, y0), (x1, y1) = map(_place, edge)
     kinds = edge[0][0], edge[1][0]
     through_reset = kinds == ("s", "v")
     colour = VERMILION if through_reset else (GREY if numbers and value == 0 else INK)
-    ax.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.0 if through_reset else 1.5,
+    width = 2.0 if through_reset else 1.5
+    if used:  # the gradient goes against the arrow
+        ax.plot((x0, x1), (y0, y1), color=COLOURS["gradient"], lw=9, alpha=0.35, solid_capstyle="butt", zorder=0)
+    ax.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": width,
                                                     "shrinkA": 17, "shrinkB": 17})  # fmt: skip
     text = f"{value:g}" if numbers else _SYMBOLS[kinds].replace("{t}", f"{{{edge[0][1]}}}")
     side = {
@@ -89,9 +96,18 @@ def time_graph(numbers=False, attached=True):
     With numbers, each node carries the gradient of L = s_1 + s_2 + s_3 with respect to it.
     """
     fig, ax = panels(10, 5.6)
+    edges = local_derivatives(attached)
+    _draw_graph(ax, attached, numbers, {node for edge in edges for node in edge if numbers and node != "L"})
+    if numbers:
+        ax.set_title(f"reset {'attached' if attached else 'detached'}: edges carry derivatives, green is dL/d(node)")
+    return fig
+
+
+def _draw_graph(ax, attached, numbers, known, used=()):
+    """The graph, with the gradients of the nodes in `known`; the edges in `used` are marked."""
     g, edges = hand_gradients(attached), local_derivatives(attached)
     for edge, value in edges.items():
-        _draw_edge(ax, edge, value, numbers)
+        _draw_edge(ax, edge, value, numbers, edge in used)
     for node in sorted({node for edge in edges for node in edge}):
         x, y = _place(node)
         colour = COLOURS.get(node[0], INK) if node[0] != "x" else "#666666"
@@ -99,15 +115,58 @@ def time_graph(numbers=False, attached=True):
         ax.text(
             x, y, "L" if node == "L" else f"${node[0]}_{node[1]}$", ha="center", va="center", color=colour, fontsize=14
         )
-        if numbers and node != "L":
+        if node in known:
             below, sideways = (-19, "right") if node[0] in "us" else (0, "center")
             text, offset = f"{_gradient_of(node, g):.10g}", (below, -27 if node[0] in "xv" else -12)
             beside(ax, text, (x, y), offset, ha=sideways, color=COLOURS["gradient"], va="center", weight="bold")
     ax.set(xlim=(-1.3, 8.3), ylim=(-0.6, 4.15))
     ax.set_axis_off()
-    if numbers:
-        ax.set_title(f"reset {'attached' if attached else 'detached'}: edges carry derivatives, green is dL/d(node)")
-    return fig
+
+
+def backward_steps():
+    """The backward pass of the neuron by hand, t = 3 to 1: list of (text with its equation, node, edges).
+
+    A step computes the gradient of its node from what comes back along its edges; the first and the last compute none.
+    """
+    g, steps = hand_gradients(), [("After t = 3 nothing follows:  $dv_3 = 0$", "v3", ())]
+    for t in (3, 2, 1):
+        u, s, h, ds_total, du, dv = (f"{g[name][t - 1]:.10g}" for name in ("u", "s", "h", "ds_total", "du", "dv"))
+        steps += [
+            (rf"(B1)  $ds^{{total}}_{t} = ds_{t} - u_{t} \cdot dv_{t} = 1 - {u} \cdot {dv} = {ds_total}$", f"s{t}",
+             ((f"s{t}", "L"), (f"s{t}", f"v{t}"))),
+            (rf"(B2)  $du_{t} = dv_{t} \cdot (1 - s_{t}) + ds^{{total}}_{t} \cdot h_{t}"
+             rf" = {dv} \cdot (1 - {s}) + {ds_total} \cdot {h} = {du}$", f"u{t}",
+             ((f"u{t}", f"v{t}"), (f"u{t}", f"s{t}"))),
+            (rf"(B3)  $dx_{t} = du_{t} = {du}$", f"x{t}", ((f"x{t}", f"u{t}"),)),
+        ]  # fmt: skip
+        if t > 1:
+            before = f"{g['dv'][t - 2]:.10g}"
+            steps.append((rf"(B5)  $dv_{t - 1} = \tau \cdot du_{t} = {HAND['decay']:g} \cdot {du} = {before}$",
+                          f"v{t - 1}", ((f"v{t - 1}", f"u{t}"),)))  # fmt: skip
+    return [*steps, (f"$dL/dx = ({', '.join(f'{value:.10g}' for value in g['du'])})$", None, ())]
+
+
+def save_animation(path, seconds=2.5):
+    """Write the backward pass, a picture per step, as a film: path ends in .gif, or in .mp4, which needs ffmpeg."""
+    film = {".gif": PillowWriter, ".mp4": FFMpegWriter}.get(Path(path).suffix)
+    if film is None:
+        raise ValueError(f"{path}: expected a name that ends in .gif or .mp4, received another; rename it")
+    if not film.isAvailable():
+        raise ValueError(
+            f"{path}: expected the program ffmpeg, received none; install it (apt install ffmpeg), or write a .gif"
+        )
+    # ten pictures a second, the same ones: players do badly with one every few seconds
+    smooth = {"extra_args": ["-r", "10", "-pix_fmt", "yuv420p"]} if film is FFMpegWriter else {}
+    writer, known = film(fps=1 / seconds, **smooth), set()
+    with style():
+        fig = Figure(figsize=(10, 6.2))
+        with writer.saving(fig, path, dpi=80):
+            for text, node, used in backward_steps():
+                fig.clear()
+                known.add(node)
+                _draw_graph(fig.add_axes((0, 0.1, 1, 0.9)), True, True, known, used)
+                fig.text(0.5, 0.06, text, ha="center", fontsize=19, color=INK if node else COLOURS["gradient"])
+                writer.grab_frame()
 
 
 @figure
