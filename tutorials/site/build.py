@@ -111,12 +111,20 @@ def contents():
 
 
 def notebook(path):
-    """A student's notebook with its solution's outputs; each figure with its docstring as the text that stands for it."""
+    """A student's notebook with its solution's outputs; each figure with its docstring as the text that stands for it.
+
+    What a cell shows after a place to type a guess is folded, like the answer.
+    """
     exercise = json.loads(path.read_text(encoding="utf-8"))
     solution = json.loads((path.parent / "solutions" / path.name).read_text(encoding="utf-8"))
+    guessed = False
     for cell, solved in zip(exercise["cells"], solution["cells"], strict=True):
         if cell["cell_type"] != "code":
+            guessed = False
             continue
+        if guessed:
+            cell["metadata"]["tags"] = [*cell["metadata"].get("tags", ()), "hide-output"]
+        guessed = guessed or "".join(cell["source"]).startswith("predict(")
         cell["outputs"], cell["execution_count"] = solved["outputs"], solved["execution_count"]
         if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
             name = re.findall(r"figures\.(\w+)\b", "".join(cell["source"]))[-1]
