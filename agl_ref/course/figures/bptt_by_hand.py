@@ -152,9 +152,7 @@ def save_animation(path, seconds=2.5):
     if film is None:
         raise ValueError(f"{path}: expected a name that ends in .gif or .mp4, received another; rename it")
     if not film.isAvailable():
-        raise ValueError(
-            f"{path}: expected the program ffmpeg, received none; install it (apt install ffmpeg), or write a .gif"
-        )
+        raise ValueError("animation: expected the program ffmpeg, received none; install it, or write a .gif")
     # ten pictures a second, the same ones: players do badly with one every few seconds
     smooth = {"extra_args": ["-r", "10", "-pix_fmt", "yuv420p"]} if film is FFMpegWriter else {}
     writer, known = film(fps=1 / seconds, **smooth), set()
