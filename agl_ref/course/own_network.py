@@ -169,8 +169,8 @@ def check_network(loss_and_grads, my):
             f"Each function is right among the course's, but not all together: {fault}. Do two share a global variable?"
         )
     if not wrong:
-        print(f"Right: {len(own)} functions of yours, each alone and all in one network, whose loss and gradients are those "
-              "of agl_ref.reference.")  # fmt: skip
+        whose = f"{len(own)} functions of yours, each alone. Their" if own else "but nothing of yours is in it yet. The"
+        print(f"Right: {whose} network has the loss and the gradients of agl_ref.reference.")
     return tuple(wrong)
 
 

@@ -91,7 +91,7 @@ def test_a_fresh_folder_says_where_to_write_what_and_its_network_works(handed, n
     ):
         assert line in out
     assert check_network(network.loss_and_grads, my) == ()
-    assert "0 functions of yours" in capsys.readouterr().out
+    assert "nothing of yours is in it yet" in capsys.readouterr().out
 
 
 def test_a_folder_with_one_wrong_function_gets_it_named(handed, network, capsys):
