@@ -129,6 +129,13 @@ def test_the_paper_s_authors_are_the_same_in_every_notebook(path):
 
 @pytest.mark.skipif(not SOLUTIONS, reason="no notebooks in tutorials/solutions")
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_no_output_is_a_warning(path):
+    """It would hold a path of the machine that ran the notebook."""
+    outputs = [o for cell in json.loads(path.read_text())["cells"] for o in cell.get("outputs", ())]
+    assert outputs and all(output.get("name") != "stderr" for output in outputs)
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
 def test_a_solved_notebook_asks_for_its_exercises_and_earns_all_points(path):
     """Graded cells are check(NAME, NAME), worth what the exercise is, and their stored result is all points."""
     from agl_ref.course.exercises import load

@@ -22,5 +22,5 @@ def own_learning_curves(runs=None):
         ax.plot(np.arange(SMOOTH, len(losses) + 1), mean, color=color, label=name)
     ax.axhline(np.log(10), color=GREY, ls=":")
     ax.set(xlabel="step", ylabel="loss", ylim=(0, 2.6))
-    ax.legend()
+    ax.legend(loc="upper right")  # where no falling loss is
     return fig
