@@ -184,10 +184,13 @@ def good_calls(tmp_path_factory):
         (data.encode, {"x": images / 255, "T": 2}), (data.simulated_events, {"x": images / 255, "T": 2, "rng": 0}),
         (data.event_frames, {"events": event, "T": 2, "sensor": (2, 2)}),
         (data.Recordings, {"events": [event], "sensor": (2, 2)}), (recordings.frames, {"T": 2}),
+        (recordings.resized, {"size": (1, 1)}), (data.EventDataset("a", recordings, labels, recordings, labels, 3).resized,
+                                                  {"size": (1, 1)}),
         (data.randman, {"classes": 2, "units": 2, "train": 1, "test": 1}),
         (data.from_tonic, {"train": [(event, 0), (event, 1)], "test": [(event, 0)], "sensor": (2, 2)}),
         (data.load, {"name_or_path": "bundled"}), (data.load_bundled, {}), (data.find_fashion_mnist, {}),
-        *((read, {"folder": folder}) for read in (data.load_cifar10, data.load_idx, data.load_nmnist)),
+        *((read, {"folder": folder}) for read in (data.load_cifar10, data.load_idx, data.load_nmnist, data.load_heidelberg,
+                                                       data.load_events_np)),
         *((read, {"path": folder}) for read in (data.load_npz, data.read_nmnist)),
         # the border to others
         (interop.from_layout, {"x": x, "axis_order": "TN..C"}), (interop.to_layout, {"x": x, "axis_order": "TN..C"}),
@@ -255,7 +258,8 @@ INNER = """
 PARTS = (agl.blocks.Layer, agl.Conv2d, agl.Linear, agl.TdBN, agl.LIF, agl.PLIF)
 # Here the good call may be refused too: there is no such file, or no package for it.
 READERS = """
-    load_cifar10 load_idx load_nmnist load_npz read_nmnist from_nir load_safetensors save_safetensors load_dump
+    load_cifar10 load_idx load_nmnist load_heidelberg load_events_np load_npz read_nmnist
+    from_nir load_safetensors save_safetensors load_dump
 """.split()
 OTHER_ERRORS = {
     "Trace.replace": KeyError,

@@ -80,7 +80,7 @@ def _training(config, dataset):
     steps = -(-len(dataset.x_train) // config.batch)
     memory.require(config, trainer.net, dataset)
     require_batches(config, trainer.net, dataset)
-    x = trainer.encode(dataset.x_train[: config.batch], np.random.default_rng([config.seed, 0, 0, 1]))
+    x = trainer.encode(trainer.dataset.x_train[: config.batch], np.random.default_rng([config.seed, 0, 0, 1]))
     return {
         "network": config.network,
         "parameters": sum(p.size for p in trainer.net.parameters().values()),

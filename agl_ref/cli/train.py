@@ -11,7 +11,7 @@ from agl_ref.train.trainer import Trainer, open_run
 from .shared import add_json_option, folder_option, print_evaluation, width_option
 
 
-def _channels(text):
+def _integers(text):
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -32,11 +32,11 @@ TRAIN_OPTIONS = (
     ("data", str, "'bundled' (6,000 Fashion-MNIST images that come with the package), 'fashion-mnist' (all 70,000, found "
      "where Debian's dataset-fashion-mnist puts them), 'randman' (spike times, drawn by seed; options as in "
      '"randman:classes=10,units=20,dimension=1,alpha=2,train=100,test=50,seed=0"), or a path: a folder of '
-     "MNIST/Fashion-MNIST IDX files, a folder of CIFAR-10 batches, N-MNIST's folder with Train and Test, or an .npz with x "
-     "and y"),
+     "MNIST/Fashion-MNIST IDX files, a folder of CIFAR-10 batches, N-MNIST's folder with Train and Test, SHD or SSC "
+     "(shd_train.h5, ...), SpikingJelly's events_np of DVS128 Gesture or CIFAR10-DVS, or an .npz with x and y"),
     ("network", str, "conv_snn (small), fc_snn (fully connected), vgg_snn or sew_resnet19 (the paper's; slow at full width, "
      "see --channels)"),
-    ("channels", _channels, "channel counts with commas, e.g. 16,32,64 for conv_snn, 128 for fc_snn, four for vgg_snn, "
+    ("channels", _integers, "channel counts with commas, e.g. 16,32,64 for conv_snn, 128 for fc_snn, four for vgg_snn, "
      "three for sew_resnet19; the network's own by default"),
     ("neuron", str, "lif, or plif with a learned leak factor"),
     ("decay", float, "leak factor tau in [0, 1], 1 for no leak; where plif starts"),
@@ -52,6 +52,8 @@ TRAIN_OPTIONS = (
     ("augment", str, "of training images: none, or crop-flip (random crop after padding by 4, random horizontal flip)"),
     ("normalise", str, "data (the training images' own mean and deviation) or cifar10 (the constants of the official runs)"),
     ("binning", str, "of event recordings into T frames: time (equal durations) or count (equally many events)"),
+    ("resize", _integers, "height and width, such as 48,48, that event recordings are brought to first: the events of all "
+     "pixels that fall into one are added up"),
     ("epochs", int, "passes over the training images"),
     ("batch", int, "images per step"),
     ("optimiser", str, "sgd or adam"),
@@ -92,8 +94,12 @@ def add_train_options(parser, without=()):
     """Add an option for each field of TrainConfig but those named."""
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     for name, kind, text in (option for option in TRAIN_OPTIONS if option[0] not in without):
-        shown = {"channels": "the network's own", "class_weights": "all alike"}.get(name, defaults[name])
-        metavar = {"width": "RULE|KAPPA", "channels": "A,B,...", "class_weights": "A,B,..."}.get(name, name.upper())
+        shown = {"channels": "the network's own", "class_weights": "all alike", "resize": "the sensor's own"}.get(
+            name, defaults[name]
+        )
+        metavar = {"width": "RULE|KAPPA", "channels": "A,B,...", "class_weights": "A,B,...", "resize": "H,W"}.get(
+            name, name.upper()
+        )
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, dest=name, type=kind, metavar=metavar, help=f"{text} (default: {shown})")
 

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = attach(
         ),
         "encoders": ("ENCODINGS", "encode", "simulated_events"),
         "manifolds": ("randman",),
+        "spikes": ("load_events_np", "load_heidelberg"),
         "events": (
             "BINNINGS", "EventDataset", "Recordings", "event_frames", "from_tonic", "load_nmnist", "read_nmnist",
         ),

@@ -11,7 +11,7 @@ import numpy as np
 
 from agl_ref import validate
 
-from . import formats, manifolds
+from . import formats, manifolds, spikes
 from .dataset import Dataset
 from .encoders import check_images
 from .events import is_nmnist, load_nmnist
@@ -32,8 +32,8 @@ CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2023, 0.1994, 0.2010)
 ACCEPTED = (
     "'bundled'; 'fashion-mnist'; 'randman'; a folder with the four IDX files of MNIST or Fashion-MNIST (plain or .gz); "
-    "a folder with CIFAR-10's batches (binary or python version); a folder with N-MNIST's Train and Test; an .npz "
-    "with x and y"
+    "a folder with CIFAR-10's batches (binary or python version); a folder with N-MNIST's Train and Test; a folder "
+    "with shd_train.h5 and shd_test.h5, or the same of ssc; SpikingJelly's events_np; an .npz with x and y"
 )
 
 
@@ -45,11 +45,12 @@ def load(name_or_path):
     name_or_path : str or Path
         "bundled"; "fashion-mnist" (Debian's package dataset-fashion-mnist); "randman", also with options as in
         "randman:alpha=1,units=40"; or a path to a folder of IDX files, a folder of CIFAR-10 batches (either version),
-        N-MNIST's folder, or an npz. For a path named like one of the names write "./bundled".
+        N-MNIST's folder, one with the files of SHD or SSC, SpikingJelly's events_np of DVS128 Gesture or CIFAR10-DVS, or an
+        npz. For a path named like one of the names write "./bundled".
 
     Returns
     -------
-    Dataset, or EventDataset for N-MNIST and randman
+    Dataset, or EventDataset for recordings and spikes
 
     Raises
     ------
@@ -76,6 +77,10 @@ def load(name_or_path):
             return load_cifar10(path)
         if is_nmnist(path):
             return load_nmnist(path)
+        if spikes.find_heidelberg(path):
+            return spikes.load_heidelberg(path)
+        if spikes.find_events_np(path):
+            return spikes.load_events_np(path)
         nested = [folder for folder in (path / "raw", *sorted(path.glob("*MNIST/raw"))) if formats.find_idx(folder)]
         if len(nested) > 1:
             raise ValueError(

@@ -177,6 +177,22 @@ class Recordings:
             out[:, n] = counts.reshape(T, *self.shape)
         return out
 
+    def resized(self, size):
+        """The same events on a smaller sensor (h, w): the event at (x, y) is at (floor(x w / W), floor(y h / H)).
+
+        So frames are the sums over the pixels that fall into one, and no event is lost. Raises ValueError for a size that is
+        larger than the sensor, some of whose pixels would then get no event at all.
+        """
+        (H, W), (h, w) = self.sensor, _check_sensor(size)
+        if h > H or w > W:
+            raise ValueError(f"size: expected at most the sensor's {H} x {W}, received {h} x {w}; leave it out")
+        part = self[:]
+        part.sensor = (h, w)
+        y, x, p = np.unravel_index(np.arange(self._size), self.shape)
+        table = (((y * h // H) * w + x * w // W) * self.channels + p).astype(np.min_scalar_type(part._size - 1))
+        part._cells = [table[cell] for cell in self._cells]
+        return part
+
     def sizes(self):
         """How many events each recording has, and the time from its first to its last: two integer arrays (N,)."""
         return np.array([len(cell) for cell in self._cells]), np.array(
@@ -245,6 +261,13 @@ class EventDataset(Dataset):
     def image_shape(self):
         """(H, W, C) of one frame."""
         return self.x_train.shape
+
+    def resized(self, size):
+        """The same with `Recordings.resized` recordings."""
+        return type(self)(
+            self.name, self.x_train.resized(size), self.y_train, self.x_test.resized(size), self.y_test,
+            self.num_classes, self.class_names,
+        )  # fmt: skip
 
     def fingerprint(self):
         """SHA-256 (hex) of all events and labels."""

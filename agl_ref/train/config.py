@@ -24,6 +24,7 @@ MAX_BYTES = 100_000  # of config.json
 LATER = {  # options that older runs do not name, and what they had
     "norm_shift": "beta",
     "gamma": 1.0,
+    "resize": None,
     "class_weights": None,
     "label_smoothing": 0.0,
     "tet_lam": 1e-3,
@@ -38,9 +39,10 @@ class TrainConfig:
     `width` (a rule), `fixed_width` (kappa for "fixed") and `norm_shift` are those of `Conventions`; every tdBN's scale starts
     at `gamma`. `channels` are those of the network's layers (None: the network's own). `augment` acts on training images
     alone. `normalise`, for images encoded "direct": with the training images' own statistics ("data") or the official runs'
-    constants ("cifar10"). `binning` makes T frames of event recordings, by equal time or count. `class_weights`,
-    `label_smoothing` and `tet_lam` are those of `Loss`; the weights "balanced" are n / (K n_k), for n_k of the n training
-    images in class k. `pool`, of conv_snn and vgg_snn, is one of `models.POOLS`.
+    constants ("cifar10"). `binning` makes T frames of event recordings, by equal time or count, after `resize`, (H, W), has
+    brought them to a smaller sensor (`Recordings.resized`). `class_weights`, `label_smoothing` and `tet_lam` are those of
+    `Loss`; the weights "balanced" are n / (K n_k), for n_k of the n training images in class k. `pool`, of conv_snn and
+    vgg_snn, is one of `models.POOLS`.
 
     Raises ValueError or TypeError for values out of range.
     """
@@ -61,6 +63,7 @@ class TrainConfig:
     augment: str = "none"
     normalise: str = "data"
     binning: str = "time"
+    resize: tuple | None = None
     epochs: int = 5
     batch: int = 50
     optimiser: str = "sgd"
@@ -118,6 +121,9 @@ class TrainConfig:
             "label_smoothing", self.label_smoothing, low=0, high=1, high_open=True
         )
         plain["tet_lam"] = validate.number("tet_lam", self.tet_lam, low=0, high=1)
+        if self.resize is not None:
+            sides = validate.sequence("resize", self.resize, 2)
+            plain["resize"] = tuple(validate.integer("resize", side) for side in sides)
         code_of(self.surrogate)
         validate.instance("data", self.data, str, "pass a name or a path as text")
         if self.channels is not None:
@@ -251,6 +257,8 @@ def require_fitting(config, dataset):
                 raise ValueError(
                     f"{name}: expected {only!r} with event recordings, received {getattr(config, name)!r}; leave it out"
                 )
+    elif config.resize is not None:
+        raise ValueError(f"resize: expected none with images, received {config.resize}; leave it out")
     elif config.normalise == "cifar10" and (config.encoding != "direct" or dataset.image_shape[2] != 3):
         raise ValueError(
             "normalise: expected 'data' unless images of three channels are encoded direct, received 'cifar10' with "

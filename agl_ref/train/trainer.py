@@ -71,6 +71,8 @@ class Trainer:
         self.config, self.folder = validate.instance("config", config, TrainConfig), validate.path("folder", folder)
         self.dataset = data.load(config.data) if dataset is None else dataset
         require_fitting(config, self.dataset)
+        if config.resize is not None:
+            self.dataset = self.dataset.resized(config.resize)
         self.loss = loss_of(config, self.dataset)
         memory.require_weights(config)
         self.net = build_network(config, self.dataset)

@@ -83,7 +83,7 @@ def test_every_option_reaches_the_config(images, tmp_path):
     options = {name for name, _, _ in train_command.TRAIN_OPTIONS} | {"fixed_width"}
     assert (
         options
-        == {"data", "width", "fixed_width", *given}
+        == {"data", "width", "fixed_width", "resize", *given}  # resize is for recordings: tests/data/test_spikes.py
         == {field.name for field in dataclasses.fields(train.TrainConfig)}
     )
 
