@@ -14,7 +14,7 @@ from agl_ref.lazy import attach
 
 # modules with the exercises and with the figures of each notebook
 NOTEBOOKS = ("one_neuron", "why_a_surrogate", "bptt_by_hand", "membrane_potential", "adaptive_width", "conv_snn",
-             "check_your_implementation", "debug_a_kernel", "your_own_snn")  # fmt: skip
+             "check_your_implementation", "debug_a_kernel", "when_time_matters", "your_own_snn")  # fmt: skip
 
 __getattr__, __dir__, __all__ = attach(
     __name__,

@@ -763,3 +763,87 @@ wrong("mean over the timesteps")(
 wrong("each summed over time before")(lambda dy, x, weight: (dy @ weight.T, x.sum(axis=0).T @ dy.sum(axis=0)))
 wrong("dweight has shape")(lambda dy, x, weight: (dy @ weight.T, np.einsum("tnf,tnk->kf", x, dy)))
 wrong("only the last timestep counts")(lambda dy, x, weight: (dy @ weight.T, x[-1].T @ dy[-1]))
+
+
+# --- when time matters ----------------------------------------------------------------------------
+
+
+@right
+def spike_frames(times, T, duration):
+    N, units = times.shape
+    x = np.zeros((T, N, units))
+    for n in range(N):
+        for i in range(units):
+            x[math.floor(times[n, i] * T / duration), n, i] = 1.0
+    return x
+
+
+wrong("Are axes transposed")(lambda times, T, duration: spike_frames(times, T, duration).transpose(1, 0, 2))
+wrong("last spike")(lambda times, T, duration: spike_frames(times, T, times.max() + 1))
+wrong("stays on")(lambda times, T, duration: np.maximum.accumulate(spike_frames(times, T, duration)))
+
+
+@wrong("rounded to the nearest")
+def _(times, T, duration):
+    return (np.arange(T)[:, None, None] == np.round(times / duration * T).clip(0, T - 1)).astype(float)
+
+
+def in_blocks(ds, u, s, decay, v_th, width, starts):
+    dx = np.zeros_like(ds)
+    dv = np.zeros(ds.shape[1])
+    for t in range(len(ds) - 1, -1, -1):
+        h = (np.abs(u[t] - v_th) < width[t] / 2) / width[t]
+        dx[t], carried = attached(ds[t], u[t], s[t], dv, h)
+        dv = 0 * dv if t in starts else decay * carried
+    return dx
+
+
+@right
+def truncated_backward(ds, u, s, decay, v_th, width, reach):
+    return in_blocks(ds, u, s, decay, v_th, width, range(0, len(ds), reach))
+
+
+wrong("nothing is cut")(lambda ds, u, s, decay, v_th, width, reach: lif_backward(ds, u, s, decay, v_th, width))
+
+
+@wrong("every step is cut off")
+def _(ds, u, s, decay, v_th, width, reach):
+    return in_blocks(ds, u, s, decay, v_th, width, range(len(ds)))
+
+
+@wrong("one step late")
+def _(ds, u, s, decay, v_th, width, reach):
+    return in_blocks(ds, u, s, decay, v_th, width, range(reach + 1, len(ds), reach))
+
+
+@wrong("counted from the end")
+def _(ds, u, s, decay, v_th, width, reach):
+    return in_blocks(ds, u, s, decay, v_th, width, range(len(ds), -1, -reach))
+
+
+@wrong("number of blocks")
+def _(ds, u, s, decay, v_th, width, reach):
+    return in_blocks(ds, u, s, decay, v_th, width, range(0, len(ds), math.ceil(len(ds) / reach)))
+
+
+@wrong("the first block lacks a step")
+def _(ds, u, s, decay, v_th, width, reach):
+    return in_blocks(ds, u, s, decay, v_th, width, range(reach - 1, len(ds), reach))
+
+
+@right
+def forward_gradient(x, e, decay):
+    trace, dweight = np.zeros(x.shape[1:]), np.zeros((x.shape[2], e.shape[2]))
+    for now, signal in zip(x, e, strict=True):
+        trace = decay * trace + now
+        for seen, local in zip(trace, signal, strict=True):
+            dweight += np.outer(seen, local)
+    return dweight
+
+
+wrong("there is no trace")(lambda x, e, decay: np.einsum("tnf,tnc->fc", x, e))
+wrong("does not leak")(lambda x, e, decay: np.einsum("tnf,tnc->fc", np.cumsum(x, axis=0), e))
+wrong("1 - decay")(lambda x, e, decay: (1 - decay) * forward_gradient(x, e, decay))
+wrong("mean over the samples")(lambda x, e, decay: forward_gradient(x, e, decay) / x.shape[1])
+wrong("input of the step itself")(lambda x, e, decay: forward_gradient(x[:-1], e[1:], decay))
+wrong("Are axes transposed")(lambda x, e, decay: forward_gradient(x, e, decay).T)

@@ -20,7 +20,7 @@ if not PAGE.is_file():
 TEXT = PAGE.read_text(encoding="utf-8")
 NOTEBOOKS = (
     "one_neuron", "why_a_surrogate", "bptt_by_hand", "membrane_potential", "adaptive_width", "conv_snn",
-    "check_your_implementation", "debug_a_kernel", "your_own_snn",
+    "check_your_implementation", "debug_a_kernel", "when_time_matters", "your_own_snn",
 )  # fmt: skip
 
 
