@@ -12,6 +12,7 @@ import pytest
 
 from agl_ref import cli
 from agl_ref.oracle import cases, compare, load_case
+from agl_ref.oracle.cases.vectors import manifest
 from agl_ref.oracle.equations import EQUATION_NAMES
 from agl_ref.oracle.judge import neuron as neuron_module
 from agl_ref.oracle.judge.neuron import Neuron, pair_of, unit_of
@@ -87,6 +88,15 @@ def test_every_field_of_the_report_is_in_the_page(reports, name):
     missing = [text for text in said if text and " ".join(text.split()) not in found.text]
     assert missing == [] and len(said) > 40
     assert sum(tag == "svg" for tag in found.tags) >= len(report.checked)
+
+
+@pytest.mark.parametrize("op", sorted({entry["meta"]["op"] for entry in manifest()["cases"]}))
+def test_every_op_has_a_page(op):
+    case = load_case(cases(op)[0])
+    theirs = {name: 1.01 * array + 1e-3 * (name != "s") for name, array in case.arrays.items()}
+    report = compare(case, theirs, dtype="float32", guess=False)
+    found = Page(report.to_html())
+    assert report.verdict == "FAIL" and found.text.count("✗ FAIL") > 1
 
 
 def test_the_page_needs_nothing_and_runs_nothing(reports):

@@ -92,7 +92,8 @@ def test_a_right_run_with_a_flipped_spike_passes(block, kind):
     assert report.verdict == "PASS", str(report)
     assert report.details["settled"][0] == ["s"] and report.details["flips"][f"{block}.s"] == 1
     assert f"flipped within rounding: 1 of {block}.s" in str(report)
-    assert set(report.checked) == set(got) and report.to_json()
+    assert set(report.checked) == set(got) == set(report.judged) and report.to_json()
+    assert f"flipped within rounding: 1 of {block}.s" in report.to_html()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,6 +102,7 @@ def test_a_wrong_run_with_a_flipped_spike_fails(id, kind):
     ref, index = planted("c1")
     report = compare(ref, dump(flipped(ref, "c1", index, mutant_of(id)), kind), guess=False)
     assert report.verdict == "FAIL", str(report)
+    assert report.first_divergence["expected_hex"] in report.to_html()
 
 
 @pytest.mark.parametrize("block", ["c1", "r1.b", "h"])
