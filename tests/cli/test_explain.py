@@ -111,6 +111,26 @@ def test_a_dump_is_explained_where_it_diverges_first(dumps, capsys):
     assert "<- first divergence" in capsys.readouterr().out
 
 
+def test_received_numbers_are_the_dump_s_or_follow_from_them(dumps, capsys):
+    """With u, s and dx alone: no number of the case stands where the dump's own says otherwise."""
+    case = oracle.load_case("lif-grid")
+    own = problem_of(case).run(conventions=agl.Conventions(reset_gradient="detached"))
+    np.savez("lif-grid.npz", **{name: own[name] for name in ("u", "s", "grad_x")})
+    found = explained(capsys, "lif-grid.npz", code=FAILED)
+    place = (slice(None), *found["report"]["first_divergence"]["index"][1:])
+    received = {}
+    for line in found["lines"]:
+        received.setdefault(line["step"], {})[line["t"]] = line["received"]
+    for key, array in (("u", "u"), ("s", "s"), ("dx", "grad_x"), ("du", "grad_x"), ("v", "v")):
+        wanted = own[array][place]
+        assert [received[key][t]["value"] for t in range(len(wanted))] == wanted.tolist(), key
+    for line in received["dx"].values():  # B3: dx_t = du_t
+        assert float(line["filled"].strip("()")) == pytest.approx(line["value"], rel=1e-5)
+    cli.main(["explain", "lif-grid.npz"])
+    said = capsys.readouterr().out
+    assert ", the dump has " in said and "follows from what it has" in said
+
+
 def test_a_dump_without_neurons_or_mistakes(dumps, capsys):
     assert cli.main(["explain", f"{dumps}.npz", "--html", "page.html"]) == FAILED
     assert "dweight[p, q] = sum_{b,i,j}" in capsys.readouterr().out

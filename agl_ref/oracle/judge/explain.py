@@ -8,7 +8,7 @@ import numpy as np
 from agl_ref.oracle.types import in_window
 
 from .markup import document, el, table
-from .neuron import number
+from .neuron import LACKED, number
 
 SIZE = 90  # of a timestep's part of the drawing
 COLUMNS = 8  # timesteps side by side in a terminal
@@ -37,16 +37,11 @@ def passes(neurons, at=None):
             yield f"{way}, t = {t}", [((lines[0].step, t) == at, lines) for lines in here]
 
 
-def filled(line):
-    """An equation's numbers and what they give."""
-    return f"{line.filled} = {number(line.value)}".removeprefix(" = ")
-
-
 def as_text(title, neurons, at=None):
     """The explanation for a terminal; `neurons` are one, or what is expected and what was received."""
     values = [over_time(neuron) for neuron in neurons]
     size = max(len(text) for each in values for texts in each.values() for text in texts) + 2
-    lines = [title]
+    lines = [title] if len(neurons) == 1 else [title, "", LACKED]
     for start in range(0, neurons[0].T, COLUMNS):
         part = slice(start, start + COLUMNS)
         lines += ["", f"{'t':<10}" + "".join(f"{t:>{size}}" for t in range(neurons[0].T)[part])]
@@ -58,11 +53,15 @@ def as_text(title, neurons, at=None):
     for heading, steps in passes(neurons, at):
         lines += ["", heading]
         for diverges, (first, *others) in steps:
-            said = filled(first)
+            said = first.text()
             lines.append(
                 f"  {first.number:<8}{first.formula:<{width}}{said}{'   <- first divergence' if diverges else ''}"
             )
-            lines += [f"  {'received':>{6 + width}}  {filled(other)}" for other in others if filled(other) != said]
+            lines += [
+                f"  {'received':>{6 + width}}  {other.text()}"
+                for other in others
+                if other._replace(dumped=False).text() != said
+            ]
     return "\n".join(lines)
 
 
@@ -82,7 +81,7 @@ def as_html(title, neurons, at=None, before=()):
     parts = []
     for heading, steps in passes(neurons, at):
         rows = [
-            (lines[0].number or "given", el("code", lines[0].formula), *(el("code", filled(line)) for line in lines))
+            (lines[0].number or "given", el("code", lines[0].formula), *(el("code", line.text()) for line in lines))
             for _, lines in steps
         ]
         made = table(heading, head[: 2 + len(neurons)], rows)

@@ -1,7 +1,7 @@
 """One neuron, number by number: its equations in the order of computation, filled in. NumPy alone.
 
-Nothing is computed here: forward values are those that are given, and the backward pass is that of `agl_ref.reference`, whose
-local variables are noted at each timestep.
+Nothing is computed here but what a dump lacks and its other values settle: forward values are those that are given, and the
+backward pass is that of `agl_ref.reference`, whose local variables are noted at each timestep.
 """
 
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from agl_ref.oracle.equations import SURROGATES
 from agl_ref.oracle.mutants.variants import variant
 from agl_ref.oracle.types import array_name, split_name
 
+LACKED = "What the dump lacks comes from its case, or follows from what it has."
 FORWARD, BACKWARD = ("width", "u", "s", "v"), ("ds", "h", "ds_total", "du", "dx", "dtau", "dv")
 CHANGED = (  # of the reference: its variables are noted, and where du is given it goes on from there
     ("du[t] = kept + ds_total * h", "du[t] = given(t, kept + ds_total * h)"),
@@ -42,6 +43,12 @@ class Line(NamedTuple):
     formula: str
     filled: str
     value: float
+    dumped: bool = False  # the value is a dump's, which the equation need not give
+
+    def text(self, digits=6):
+        """The equation's numbers and what they give, or what a dump has in its place."""
+        means = ", the dump has " if self.dumped else " = "
+        return f"{self.filled}{means}{number(self.value, digits)}" if self.filled else number(self.value, digits)
 
 
 def unit_of(case, block):
@@ -64,13 +71,19 @@ class Neuron:
     Parameters
     ----------
     values : {name: ndarray (T,)}
-        x, u, s, v, width and ds; du and dx, if given, take the place of what the reference gives for them.
+        x, u, s, width and ds; v, du and dx, if given, take the place of what the reference gives for them.
     unit : Unit
+    dumped : names in `values` that come from a dump
     """
 
-    def __init__(self, values, unit):
+    def __init__(self, values, unit, dumped=()):
         c, own = unit.conventions, {name: np.ravel(array) for name, array in values.items()}
         self.unit, self.T, self.values = unit, len(own["u"]), {}
+        self.dumped = {*dumped, *(("du",) if "dx" in dumped else ())}
+        tau, v_th = (own["u"].dtype.type(value) for value in (unit.decay, unit.v_th))
+        own.setdefault("v", reference.reset(own["u"], own["s"], v_th, c))
+        if "dx" in own:
+            own.setdefault("du", own["dx"] / (1 - tau) if c.input_scale == "1 - tau" else own["dx"])
 
         def note(t, found):
             for name in ("h", "ds_total", "dv", "du", "dx", "ddecay"):
@@ -88,7 +101,7 @@ class Neuron:
         self.values |= {"dtau": self.values.pop("ddecay"), **own}
         before = {f"{name}_before": np.append(0, self.values[name][:-1]) for name in "sv"}
         after = {f"{name}_after": np.append(self.values[name][1:], 0) for name in ("du", "dtau")}
-        every = {"tau": own["u"].dtype.type(unit.decay), "v_th": own["u"].dtype.type(unit.v_th)}
+        every = {"tau": tau, "v_th": v_th}
         if unit.gamma is not None and c.width not in OWN_WIDTHS:
             every |= {"gamma_bar": max(float(np.mean(unit.gamma)), 0.0), "alpha": unit.alpha}
             every["spread"] = reference.spread(c.width, unit.decay, self.T)
@@ -98,12 +111,12 @@ class Neuron:
 
     def line(self, step, t):
         """The Line of one step."""
-        number, formula, template = self.equations[step]
+        source, formula, template = self.equations[step]
         numbers = {name: shown(array[t]) for name, array in self.operands.items()}
         filled = template.format(**numbers)
         if step == "dv":  # what this timestep leaves for the one before
-            return Line(step, t, number, formula, filled, self.values["dv"][t - 1])
-        return Line(step, t, number, formula, filled, self.values[step][t])
+            return Line(step, t, source, formula, filled, self.values["dv"][t - 1])
+        return Line(step, t, source, formula, filled, self.values[step][t], step in self.dumped)
 
     def lines(self):
         """Every Line in the order of computation: forwards, and then backwards, through time."""
@@ -137,7 +150,8 @@ def pair_of(case, theirs, name, index):
         key: theirs[full] if key == "width" else theirs[full][place] for key, full in names.items() if full in theirs
     }
     expected = {key: np.asarray(array, np.float64) for key, array in expected.items()}
-    return Pair(Neuron(expected, unit), Neuron({**expected, **given}, unit), names, key)
+    settled = {key: array for key, array in expected.items() if key not in ("v", "du", "dx")}
+    return Pair(Neuron(expected, unit), Neuron({**settled, **given}, unit, given), names, key)
 
 
 def number(value, digits=6):

@@ -11,7 +11,7 @@ from agl_ref.oracle.equations import EQUATION_NAMES, equations_of
 from .contradictions import sentences
 from .downstream import Order
 from .markup import document, el, table
-from .neuron import number, pair_of
+from .neuron import LACKED, number, pair_of
 
 SIGNS = {"PASS": "✓", "FAIL": "✗", "AMBIGUOUS": "≈", None: "–"}
 WORDS = {"PASS": "PASS", "FAIL": "FAIL", "AMBIGUOUS": "AMBIGUOUS", None: "not given"}
@@ -306,7 +306,7 @@ def _around(report, seen, at):
     if rows:
         head = ("number", "equation of METHOD.md", "with the expected numbers", "with the received numbers")
         parts.append(table("The equations with their numbers", head, rows))
-        parts.append(el("p", "What the dump lacks is filled in from the reference.", class_="note"))
+        parts.append(el("p", LACKED, class_="note"))
         numbers = ()
     if numbers:
         rows = [(each, EQUATION_NAMES[each], el("code", formulas()[each])) for each in numbers]
@@ -321,8 +321,7 @@ def _around(report, seen, at):
 def _equation(expected, received, step, t):
     """A row: an equation with the expected and with the received numbers."""
     lines = [neuron.line(step, t) for neuron in (expected, received)]
-    filled = [el("code", f"{line.filled} = {number(line.value, 9)}".removeprefix(" = ")) for line in lines]
-    return lines[0].number, el("code", lines[0].formula), *filled
+    return lines[0].number, el("code", lines[0].formula), *(el("code", line.text(9)) for line in lines)
 
 
 def _over_time(report, pair, index):
