@@ -77,7 +77,10 @@ def _dumps(path, id):
 
 def named(path):
     """(the case's id, arrays) of a dump that says which it is."""
-    dump = load_dump(path)
+    try:
+        dump = load_dump(path)
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     id = (
         text(dump["case"])
         if "case" in dump

@@ -70,4 +70,4 @@ def print_evaluation(trainer, evaluation, as_json):
         print(table({trainer.config.width: evaluation}))
         if "operations" in evaluation:
             print(f"\n{operations_table(evaluation['operations'])}")
-        print(f"\nRun: {trainer.folder}, {trainer.epoch} epochs")
+        print(f"\nRun: {trainer.folder}, {trainer.epoch} epoch{'s' * (trainer.epoch != 1)}")

@@ -61,7 +61,7 @@ def my_functions(folder=".", borrow=()):
     for module in NOTEBOOKS:
         wanted = [name for name in PARTS if find(name) and NOTEBOOK_OF[name].endswith(f".{module}")]
         path = next(iter(sorted(folder.glob(f"*_{module}.ipynb"))), None)
-        statements, _, notes = read_statements(path) if wanted and path else ([], [], [])
+        statements, _, notes = _read(path) if wanted and path else ([], [], [])
         answers = {name: find_answer(name, find(name), statements) for name in wanted if name not in borrow}
         print(*notes, sep="\n", end="\n" * bool(notes))
         missing |= {name: path.name if path else f"*_{module}.ipynb" for name in wanted if not answers.get(name)}
@@ -80,6 +80,14 @@ def my_functions(folder=".", borrow=()):
                          "notebook, save it, and collect again") from error  # fmt: skip
     _say_what_is_missing(missing, borrow)
     return SimpleNamespace(**{name: namespace[name] for name in PARTS})
+
+
+def _read(path):
+    """As `read_statements`; a file that is no notebook is one without statements, with a note."""
+    try:
+        return read_statements(path)
+    except ValueError as error:
+        return [], [], [str(error)]
 
 
 def _used(statements, answers):

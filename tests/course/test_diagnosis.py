@@ -267,6 +267,7 @@ def test_shapes_types_and_counts_get_a_hint():
         ("lif_forward", lambda x, decay, v_th: [a.T for a in right["lif_forward"](x, decay, v_th)], "transposed?"),
         ("lif_forward", lambda x, decay, v_th: (x, x, x), "3 values, expected 2"),
         ("lif_forward", lambda x, decay, v_th: (None, x), "u is None"),
+        ("linear_backward", lambda *a: right["linear_backward"](*a)[::-1], "in another order: return dx, dweight"),
         ("lif_forward", lambda x, decay, v_th: ({}, x), "u is a dict; expected an array of shape (5, 6)"),
         ("lif_backward", lambda ds, u, s, decay, v_th, width: ds[1:], "one timestep too few"),
         ("conv2d_forward", lambda x, weight: np.pad(x, 1)[1:-1, ..., :2], "padding does not fit"),

@@ -215,6 +215,13 @@ def test_a_folder_of_answers_is_judged_at_once(answers, capsys):
     assert data["verdict"] == "FAIL" and data["reports"]["mine.npz"]["verdict"] == "PASS"
 
 
+def test_a_broken_dump_among_others_is_named(answers, capsys):
+    (answers / "net-conv.safetensors").write_bytes(b"\xff" * 40)
+    assert cli.main(["check", "answers"]) == 3
+    error = capsys.readouterr().err
+    assert "answers/net-conv.safetensors: " in error and error.count("\n") == 1
+
+
 def test_a_dump_named_after_its_case_needs_no_option(answers, capsys):
     assert cli.main(["check", "answers/lif-grid.npz", "--html", "report.html"]) == 0
     assert capsys.readouterr().out.startswith("PASS  lif-grid, judged in float32")

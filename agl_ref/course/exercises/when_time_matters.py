@@ -27,6 +27,8 @@ def _frame(times, T, duration):
 @exercise(points=2, draw=_draw_times, outputs="x", time="x", mistakes={
     "the frame is rounded to the nearest; a frame begins where the one before it ends, so it is rounded down":
         {"frame": lambda times, T, duration: np.minimum(np.round(times * T / duration).astype(int), T - 1)},
+    "the frame is rounded up; a frame begins where the one before it ends, so it is rounded down":
+        {"frame": lambda times, T, duration: np.minimum(-(-times * T // duration), T - 1)},
     "the duration is that of the last spike: the clock is the same for all samples":
         lambda times, T, duration: spike_frames(times, T, times.max() + 1),
     "each sample's clock starts with its own first spike":
@@ -60,7 +62,7 @@ choice("what_counts_know", 1, "the same for every sample", hints=(
     "the same for every sample":
         "Right. Each unit causes one fixed answer, whenever it fires, and the mean over time adds up all of them.",
     "zero":
-        "An empty frame has an answer too, by tdBN's shift, and so has each unit's spike. Their sum need not vanish.",
+        "An empty frame has an answer too, by its norm's shift, and so has each unit's spike. Their sum need not vanish.",
 })  # fmt: skip
 
 
@@ -95,6 +97,8 @@ def _sliding(ds, u, s, decay, v_th, width, reach):
         {"starts": lambda T, reach: [0, *range((T - 1) % reach + 1, T, reach)]},
     "the cut is one step late: the first block has a step too many":
         {"starts": lambda T, reach: [0, *range(reach + 1, T, reach)]},
+    "the cut is one step late: the carry is dropped before a block's first step, which is cut off from its own block":
+        {"starts": lambda T, reach: sorted({0, *range(1, T, reach)})},
     "the cut is one step early: the first block lacks a step":
         {"starts": lambda T, reach: sorted({0, *range(reach - 1, T, reach)})},
     "reach is taken for the number of blocks; it is their length":
@@ -103,6 +107,7 @@ def _sliding(ds, u, s, decay, v_th, width, reach):
     "each block uses the widths of the first block":
         {"widths": lambda width, start, stop: width[: stop - start]},
     "the reset is detached: the term - u dv is missing from ds_total": {"through": lambda u, s: 0.0},
+    "the term u dv has the wrong sign: it is subtracted": {"through": lambda u, s: -u},
     "the reset does not stop the direct path: 1 - s is missing": {"keep": lambda s: 1.0},
     "the carry is not multiplied by decay": {"leak": 1.0},
     "the window reaches kappa to each side and not kappa/2": {"half": 1.0},

@@ -29,6 +29,9 @@ def values_of(exercise, result, expected):
         return f"It returns one value, {describe(result)}; expected {len(expected)}: return {names}."
     if len(result) != len(expected):
         return f"It returns {len(result)} values, expected {len(expected)}: return {names}."
+    shapes, right = [getattr(value, "shape", ()) for value in result], [value.shape for value in expected]
+    if shapes != right and sorted(shapes) == sorted(right):
+        return f"The results seem to be in another order: return {names}."
     return tuple(result)
 
 
