@@ -172,7 +172,7 @@ def test_the_tutorials_as_given_out_earn_nothing_and_their_solutions_all(tmp_pat
         (given / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     _, found = rows([given, tutorials / "solutions"])
     assert (found["given"]["total"], found["given"]["notes"]) == (0, [])
-    assert found["solutions"]["total"] == found["solutions"]["maximum"] == 96 and found["solutions"]["notes"] == []
+    assert found["solutions"]["total"] == found["solutions"]["maximum"] == 111 and found["solutions"]["notes"] == []
 
 
 def test_bad_arguments_are_one_line(handed_in, capsys):
