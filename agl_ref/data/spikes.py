@@ -115,9 +115,9 @@ def _spikes(name, times, units):
 
 
 def find_events_np(folder):
-    """The folder itself, or its `events_np`, if it has folders of npz for each class, or `train` and `test` with such."""
+    """The folder itself, or its `events_np`, if it has folders of npz for two classes or more, or `train` and `test` have."""
     for root in (folder, folder / "events_np"):
-        if _classes(root) or all(_classes(root / part) for part in PARTS):
+        if len(_classes(root)) > 1 or all(_classes(root / part) for part in PARTS):
             return root
     return None
 
@@ -151,7 +151,7 @@ def load_events_np(folder, sensor=DVS_SENSOR):
         raise ValueError(
             f"{folder}: expected folders of npz for each class, received none; give SpikingJelly's events_np"
         )
-    split = not _classes(root)
+    split = len(_classes(root)) < 2
     roots = [root / part for part in PARTS] if split else [root]
     names = tuple(path.name for path in _classes(roots[0]))
     made = []

@@ -257,6 +257,9 @@ def require_fitting(config, dataset):
                 raise ValueError(
                     f"{name}: expected {only!r} with event recordings, received {getattr(config, name)!r}; leave it out"
                 )
+        (H, W), (h, w) = dataset.x_train.sensor, config.resize or (1, 1)
+        if h > H or w > W:
+            raise ValueError(f"resize: expected at most the sensor's {H},{W}, received {h},{w}; leave it out")
     elif config.resize is not None:
         raise ValueError(f"resize: expected none with images, received {config.resize}; leave it out")
     elif config.normalise == "cifar10" and (config.encoding != "direct" or dataset.image_shape[2] != 3):

@@ -207,6 +207,9 @@ def test_what_cannot_be_split_or_has_other_classes_is_refused(tmp_path):
         data.load(tmp_path / "other")
     with pytest.raises(ValueError, match="expected folders of npz for each class"):
         data.load_events_np(tmp_path / "none")
+    write_events(tmp_path / "run" / "checkpoints" / "last.npz", 0)  # one folder with an npz makes no data set
+    with pytest.raises(ValueError, match="received a folder without such files"):
+        data.load(tmp_path / "run")
 
 
 # --- a smaller sensor -------------------------------------------------------------------------------------------------
@@ -232,6 +235,9 @@ def test_a_larger_sensor_and_images_are_refused():
     recordings = data.Recordings([np.array([(0, 0, 1, 1)], [(key, int) for key in "xytp"])], (4, 5))
     with pytest.raises(ValueError, match="size: expected at most the sensor's 4 x 5, received 5 x 5"):
         recordings.resized((5, 5))
+    events = data.EventDataset("events", recordings, np.zeros(1, int), recordings, np.zeros(1, int), 2, None)
+    with pytest.raises(ValueError, match="resize: expected at most the sensor's 4,5, received 5,5"):
+        train.Trainer(train.TrainConfig(resize=(5, 5)), "unused", events, start="read")
     with pytest.raises(ValueError, match="resize: expected none with images"):
         train.Trainer(train.TrainConfig(resize=(7, 7)), "unused", data.load("bundled").subset(20, 20), start="read")
     with pytest.raises(ValueError, match="resize: "):
