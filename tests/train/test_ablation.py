@@ -53,7 +53,7 @@ def test_the_plan_is_what_the_claim_needs():
     headline = ablation.EXPERIMENTS["headline"]
     assert headline.widths == (0.5, 1.0, 2.5, 5.0, 10.0, "adaptive", "geometric", "exact", "empirical")
     runs = list(headline.runs())
-    assert len(runs) == 27 and len({ablation.key_of(config) for _, _, config in runs}) == 24  # see the next test
+    assert len(runs) == 45 and len({ablation.key_of(config) for _, _, config in runs}) == 40  # see the next test
     config = runs[0][2]
     assert (config.network, config.neuron, config.T, config.data) == ("vgg_snn", "plif", 2, "fashion-mnist")
     assert {width: {c.width for _, w, c in runs if w == width} for width in (5.0, "exact")} == {
@@ -99,7 +99,7 @@ def test_runs_that_experiments_share_are_trained_once_and_seeds_come_in_turn():
     assert len(left) == len(set(left))
     total = sum(len(list(e.runs())) for e in ablation.EXPERIMENTS.values())
     shared = 2 * 21 + 9  # the base network of depth, neuron and timesteps, and of surrogate's rectangular arm
-    twins = 3 + 3 * 3  # geometric at T = 2 is adaptive: headline; the base network once, shallow, LIF
+    twins = 5 + 3 * 3  # geometric at T = 2 is adaptive: headline; the base network once, shallow, LIF
     usual = 2 * 5  # gamma = 1 is the deep network at V_th = 1/2
     assert len(left) == total - shared - twins - usual
     seeds = [config.seed for config in left]

@@ -92,6 +92,7 @@ EXPERIMENTS = {
     "headline": Experiment(
         "Does a width that follows the potential's spread train a deep narrow network better than any fixed one?",
         {"deep": {**DEEP, **FULL}},
+        seeds=5,
     ),
     "depth": Experiment("Is depth what decides?", {"deep": _subset(), "shallow": {**SHALLOW, **SUBSET}}),
     "neuron": Experiment(
