@@ -9,6 +9,7 @@ from twins import naive
 
 import agl_ref as agl
 from agl_ref.interop.torch_names import official_names
+from agl_ref.oracle.bounds.reference import input_current
 
 each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)
 each_pool = pytest.mark.parametrize("pool", [agl.AvgPool, agl.SumPool, agl.MaxPool])
@@ -165,6 +166,15 @@ def test_models_take_the_pool_by_name(model):
     losses = [net.loss_and_grads(x, labels).loss for net in nets.values()]
     assert len(set(losses)) == 4 and np.isfinite(losses).all()
     helpers.assert_refused(lambda: model(1, 16, 3, pool="maximum"), "pool", "max first")
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_the_input_current_is_what_stands_behind_the_pool(norm):
+    net, x, _ = network(agl.MaxPool, norm)
+    cache = net.forward(x)["conv1"]
+    found = input_current(net.layers[0], cache._replace(neuron=cache.neuron._replace(x=None)))
+    assert found.shape == cache.u.shape
+    helpers.assert_equal(found[0], cache.u[0], "u_0 = x_0")
 
 
 @pytest.mark.parametrize("name", ["fc_snn", "sew_resnet19"])

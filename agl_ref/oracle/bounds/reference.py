@@ -71,11 +71,12 @@ def collect(net, trace, loss, dlogits):
 
 
 def input_current(block, cache):
-    """The neuron's input current: what the block's norm or, without one, its synapse gave."""
+    """The neuron's input current: what the block's norm or, without one, its pool or synapse gave."""
     if cache.neuron.x is not None:
         return cache.neuron.x
     if cache.norm is None:
-        return block.synapse.forward(cache.synapse.x)[0]
+        current = block.synapse.forward(cache.synapse.x)[0]
+        return current if block.pool is None else block.pool.forward(current, None)[0]
     return tdbn.normalise(cache.norm)
 
 
