@@ -86,6 +86,8 @@ def named(text):
     options = {}
     for option in filter(None, text.partition(":")[2].split(",")):
         name, _, value = option.partition("=")
+        if name in options:
+            raise ValueError(f"{text}: expected each option once, received {name} twice; keep one")
         try:
             options[name] = float(value) if name == "alpha" else int(value)
         except ValueError:

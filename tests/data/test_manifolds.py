@@ -56,6 +56,7 @@ def test_the_same_seed_gives_the_same_times_and_options_stand_in_the_name():
 @pytest.mark.parametrize(("name", "words"), [
     ("randman:alpha", "expected alpha as a number, received ''"), ("randman:units=x", "expected units as a number"),
     ("randman:speed=2", "expected options among classes, units, .* received 'speed'"),
+    ("randman:units=3,units=4", "units twice"),
     ("randman:alpha=0", "alpha: expected"), ("randman:classes=1", "classes: expected an integer >= 2"),
 ])  # fmt: skip
 def test_errors_name_the_option(name, words):
