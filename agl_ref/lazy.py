@@ -1,6 +1,6 @@
 """Packages whose public names are loaded when they are first used.
 
-The package lazy_loader does the same, but not for a name that differs from its module's (`agl_ref.conv` is engine/ops.py),
+The package lazy_loader does the same, but not for a name that differs from its module's (`agl_ref.conv` is engine/ops),
 and comparing a dump with a stored case would then need more than NumPy.
 """
 

@@ -106,6 +106,18 @@ def cache_of(value, kind, forward, whole=True):
         )
 
 
+def cache_arrays(cache, shapes):
+    """Refuse a cache, which may have been edited, unless its arrays have these shapes ({field: shape}), one dtype, no NaN.
+
+    A kernel reads as far as one array's shape says, whatever another's is.
+    """
+    dtype = None
+    for field, shape in shapes.items():
+        array = float_array(f"cache.{field}", getattr(cache, field), dtype=dtype)
+        same_shape(f"cache.{field}", array, shape, "the rest of the cache")
+        dtype = array.dtype
+
+
 def first_not_finite(x):
     """Text that says where the first NaN or infinity of `x` is."""
     index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
@@ -131,6 +143,12 @@ def same_shape(name, x, shape, like):
     """Refuse `x` unless it has exactly `shape`, which is that of `like`."""
     if x.shape != tuple(shape):
         raise ValueError(f"{name}: expected shape {tuple(shape)} (that of {like}), received {x.shape}; reshape it")
+
+
+def gradient(dy, shape, dtype):
+    """Refuse `dy` unless it is a finite array of the forward's y's shape and dtype."""
+    float_array("dy", dy, dtype=dtype)
+    same_shape("dy", dy, shape, "the forward's y")
 
 
 def number(name, value, low=None, high=None, low_open=False, high_open=False, dtype=None):
