@@ -15,7 +15,8 @@ from agl_ref.engine import conv
 from agl_ref.oracle.descriptions import describe
 from agl_ref.oracle.types import BITS, WINDOWED, over_time
 
-from . import replay as ops
+from . import replay_layers as layers
+from . import replay_neurons as neurons
 from . import walk_layers
 from .replay_network import neuron_of, norm_of, synapse_of
 from .tolerance import SECOND_ORDER, Rounding, is_exact, is_power_of_two, quantum, representable, sum_size
@@ -39,12 +40,12 @@ def input_error(a, dtype):
 
 def conv2d_error(x, e, p, dtype):
     """Of x W + b for x with error e."""
-    error = ops.conv2d_size(x, p.weight, p, BITS[dtype], lam=None)
+    error = layers.conv2d_size(x, p.weight, p, BITS[dtype], lam=None)
     e_weight = input_error(p.weight, dtype)
     if e_weight.any():
-        error = error + ops.convolve(np.abs(x), e_weight, p)
+        error = error + layers.convolve(np.abs(x), e_weight, p)
     if np.any(e):
-        error = error + ops.convolve(e, np.abs(p.weight), p)
+        error = error + layers.convolve(e, np.abs(p.weight), p)
     return error if p.bias is None else error + input_error(p.bias, dtype)
 
 
@@ -80,7 +81,7 @@ def leak_error(p, dtype):
     """Of tau: a given number, or the sigmoid of one."""
     if p.w is None:
         return float(input_error(np.array(p.decay), dtype))
-    return ops.sigmoid_size(p)
+    return neurons.sigmoid_size(p)
 
 
 def width_error(width, p, norm, conventions, e_tau, dtype):
@@ -89,7 +90,7 @@ def width_error(width, p, norm, conventions, e_tau, dtype):
         return input_error(width, dtype)
     e_gamma = input_error(norm.gamma, dtype)
     exact = not e_gamma.any() and e_tau == 0 and representable(np.array(norm.scale), dtype)
-    exact = exact and ops.exact_mean(norm.gamma, norm.scale, dtype)
+    exact = exact and neurons.exact_mean(norm.gamma, norm.scale, dtype)
     gamma_bar = abs(norm.gamma.mean())
     if gamma_bar == 0 or not (width > 0).all():
         return np.zeros_like(width)
@@ -111,11 +112,11 @@ def lif_margins(x, e_x, u, s, width, e_width, p, dtype):
     v, carried = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
     for t in range(len(x)):
         e_kept = p.decay * carried + e_tau * np.abs(v)
-        rounding = ops.potential_size(p.decay * v, gain * x[t], v, x[t], scaled, p.decay, BITS[dtype])
+        rounding = neurons.potential_size(p.decay * v, gain * x[t], v, x[t], scaled, p.decay, BITS[dtype])
         current = gain * e_x[t] + ((e_tau + 2) * np.abs(x[t]) if scaled else 0.0)
         e_late = (e_threshold + np.abs(u[t])) * s[t - 1] if late and t > 0 else 0.0
         e_u[t] = SECOND_ORDER * (e_kept + current + rounding + e_late)  # of (F1), and of (F5)
-        v = ops.reset(u[t], s[t], p)
+        v = neurons.reset(u[t], s[t], p)
         if p.conventions.reset == "hard":
             carried = e_u[t] * (1 - s[t])
         else:
@@ -182,8 +183,8 @@ class NetworkMargins:
         times = 4.0 if kind == "sum_pool" else 1.0
         free = is_exact(quantum(x), 4 * np.abs(x), self.exact.bits)  # as for spikes
         rounding = 0.0 if free else 3 * conv.pool_forward(np.abs(x))[0]
-        e = ops.avg_pool_forward(self.exact, e) + rounding
-        return times * ops.avg_pool_forward(self.exact, x), times * e
+        e = layers.avg_pool_forward(self.exact, e) + rounding
+        return times * layers.avg_pool_forward(self.exact, x), times * e
 
     def block(self, block, x, e):
         """Adds the block's Margins; its spikes are exact again."""
@@ -194,11 +195,11 @@ class NetworkMargins:
 
         synapse = synapse_of(block, parameter)
         error = conv2d_error(x, e, synapse, self.dtype)
-        current = ops.conv2d_forward(self.exact, x, synapse)
+        current = layers.conv2d_forward(self.exact, x, synapse)
         if block["norm"]:
             norm = norm_of(block, parameter, cache.norm)
             error = tdbn_error(current, error, norm, self.dtype)
-            current = ops.tdbn_forward(self.exact, current, norm)[0]
+            current = layers.tdbn_forward(self.exact, current, norm)[0]
         neuron = neuron_of(self.net, block, cache)
         rule = norm if self.trace.mode.widths is None else None
         e_tau = leak_error(neuron, self.dtype)

@@ -22,7 +22,8 @@ from agl_ref.engine.neuron import decay_from_w, dw_from_ddecay
 from agl_ref.engine.width import width_gradient, width_of_layer
 
 from . import margins as proven
-from . import replay
+from . import replay_layers as layers
+from . import replay_neurons as neurons
 from .tolerance import Rounding
 
 
@@ -85,7 +86,7 @@ def replay_width_of(r, a, meta, conventions, tau, width):
     if "width" in a or "gamma" not in a or conventions.width in ("fixed", "2 V_th") or not (width > 0).all():
         return r.given(width)
     scale = norm_scale(meta, conventions)
-    return replay.width_of_layer(r, conventions.width, r.given(a["gamma"]), scale, tau, len(width))
+    return neurons.width_of_layer(r, conventions.width, r.given(a["gamma"]), scale, tau, len(width))
 
 
 def neuron_gradients(grads, a, meta, conventions, decay):
@@ -114,26 +115,26 @@ def run_neuron(a, meta, conventions):
 
 
 def neuron_of(a, meta, conventions, values, turned=None):
-    """The `replay.Neuron` of a neuron op."""
+    """The `neurons.Neuron` of a neuron op."""
     surrogate, v_th = meta.get("surrogate", "rectangular"), meta["v_th"]
     w = float(a["w"]) if "w" in a else None
     decay = meta["decay"] if w is None else decay_from_w(a["w"], conventions)
-    inside = replay.window(values["u"], values["width"], v_th, conventions, surrogate)
+    inside = neurons.window(values["u"], values["width"], v_th, conventions, surrogate)
     inside = inside if turned is None else inside ^ turned
-    return replay.Neuron(values["s"], inside, decay, v_th, conventions, surrogate, w)
+    return neurons.Neuron(values["s"], inside, decay, v_th, conventions, surrogate, w)
 
 
 def replay_neuron(r, a, meta, conventions, values, forced=(), turned=None):
     """`forced` names what the forward pass takes from `values` instead of computing it: s, u, width."""
     p = neuron_of(a, meta, conventions, values, turned)
-    x, ds, tau = r.given(a["x"]), r.given(a["ds"]), replay.leak(r, p)
+    x, ds, tau = r.given(a["x"]), r.given(a["ds"]), neurons.leak(r, p)
     width = values["width"]
     if "width" not in forced:
         width = replay_width_of(r, a, meta, conventions, tau, width)
-    u, v = replay.lif_forward(r, x, p, tau)
+    u, v = neurons.lif_forward(r, x, p, tau)
     if "u" in forced:
-        u, v = values["u"], replay.reset(values["u"], p.s, p)
-    grads = replay.lif_backward(r, ds, x, u, v, width, p, tau)
+        u, v = values["u"], neurons.reset(values["u"], p.s, p)
+    grads = neurons.lif_backward(r, ds, x, u, v, width, p, tau)
     out = {"width": width, "u": u, "s": values["s"], "v": v, "du": grads.du, "grad_x": grads.dx}
     found = neuron_gradients(grads, a, meta, conventions, float(tau))
     for name in ("grad_gamma", "grad_w"):
@@ -159,7 +160,7 @@ def neuron_margins(a, meta, conventions, values, dtype):
     """`margins.Margins` of a neuron op."""
     p, norm = neuron_of(a, meta, conventions, values), None
     if "width" not in a and "gamma" in a:
-        norm = replay.Norm(a["gamma"], a["gamma"], norm_scale(meta, conventions), 1.0, 1.0)
+        norm = layers.Norm(a["gamma"], a["gamma"], norm_scale(meta, conventions), 1.0, 1.0)
     e_width = proven.width_error(values["width"], p, norm, conventions, proven.leak_error(p, dtype), dtype)
     e_x = proven.input_error(a["x"], dtype)
     return proven.lif_margins(a["x"], e_x, values["u"], values["s"], values["width"], e_width, p, dtype)
@@ -173,12 +174,12 @@ def run_surrogate(a, meta, conventions):
 
 def replay_surrogate(r, a, meta, conventions, values):
     name, v_th = meta.get("surrogate", "rectangular"), meta["v_th"]
-    inside = replay.window(a["u"], a["width"], v_th, conventions, name)
-    p = replay.Neuron(None, inside, 0.0, v_th, conventions, name)
+    inside = neurons.window(a["u"], a["width"], v_th, conventions, name)
+    p = neurons.Neuron(None, inside, 0.0, v_th, conventions, name)
     u = r.given(a["u"])
     z = u - v_th
     z = r(z, lambda: np.abs(z) + proven.input_error(np.array(v_th), r.dtype))
-    return {"y": replay.derivative(r, z + v_th, r.given(a["width"]), p)}
+    return {"y": neurons.derivative(r, z + v_th, r.given(a["width"]), p)}
 
 
 def run_width(a, meta, conventions):
@@ -210,9 +211,9 @@ def replay_tdbn(r, a, meta, conventions, values):
     unbiased = conventions.norm_variance == "unbiased"
     gamma, beta = r.given(a["gamma"]), r.given(a["beta"])
     scale, shift = norm_scale(meta, conventions), norm_shift(meta, conventions)
-    p = replay.Norm(gamma, beta, scale, shift, meta.get("eps", 1e-5), unbiased, running)
-    y, p = replay.tdbn_forward(r, r.given(a["x"]), p)
-    return {"y": y, **gradients(("x", "gamma", "beta"), replay.tdbn_backward(r, r.given(a["dy"]), p))}
+    p = layers.Norm(gamma, beta, scale, shift, meta.get("eps", 1e-5), unbiased, running)
+    y, p = layers.tdbn_forward(r, r.given(a["x"]), p)
+    return {"y": y, **gradients(("x", "gamma", "beta"), layers.tdbn_backward(r, r.given(a["dy"]), p))}
 
 
 def run_conv2d(a, meta, conventions):
@@ -228,10 +229,10 @@ def run_linear(a, meta, conventions):
 
 def replay_conv2d(r, a, meta, conventions, values):
     bias = r.given(a["bias"]) if "bias" in a else None
-    p = replay.Synapse(r.given(a["weight"]), bias, meta.get("stride", 1), meta.get("padding", 0))
+    p = layers.Synapse(r.given(a["weight"]), bias, meta.get("stride", 1), meta.get("padding", 0))
     x = r.given(a["x"])
-    y = replay.conv2d_forward(r, x, p)
-    return {"y": y, **gradients(("x", "weight", "bias"), replay.conv2d_backward(r, r.given(a["dy"]), x, p))}
+    y = layers.conv2d_forward(r, x, p)
+    return {"y": y, **gradients(("x", "weight", "bias"), layers.conv2d_backward(r, r.given(a["dy"]), x, p))}
 
 
 def run_avg_pool(a, meta, conventions):
@@ -240,8 +241,8 @@ def run_avg_pool(a, meta, conventions):
 
 
 def replay_avg_pool(r, a, meta, conventions, values):
-    y = replay.avg_pool_forward(r, r.given(a["x"]))
-    return {"y": y, "grad_x": replay.avg_pool_backward(r, r.given(a["dy"]), a["x"].shape)}
+    y = layers.avg_pool_forward(r, r.given(a["x"]))
+    return {"y": y, "grad_x": layers.avg_pool_backward(r, r.given(a["dy"]), a["x"].shape)}
 
 
 def run_global_avg_pool(a, meta, conventions):
@@ -250,8 +251,8 @@ def run_global_avg_pool(a, meta, conventions):
 
 
 def replay_global_avg_pool(r, a, meta, conventions, values):
-    y = replay.global_avg_pool_forward(r, r.given(a["x"]))
-    return {"y": y, "grad_x": replay.global_avg_pool_backward(r, r.given(a["dy"]), a["x"].shape)}
+    y = layers.global_avg_pool_forward(r, r.given(a["x"]))
+    return {"y": y, "grad_x": layers.global_avg_pool_backward(r, r.given(a["dy"]), a["x"].shape)}
 
 
 def run_add(a, meta, conventions):
@@ -260,7 +261,7 @@ def run_add(a, meta, conventions):
 
 def replay_add(r, a, meta, conventions, values):
     dy = r.given(a["dy"])
-    return {"y": replay.add(r, r.given(a["x"]), r.given(a["side"])), "grad_x": dy, "grad_side": dy}
+    return {"y": layers.add(r, r.given(a["x"]), r.given(a["side"])), "grad_x": dy, "grad_side": dy}
 
 
 # --- losses ---------------------------------------------------------------------------------------------------------
@@ -272,7 +273,7 @@ def run_cross_entropy(a, meta, conventions):
 
 
 def replay_cross_entropy(r, a, meta, conventions, values):
-    loss, dlogits = replay.cross_entropy(r, r.given(a["logits"]), a["labels"], conventions.readout)
+    loss, dlogits = layers.cross_entropy(r, r.given(a["logits"]), a["labels"], conventions.readout)
     return {"loss": loss, "dlogits": dlogits}
 
 
@@ -283,7 +284,7 @@ def run_tet(a, meta, conventions):
 
 def replay_tet(r, a, meta, conventions, values):
     lam, target = meta.get("lam", 1e-3), meta.get("target", 1.0)
-    loss, dlogits = replay.tet(r, r.given(a["logits"]), a["labels"], lam, target)
+    loss, dlogits = layers.tet(r, r.given(a["logits"]), a["labels"], lam, target)
     return {"loss": loss, "dlogits": dlogits}
 
 

@@ -10,19 +10,20 @@ from agl_ref.engine.neuron import dw_from_ddecay
 from agl_ref.engine.width import width_gradient
 from agl_ref.oracle.descriptions import blocks, describe
 
-from . import replay as ops
+from . import replay_layers as layers
+from . import replay_neurons as neurons
 from . import walk_layers
 
 
 def synapse_of(block, given):
     """The Synapse of a block or readout; `given(key)` gives its parameters, None for one that it has not."""
-    return ops.Synapse(given("weight"), given("bias"), block.get("stride", 1), block.get("padding", 0))
+    return layers.Synapse(given("weight"), given("bias"), block.get("stride", 1), block.get("padding", 0))
 
 
 def norm_of(block, given, cache):
     """The Norm of a block, of the engine's `TdBNCache`."""
     running = None if cache.training else (given("running_mean"), given("running_var"))
-    return ops.Norm(
+    return layers.Norm(
         given("gamma"), given("beta"), cache.scale, cache.shift, block["norm"]["eps"], cache.unbiased, running
     )
 
@@ -30,9 +31,9 @@ def norm_of(block, given, cache):
 def neuron_of(net, block, cache, s=None):
     """The Neuron of a block, of the engine's `BlockCache`, with its own or other spikes."""
     decay, v_th = cache.neuron.decay, cache.neuron.v_th
-    inside = ops.window(cache.u, cache.width, v_th, net.conventions, net.surrogate)
+    inside = neurons.window(cache.u, cache.width, v_th, net.conventions, net.surrogate)
     w = float(net.parameters()[f"{block['name']}.w"]) if block["neuron"] == "plif" else None
-    return ops.Neuron(cache.s if s is None else s, inside, decay, v_th, net.conventions, net.surrogate, w)
+    return neurons.Neuron(cache.s if s is None else s, inside, decay, v_th, net.conventions, net.surrogate, w)
 
 
 class NetworkReplay:
@@ -67,9 +68,9 @@ class NetworkReplay:
         if self.loss == "given":
             dlogits = r.given(self.target)
         elif self.loss == "ce":
-            self.arrays["loss"], dlogits = ops.cross_entropy(r, logits, self.target, self.conventions.readout)
+            self.arrays["loss"], dlogits = layers.cross_entropy(r, logits, self.target, self.conventions.readout)
         else:
-            self.arrays["loss"], dlogits = ops.tet(r, logits, self.target)
+            self.arrays["loss"], dlogits = layers.tet(r, logits, self.target)
         self.arrays["dlogits"] = dlogits
         grad_x = walk_layers.backward(self, self.layers, dlogits, entered)
         return {**self.arrays, **{f"grad_{name}": value for name, value in self.grads.items()}, "grad_x": grad_x}
@@ -85,7 +86,7 @@ class NetworkReplay:
 
     def add(self, a, b):
         """Where the two branches of a residual block meet."""
-        return ops.add(self.r, a, b)
+        return layers.add(self.r, a, b)
 
     def forward(self, layer, x):
         """What one layer makes of x."""
@@ -94,12 +95,12 @@ class NetworkReplay:
             return self.block_forward(layer, x)
         if kind == "readout":
             self.states[layer["name"]] = synapse_of(layer, self.given(layer))
-            return ops.conv2d_forward(r, x, self.states[layer["name"]])
+            return layers.conv2d_forward(r, x, self.states[layer["name"]])
         if kind == "flatten":
             return r.memo(lambda: x.reshape(*x.shape[:2], -1), x)
         if kind == "global_pool":
-            return ops.global_avg_pool_forward(r, x)
-        return ops.avg_pool_forward(r, x) * (4.0 if kind == "sum_pool" else 1.0)
+            return layers.global_avg_pool_forward(r, x)
+        return layers.avg_pool_forward(r, x) * (4.0 if kind == "sum_pool" else 1.0)
 
     def backward(self, layer, d, x):
         """The gradient of x, which went into the layer, of d behind it."""
@@ -111,26 +112,26 @@ class NetworkReplay:
         if kind == "flatten":
             return d.reshape(x.shape)
         if kind == "global_pool":
-            return ops.global_avg_pool_backward(r, d, x.shape)
-        return ops.avg_pool_backward(r, d, x.shape) * (4.0 if kind == "sum_pool" else 1.0)
+            return layers.global_avg_pool_backward(r, d, x.shape)
+        return layers.avg_pool_backward(r, d, x.shape) * (4.0 if kind == "sum_pool" else 1.0)
 
     def block_forward(self, block, x):
         """The block's spikes as the trace has them; its other values, rounded, are kept for the backward pass."""
         r, name, given = self.r, block["name"], self.given(block)
         neuron, cache, norm = self.neurons[name], self.trace[name], None
         synapse = synapse_of(block, given)
-        current = ops.conv2d_forward(r, x, synapse)
+        current = layers.conv2d_forward(r, x, synapse)
         if block["norm"]:
-            current, norm = ops.tdbn_forward(r, current, norm_of(block, given, cache.norm))
-        tau = ops.leak(r, neuron)
+            current, norm = layers.tdbn_forward(r, current, norm_of(block, given, cache.norm))
+        tau = neurons.leak(r, neuron)
         width = self.forced.get(f"{name}.width")
         width = self.width(norm, tau, cache.width) if width is None else width
-        u, v = ops.lif_forward(r, current, neuron, tau)
+        u, v = neurons.lif_forward(r, current, neuron, tau)
         if f"{name}.u" in self.forced:
             u = self.forced[f"{name}.u"]
-            v = ops.reset(u, neuron.s, neuron)
+            v = neurons.reset(u, neuron.s, neuron)
         if self.forced and r.recording:
-            inside = ops.window(u, width, neuron.v_th, self.conventions, self.net.surrogate)
+            inside = neurons.window(u, width, neuron.v_th, self.conventions, self.net.surrogate)
             inside = inside ^ self.turned.get(f"{name}.u", False)
             self.neurons[name] = neuron._replace(inside=inside)
         self.states[name] = (synapse, norm, tau, width, current, u, v)
@@ -143,13 +144,13 @@ class NetworkReplay:
         rule = self.conventions.width
         if rule in ("fixed", "2 V_th") or norm is None or self.trace.mode.widths or not (width > 0).all():
             return self.r.given(width)
-        return ops.width_of_layer(self.r, rule, norm.gamma, norm.scale, tau, len(width))
+        return neurons.width_of_layer(self.r, rule, norm.gamma, norm.scale, tau, len(width))
 
     def block_backward(self, block, ds, x):
         """The gradient of the block's input; those of its parameters go into `grads`."""
         r, name, neuron = self.r, block["name"], self.neurons[block["name"]]
         synapse, norm, tau, width, current, u, v = self.states[name]
-        grads = ops.lif_backward(r, ds, current, u, v, width, neuron, tau)
+        grads = neurons.lif_backward(r, ds, current, u, v, width, neuron, tau)
         self.arrays.update({f"{name}.ds": ds, f"{name}.du": grads.du, f"{name}.dx": grads.dx})
         ddecay, dgamma_width, d = float(grads.ddecay), 0.0, grads.dx
         if self.conventions.width_gradient == "flows":
@@ -161,7 +162,7 @@ class NetworkReplay:
             dw = dw_from_ddecay(ddecay, float(tau), self.conventions)  # (B6)
             self.grads[f"{name}.w"] = r(dw, lambda: 6 * np.abs(dw))
         if norm is not None:
-            d, dgamma, dbeta = ops.tdbn_backward(r, d, norm)
+            d, dgamma, dbeta = layers.tdbn_backward(r, d, norm)
             dgamma = dgamma if dgamma_width is None else dgamma + dgamma_width
             self.grads[f"{name}.gamma"] = r(dgamma, lambda: np.abs(dgamma))
             self.grads[f"{name}.beta"] = dbeta
@@ -169,7 +170,7 @@ class NetworkReplay:
 
     def synapse_backward(self, name, d, x, synapse):
         """The gradient of x; those of weight and bias go into `grads`."""
-        dx, self.grads[f"{name}.weight"], dbias = ops.conv2d_backward(self.r, d, x, synapse)
+        dx, self.grads[f"{name}.weight"], dbias = layers.conv2d_backward(self.r, d, x, synapse)
         if dbias is not None:
             self.grads[f"{name}.bias"] = dbias
         return dx

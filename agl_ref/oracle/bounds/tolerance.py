@@ -95,6 +95,20 @@ def repeats(a):
     return most
 
 
+def total(r, terms, inexact=0.0):
+    """Sum over all axes but the last, by the `Rounding` r; each term itself is `inexact` roundings off."""
+    flat = terms.reshape(-1, terms.shape[-1])
+    result = flat.sum(axis=0)
+
+    def size():
+        magnitude = np.abs(flat).sum(axis=0)
+        count = np.count_nonzero(flat, axis=0)
+        exact = is_exact(quantum(flat), magnitude, r.bits) and not inexact
+        return 0.0 if exact else sum_size(result, magnitude, count, repeats(flat)) + inexact * magnitude
+
+    return r(result, size)
+
+
 class Rounding:
     """Adds to every rounded result a random error as large as rounding can make it.
 
