@@ -38,10 +38,11 @@ site: $(VENV)/.installed
 	npm install --prefix build --silent --no-audit --no-fund mathjax@3.2.2
 	$(BIN)/python tutorials/site/build.py
 
+# --no-compile: Python compiles the modules that the demo imports, pip would compile all, which takes half of its time.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

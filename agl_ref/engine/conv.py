@@ -134,11 +134,12 @@ def scatter_add(patches, geometry, first, last, dx):
 
 @kernel
 def dense_dx_kernel(first, last, dy, weight, geometry, images, dx):
-    """Patches of gradients = dy @ weight^T, added back `images` images at a time, so that no two threads share one."""
+    """Patches of gradients = dy @ weight^T, added up `images` images at a time, so that no two threads share one."""
     Ho, Wo = geometry.Ho, geometry.Wo
     step = max(1, PATCHES // Wo)
     patches = np.empty((step * Wo, weight.shape[0]), dx.dtype)
     for group in range(first, last):
+        dx[group * images : (group + 1) * images] = 0
         end = min((group + 1) * images, len(dx)) * Ho
         for a in range(group * images * Ho, end, step):
             e = min(a + step, end)
@@ -242,7 +243,7 @@ def backward(dy, cache, need_dx=True):
         with one_blas_thread():
             dx = winograd.dx(gradients, weight, padding).reshape(x.shape)
     elif need_dx:
-        dx = np.zeros_like(images)
+        dx = np.empty_like(images)
         with one_blas_thread():
             flat_weight = weight.reshape(-1, weight.shape[3])
             flat_dy = dy.reshape(-1, weight.shape[3])

@@ -22,6 +22,7 @@ from .blocks import Layer, Readout, Residual, SpikingBlock
 from .caches import Mode
 from .fast.recompute import released
 from .ops import check_width
+from .parallel import one_blas_thread
 from .surrogate import code_of
 
 
@@ -242,10 +243,11 @@ class Network:
     def _forward(self, x, mode):
         memory.show_a_large_array()
         y, caches = x, []
-        for layer in self.layers:
-            y, cache = layer.forward(y, mode)
-            if mode.keep != "nothing":
-                caches.append(cache)
+        with one_blas_thread():  # once for all layers: each change of the number takes some 15 microseconds
+            for layer in self.layers:
+                y, cache = layer.forward(y, mode)
+                if mode.keep != "nothing":
+                    caches.append(cache)
         return y, caches
 
     def backward(self, trace, dlogits, record=None, input_gradient=True):
@@ -292,11 +294,12 @@ class Network:
         watcher = note if record is not None or observe is not None else None
         input_gradient = input_gradient and record is not None
         grads, d = {}, [dlogits]  # in a list, so that it is handed over like the cache
-        for i in reversed(range(len(self.layers))):
-            dx, own = self.layers[i].backward(d.pop(), caches.pop(), watcher, i > 0 or input_gradient)
-            d.append(dx)
-            del dx
-            grads.update(own)
+        with one_blas_thread():
+            for i in reversed(range(len(self.layers))):
+                dx, own = self.layers[i].backward(d.pop(), caches.pop(), watcher, i > 0 or input_gradient)
+                d.append(dx)
+                del dx
+                grads.update(own)
         if input_gradient:
             record["x"] = d.pop()
         return {name: grads[name] for name in self.parameters()}

@@ -35,7 +35,7 @@ class Norm(NamedTuple):
 def norm_of(cache):
     """The `Norm` of a `TdBNCache`."""
     repeats = -(-ROW // cache.mean.size)
-    arrays = (np.tile(a, repeats) for a in (cache.mean, cache.inv_std, cache.gamma, cache.offset))
+    arrays = np.tile((cache.mean, cache.inv_std, cache.gamma, cache.offset), repeats)
     return Norm(*arrays, cache.x.dtype.type(cache.scale))
 
 
