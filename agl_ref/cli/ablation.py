@@ -14,7 +14,6 @@ from .shared import FAILED, add_json_option, folder_option, width_option
 
 
 def add_options(parser):
-    """Add the options of `ablation`."""
     parser.description = (
         "Train the runs that the experiments need, spread over processes or a Dask cluster, and write results.jsonl, CSV "
         "tables and figures. Runs that are there already are not trained again, and a run that was stopped goes on: after "
@@ -40,7 +39,6 @@ def add_options(parser):
     parser.add_argument("--report", action="store_true", help="train nothing; write the tables and figures of the results "
                         "that are there")  # fmt: skip
     add_json_option(parser, "the summary as JSON")
-    parser.set_defaults(run=run)
 
 
 def _names(text):

@@ -19,7 +19,6 @@ _SUFFIXES = (".npz", ".safetensors")
 
 
 def add_options(parser):
-    """Add the options of `check`."""
     parser.description = (
         "Compare the arrays in DUMP with a golden case: PASS (exit code 0), FAIL (1) or AMBIGUOUS (2). Some of the case's "
         "arrays are enough; the report says what was not checked. DUMP may be a folder of dumps, each named after its case."
@@ -32,7 +31,6 @@ def add_options(parser):
     add_json_option(parser, "the report as JSON")
     parser.add_argument("--junit", metavar="FILE", help="also write the report as JUnit XML")
     parser.add_argument("--html", metavar="FILE", help="also write the report as one page that any browser opens")
-    parser.set_defaults(run=run)
 
 
 def run(args):

@@ -47,7 +47,6 @@ def add_options(parser):
     action.add_argument("--predictions", metavar="FILE", help="write the students' guesses, a line each, as CSV")
     action.add_argument("--feedback", metavar="FOLDER", help="write a page for each student, FOLDER/NAME.html")
     add_json_option(action, "JSON instead of the table, with a diagnosis of every answer")
-    action.set_defaults(run=run)
     action = actions.add_parser(
         "exam",
         help="print exam questions with other numbers for every seed",

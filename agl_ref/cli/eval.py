@@ -9,7 +9,6 @@ from .shared import add_json_option, print_evaluation
 
 
 def add_options(parser):
-    """Add the options of `eval`."""
     parser.description = "Evaluate the last checkpoint of a run folder on the test images."
     parser.add_argument("folder", metavar="RUN", help="a run folder written by agl-ref train")
     parser.add_argument("--data", metavar="DATA", help="where the run's data lies now, if it moved")
@@ -19,7 +18,6 @@ def add_options(parser):
         parser.add_argument(f"--e-{name}", type=float, default=energy, metavar="PJ", help=f"energy of {what} in picojoules "
                             "(default: %(default)s, 32-bit floating point in 45 nm, Horowitz 2014)")  # fmt: skip
     add_json_option(parser, "JSON instead of the table")
-    parser.set_defaults(run=run)
 
 
 def run(args):

@@ -26,7 +26,6 @@ OF_RUN, OF_DUMP = ("layer", "neuron", "image", "data"), ("case", "dtype", "layou
 
 
 def add_options(parser):
-    """Add the options of `explain`."""
     parser.description = (
         "Show every number of one neuron over time, forward and backward, with its equation of METHOD.md filled in. Of a RUN "
         "it is a neuron of the trained network on a test image, with running statistics; of a DUMP that fails its case, "
@@ -46,7 +45,6 @@ def add_options(parser):
     parser.add_argument("--layout", choices=LAYOUTS, help="of a dump (default: TN..C)")
     add_json_option(parser, "the numbers as JSON")
     parser.add_argument("--html", metavar="FILE", help="also write one page that any browser opens")
-    parser.set_defaults(run=run)
 
 
 def run(args):

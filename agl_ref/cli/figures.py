@@ -13,14 +13,12 @@ from .shared import add_json_option
 
 
 def add_options(parser):
-    """Add the options of `figures`."""
     parser.description = "Write the tutorials' figures as PNG and SVG, for slides."
     parser.add_argument("folder", metavar="DIR", help="where to; made if it is not there")
     parser.add_argument("--only", metavar="NAME", action="append", help="this figure; may be given several times")
     parser.add_argument("--animation", choices=("gif", "mp4"), help="write the backward pass step by step, as a film, and no "
                         "figure; mp4 needs ffmpeg")  # fmt: skip
     add_json_option(parser, "the files as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args):

@@ -11,7 +11,6 @@ from .shared import add_dump_options, add_json_option
 
 
 def add_options(parser):
-    """Add the options of `identify`."""
     parser.description = (
         "Run the reference under every combination of conventions and say which reproduce DUMP and which cases would tell "
         "those apart. Exit code 0 if the case's own conventions do, 1 if others, a known bug or nothing does."
@@ -22,7 +21,6 @@ def add_options(parser):
                         "that are looked for)")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=60.0, help="for the search (%(default)s)")
     add_json_option(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args):

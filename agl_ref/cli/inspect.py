@@ -14,7 +14,6 @@ from .train import add_train_options, given_options
 
 
 def add_options(parser):
-    """Add the options of `inspect`."""
     parser.description = (
         "Say what a data file or folder holds (shapes, classes, counts, values), and what agl-ref train would do with it "
         "under these options: split, input, steps, memory. Trains nothing. Exit code 1 if train would refuse it."
@@ -23,7 +22,6 @@ def add_options(parser):
     parser.add_argument("data", metavar="PATH", help="what train takes as --data")
     add_train_options(parser, without=("data",))
     add_json_option(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args):

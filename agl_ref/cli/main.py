@@ -55,7 +55,9 @@ def parser_of(command):
     for name, text in COMMANDS.items():
         own = commands.add_parser(name, help=text)
         if name == command:
-            import_module(f".{name}", __package__).add_options(own)
+            module = import_module(f".{name}", __package__)
+            own.set_defaults(run=getattr(module, "run", None))  # actions of a command may have their own
+            module.add_options(own)
     return parser
 
 

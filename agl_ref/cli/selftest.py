@@ -9,7 +9,6 @@ from .shared import add_json_option
 
 
 def add_options(parser):
-    """Add the options of `selftest`."""
     parser.description = (
         "Run agl_ref/reference.py on every golden case, then again with other orders of summation: all must pass. Where it "
         "fails, the first wrong array and its equations in METHOD.md are named. With --mutants also wrong rules and other "
@@ -19,7 +18,6 @@ def add_options(parser):
     parser.add_argument("--markdown", nargs="?", const="full", choices=("full", "brief"), help="print the table of "
                         "mutants as Markdown: a row each, or a row for each set of cases")  # fmt: skip
     add_json_option(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args):

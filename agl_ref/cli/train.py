@@ -75,7 +75,6 @@ TRAIN_OPTIONS = (
 
 
 def add_options(parser):
-    """Add the options of `train`."""
     parser.description = (
         "Train a network; everything is kept in a run folder: config.json, metrics.jsonl (one row per epoch), "
         "checkpoints/last.npz, figures/. Ctrl-C saves and stops. A crash loses the work since the last checkpoint, one each "
@@ -87,7 +86,6 @@ def add_options(parser):
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder; takes its options from there, "
                         "--data alone may be given again if the data moved")  # fmt: skip
     add_json_option(parser, "the final metrics as JSON")
-    parser.set_defaults(run=run)
 
 
 def add_train_options(parser, without=()):

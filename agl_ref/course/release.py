@@ -6,36 +6,30 @@ python -m agl_ref.course.release tutorials/solutions tutorials --check    # exit
 
 import argparse
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 from agl_ref import files
 
 FAILED, BAD_INPUT = 1, 3
-INSTALL = "pip install 'agl-ref[course]'"
-
-
-class ReleaseError(ValueError):
-    """What stands in the way, in one line."""
 
 
 def student_version(notebook):
     """The text of a student's notebook, from a solved one (nbformat.NotebookNode, changed in place).
 
     nbgrader's ClearSolutions puts a stub in place of what is between BEGIN SOLUTION and END SOLUTION, nbconvert's
-    ClearOutputPreprocessor takes away outputs and execution counts. ReleaseError if nbgrader is missing, or a solution
-    is not marked as nbgrader wants it.
+    ClearOutputPreprocessor takes away outputs and execution counts. ValueError for a solution that is not marked as
+    nbgrader wants it.
     """
-    with _jupyter():  # optional packages
-        import nbformat
-        from nbconvert.preprocessors import ClearOutputPreprocessor
-        from nbgrader.preprocessors import ClearSolutions
+    import nbformat  # optional packages
+    from nbconvert.preprocessors import ClearOutputPreprocessor
+    from nbgrader.preprocessors import ClearSolutions
+
     clear = ClearSolutions()
     clear.log.disabled = True  # it repeats the whole cell; the error says which rule it breaks
     try:
         notebook, _ = clear.preprocess(notebook, {})
     except RuntimeError as error:
-        raise ReleaseError(f"expected solutions that nbgrader accepts, received: {error}") from None
+        raise ValueError(f"expected solutions that nbgrader accepts, received: {error}") from None
     finally:
         clear.log.disabled = False
     notebook, _ = ClearOutputPreprocessor().preprocess(notebook, {})
@@ -45,40 +39,30 @@ def student_version(notebook):
     return nbformat.writes(notebook) + "\n"
 
 
-@contextmanager
-def _jupyter():
-    """Missing packages are a ReleaseError that says how to install them."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ReleaseError(f"expected Jupyter and nbgrader, found no module {error.name!r}; {INSTALL}") from None
-
-
 def release(solutions, tutorials, check=False):
     """Write every student's notebook, or with `check` only say which differ.
 
     solutions and tutorials are folders of NAME.ipynb, solved and for students. Returns the names of the notebooks that
-    were written, or that differ, are missing, or have no solved one. ReleaseError for a folder without notebooks, a file
+    were written, or that differ, are missing, or have no solved one. ValueError for a folder without notebooks, a file
     that is no notebook, or what `student_version` refuses.
     """
     solutions, tutorials = Path(solutions), Path(tutorials)
     sources = sorted(solutions.glob("*.ipynb"))
     if not sources:
-        raise ReleaseError(f"{solutions}: expected a folder of solved notebooks, found none; name another folder")
+        raise ValueError(f"{solutions}: expected a folder of solved notebooks, found none; name another folder")
     made, changed = {}, []
     for path in sources:
         notebook = read_notebook(path)
         try:
             made[path.name] = student_version(notebook)
-        except ReleaseError as error:
-            raise ReleaseError(f"{path}: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     for name, text in made.items():
         target = tutorials / name
         if target.is_file() and target.read_text(encoding="utf-8") == text:
             continue
         changed.append(name)
         if not check:
-            tutorials.mkdir(parents=True, exist_ok=True)
             files.write_atomically(target, text.encode())
     if check:
         changed += sorted(path.name for path in tutorials.glob("*.ipynb") if path.name not in made)
@@ -86,16 +70,14 @@ def release(solutions, tutorials, check=False):
 
 
 def read_notebook(path):
-    """A notebook from a file; ReleaseError if it is none."""
-    with _jupyter():
-        import nbformat
+    """A notebook from a file; ValueError if it is none."""
+    import nbformat  # an optional package
+
     try:
         return nbformat.reads(files.read_text(path), as_version=4)
     except Exception as error:  # nbformat raises several kinds
         text = " ".join(str(error).split()).removeprefix(f"{path}: ")[:120]
-        raise ReleaseError(
-            f"{path}: expected a notebook, received something else ({text}); name another file"
-        ) from None
+        raise ValueError(f"{path}: expected a notebook, received something else ({text}); name another file") from None
 
 
 def main(argv=None):
@@ -107,7 +89,11 @@ def main(argv=None):
     args = parser.parse_args(argv)
     try:
         changed = release(args.solutions, args.tutorials, args.check)
-    except ReleaseError as error:
+    except ModuleNotFoundError as error:
+        print(f"release: expected Jupyter and nbgrader, found no module {error.name!r}; pip install 'agl-ref[course]'",
+              file=sys.stderr)  # fmt: skip
+        return BAD_INPUT
+    except ValueError as error:
         print(f"release: {error}", file=sys.stderr)
         return BAD_INPUT
     for name in changed:

@@ -1,19 +1,16 @@
-"""Checkpoint files: written so that a crash leaves the old or the new one whole, and read with suspicion."""
+"""Checkpoint files: written so that a crash leaves the old or the new one whole, read only with the checksum of before."""
 
 import hashlib
 import io
 import json
-import math
 import zipfile
 
 import numpy as np
 
 from agl_ref import files, validate
 
-FORMAT = 3  # of the file; 2, which is still read, had neither checksum nor metrics, and 1 no diagnostics
+FORMAT = 3  # of the file; 1 and 2 had no checksum
 CHECKSUM = 64  # bytes at the end of the file, in the zip archive's comment: SHA-256 of all before them, hexadecimal
-FIELDS = {"format": int, "identity": dict, "epoch": int, "batch": int, "loss_sum": float, "correct": int,
-          "optimiser_steps": int, "diagnostics": dict}  # fmt: skip
 
 
 class CheckpointError(ValueError):
@@ -26,12 +23,10 @@ def read_checkpoint(path, limit=None):
         content = files.read_bytes(path, limit)
         arrays = files.read_npz(path, content, limit=limit)
         meta = json.loads(str(arrays.pop("meta", "")))
-        whole = isinstance(meta, dict) and all(type(meta.get(key)) is kind for key, kind in FIELDS.items())
-        if not whole or meta["format"] not in (2, FORMAT):
-            raise ValueError("its description is incomplete or of another format")
-        if meta["format"] == FORMAT and content[-CHECKSUM:] != _checksum(content[:-CHECKSUM]):
+        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+            raise ValueError("it is of another format, as of an earlier version")
+        if content[-CHECKSUM:] != _checksum(content[:-CHECKSUM]):
             raise ValueError("its checksum is not that of its content")
-        _require_diagnostics(meta["diagnostics"])
         for name, array in arrays.items():
             validate.float_array(name, array, min_ndim=0)
             if name.endswith("running_var") and array.min(initial=0) < 0:
@@ -43,15 +38,6 @@ def read_checkpoint(path, limit=None):
             "to start this run again"
         ) from None
     return meta, arrays
-
-
-def _require_diagnostics(state):
-    sums = state.get("sums")
-    layers = sums.values() if isinstance(sums, dict) else [None]
-    lists = [values for layer in layers for values in (layer.values() if isinstance(layer, dict) else [None])]
-    good = all(isinstance(values, list) and all(type(v) is float for v in values) for values in lists)
-    if not (good and type(state.get("steps")) is int and state["steps"] >= bool(sums)):
-        raise ValueError("its diagnostics are none")
 
 
 def _checksum(content):
@@ -70,43 +56,6 @@ def write_checkpoint(path, meta, arrays):
     content.write(checksum)
     with content.getbuffer() as whole:  # no copy, and no view that an error keeps
         files.write_atomically(path, whole)
-
-
-def require_position(path, meta, epochs, samples, batch):
-    """Refuse a checkpoint whose place in the run, of `samples` in batches of `batch`, is none that a run can reach."""
-    batches = math.ceil(samples / batch)
-    done = meta["epoch"] * batches + meta["batch"]
-    if not (
-        0 <= meta["epoch"] <= epochs
-        and 0 <= meta["batch"] <= batches
-        and meta["optimiser_steps"] == done <= epochs * batches
-        and 0 <= meta["correct"] <= min(meta["batch"] * batch, samples)
-        and 0 <= meta["loss_sum"] < math.inf
-    ):
-        place = {key: meta[key] for key in ("epoch", "batch", "optimiser_steps", "correct", "loss_sum")}
-        raise CheckpointError(
-            f"{path}: expected a place in a run of {epochs} epochs of {batches} batches, received {place}; it is corrupt, "
-            "delete it to start this run again"
-        )
-
-
-def require_rows(path, rows, epochs=None):
-    """`rows` if they are what a run writes to metrics.jsonl, one of each epoch from the first. ValueError if not."""
-    numbers = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
-    good = isinstance(rows, list) and all(
-        isinstance(row, dict)
-        and row.get("epoch") == i + 1
-        and all(type(row.get(key)) in (int, float) and math.isfinite(row[key]) for key in numbers)
-        and all(isinstance(row.get(key), dict) for key in ("layers", "diagnostics"))
-        for i, row in enumerate(rows)
-    )
-    if not good or (epochs is not None and len(rows) < epochs):
-        expected = "one row for each epoch" if epochs is None else f"a row for each of {epochs} epochs"
-        raise ValueError(
-            f"{path}: expected {expected}, as agl_ref wrote them, received something else; restore the file, or delete the "
-            "run's checkpoint to start it again"
-        )
-    return rows
 
 
 def difference(what, mine, theirs):

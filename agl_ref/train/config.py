@@ -10,9 +10,10 @@ import numpy as np
 from agl_ref import data, files, validate
 from agl_ref.conventions import Conventions
 from agl_ref.engine import models
-from agl_ref.engine.blocks import Residual, SpikingBlock
 from agl_ref.engine.loss import LOSSES, Loss
 from agl_ref.engine.surrogate import code_of
+
+from .memory import blocks_of
 
 NETWORKS = ("conv_snn", "vgg_snn", "sew_resnet19", "fc_snn")
 POOLED = ("conv_snn", "vgg_snn")  # networks with a choice of pools
@@ -228,23 +229,12 @@ def loss_of(config, dataset):
 def require_batches(config, net, dataset):
     """Refuse a batch in which a tdBN has one value per channel, whose variance does not exist. Raises ValueError."""
     batch = min(len(dataset.x_train) % config.batch or config.batch, len(dataset.x_train))
-    for name, places in _normalised(net.layers, net.input_shape):
-        if config.T * batch * places < 2:
+    for block, shape in blocks_of(net.layers, net.input_shape):
+        if block.norm is not None and config.T * batch * math.prod(block.output_shape(shape)[:-1]) < 2:
             raise ValueError(
-                f"batch: expected at least 2 values per channel in {name}, received 1: with --batch {config.batch} the last "
-                f"of {len(dataset.x_train)} images is alone, and T is 1; use another --batch, or --T 2"
+                f"batch: expected at least 2 values per channel in {block.name}, received 1: with --batch {config.batch} the "
+                f"last of {len(dataset.x_train)} images is alone, and T is 1; use another --batch, or --T 2"
             )
-
-
-def _normalised(layers, shape):
-    """(name, H W) of each tdBN's input."""
-    for layer in layers:
-        inner = layer.output_shape(shape)
-        if isinstance(layer, Residual):
-            yield from _normalised(layer.body, shape)
-        elif isinstance(layer, SpikingBlock) and layer.norm is not None:
-            yield layer.name, math.prod(inner[:-1])
-        shape = inner
 
 
 def require_fitting(config, dataset):

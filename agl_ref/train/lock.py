@@ -3,7 +3,6 @@
 import contextlib
 import os
 import socket
-import time
 from pathlib import Path
 
 import portalocker
@@ -21,34 +20,21 @@ def hold(folder, seconds=0.0):
     ValueError
         Another process still holds the folder after `seconds`: one line with its number.
     """
-    path, patience = Path(folder) / ".lock", time.monotonic() + seconds
+    path = Path(folder) / ".lock"
     with files.naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", encoding="utf-8")
-        while True:
-            try:
-                portalocker.lock(file, portalocker.LOCK_EX | portalocker.LOCK_NB)
-                break
-            except portalocker.AlreadyLocked:
-                if time.monotonic() > patience:
-                    _refuse(file, folder)
-                time.sleep(0.1)
-            except portalocker.LockException as error:
-                file.close()
-                raise OSError(f"the file system gives no lock: {error}") from None
-        file.truncate(0)
+        try:
+            file = portalocker.Lock(path, "w", seconds, encoding="utf-8").acquire()
+        except portalocker.AlreadyLocked:
+            holder = ""
+            with contextlib.suppress(OSError):  # Windows locks a file against reading too
+                holder = path.read_text(encoding="utf-8")
+            raise ValueError(
+                f"{folder}: expected a folder that no other process trains in, received one that process "
+                f"{holder or 'of an unknown number'} holds; wait until it has finished, or stop it"
+            ) from None
+        except portalocker.LockException as error:
+            raise OSError(f"the file system gives no lock: {error}") from None
         file.write(f"{os.getpid()} on {socket.gethostname()}")
         file.flush()
     return file
-
-
-def _refuse(file, folder):
-    """Raise the ValueError that names the process which holds the lock `file`."""
-    holder = "of an unknown number"
-    with file, contextlib.suppress(OSError):  # Windows locks a file against reading too
-        file.seek(0)
-        holder = file.read(200) or holder
-    raise ValueError(
-        f"{folder}: expected a folder that no other process trains in, received one that process {holder} holds; wait until "
-        "it has finished, or stop it"
-    )

@@ -48,7 +48,8 @@ def require(config, net, dataset, training=True):
 def estimate(config, net, dataset, training=True):
     """{what: (bytes, what to lower)} of a run, or of its evaluation alone, at its peak; their sum counts."""
     size = net.dtype.itemsize
-    inputs, outputs = zip(*_blocks(net.layers, net.input_shape), strict=True)
+    inputs = [math.prod(shape) for _, shape in blocks_of(net.layers, net.input_shape)]
+    outputs = [math.prod(block.synapse.output_shape(shape)) for block, shape in blocks_of(net.layers, net.input_shape)]
     stills = config.encoding == "direct" and not isinstance(dataset, EventDataset)  # one image for all timesteps
     drawn = 0 if stills else math.prod(net.input_shape) * size
     step = drawn + sum(outputs) * size + sum(inputs) + TRAINED * max(outputs) * size  # inputs are kept in bytes
@@ -64,14 +65,14 @@ def estimate(config, net, dataset, training=True):
     }
 
 
-def _blocks(layers, shape):
-    """(values in, values out) of each spiking block, for one sample at one timestep."""
+def blocks_of(layers, shape):
+    """(spiking block, the shape of its input for one sample at one timestep) of all of them."""
     for layer in layers:
         if isinstance(layer, Residual):
-            yield from _blocks(layer.body, shape)
-            yield from _blocks([layer.shortcut] if layer.shortcut else [], shape)
+            yield from blocks_of(layer.body, shape)
+            yield from blocks_of([layer.shortcut] if layer.shortcut else [], shape)
         elif isinstance(layer, SpikingBlock):
-            yield math.prod(shape), math.prod(layer.synapse.output_shape(shape))
+            yield layer, shape
         shape = layer.output_shape(shape)
 
 

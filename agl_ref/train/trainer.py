@@ -23,14 +23,7 @@ from agl_ref.engine.loss import of_network as loss_of_network
 from agl_ref.engine.loss import reduce_logits
 
 from . import diagnostics, memory
-from .checkpoint import (
-    CheckpointError,
-    difference,
-    read_checkpoint,
-    require_position,
-    require_rows,
-    write_checkpoint,
-)
+from .checkpoint import CheckpointError, difference, read_checkpoint, write_checkpoint
 from .config import LATER, TrainConfig, build_network, loss_of, require_batches, require_fitting
 from .lock import hold
 
@@ -250,20 +243,8 @@ class Trainer:
         """The rows of metrics.jsonl so far, by the run's checkpoint."""
         if self._rows is None:
             path = self.folder / "checkpoints" / "last.npz"
-            self._rows = self._rows_of(path, read_checkpoint(path)[0]) if path.exists() else []
+            self._rows = read_checkpoint(path)[0]["rows"] if path.exists() else []
         return list(self._rows)
-
-    def _rows_of(self, path, meta):
-        """The rows that a checkpoint holds; of one of the older format, which has none, those of metrics.jsonl."""
-        if "rows" in meta:
-            return require_rows(path, meta["rows"], meta["epoch"])
-        path = self.folder / "metrics.jsonl"
-        try:
-            lines = files.read_text(path).split("\n")[:-1] if path.exists() else []  # a cut last line is no row
-            rows = [json.loads(line) for line in lines]
-        except (json.JSONDecodeError, RecursionError):
-            rows = None
-        return require_rows(path, rows, meta["epoch"])[: meta["epoch"]]
 
     # --- checkpoints ---
 
@@ -319,13 +300,11 @@ class Trainer:
         own = self._arrays()
         meta, arrays = read_checkpoint(path, sum(array.nbytes for array in own.values()) + MAX_DESCRIPTION)
         for what, mine in self._identity().items():
-            theirs = meta["identity"].get(what)
-            if what == "configuration" and isinstance(theirs, dict):
+            theirs = meta["identity"][what]
+            if what == "configuration":
                 theirs = {**LATER, **theirs}
             if theirs != json.loads(json.dumps(mine)):
                 raise CheckpointError(f"{path}: {difference(what, mine, theirs)}")
-        require_position(path, meta, self.config.epochs, len(self.dataset.x_train), self.config.batch)
-        rows = self._rows_of(path, meta)
         if {k: (a.shape, a.dtype) for k, a in own.items()} != {k: (a.shape, a.dtype) for k, a in arrays.items()}:
             raise CheckpointError(f"{path}: expected the arrays of this network, received others; it is corrupt")
         if meta.get("agl_ref") != __version__:
@@ -340,7 +319,7 @@ class Trainer:
         self.loss_sum, self.correct = meta["loss_sum"], meta["correct"]
         self.optimiser.steps = meta["optimiser_steps"]
         self.diagnostics = diagnostics.Running(meta["diagnostics"])
-        self._rows = rows
+        self._rows = meta["rows"]
 
     def _resume(self):
         path = self.folder / "checkpoints" / "last.npz"

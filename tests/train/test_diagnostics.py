@@ -263,7 +263,8 @@ def test_training_with_a_measured_width_resumes_to_the_same_bits(tmp_path, rule)
     assert not np.array_equal(adaptive.net.parameters()["conv1.weight"], whole.net.parameters()["conv1.weight"])
 
 
-def test_a_checkpoint_of_the_older_format_is_refused(tmp_path):
+@pytest.mark.parametrize("format", [1, 2, None])
+def test_a_checkpoint_of_an_older_format_is_refused(tmp_path, format):
     run = train.Trainer(CONFIG, tmp_path / "run", tiny_dataset())
     run.save()
     del run  # and with it the folder's lock
@@ -271,9 +272,8 @@ def test_a_checkpoint_of_the_older_format_is_refused(tmp_path):
     with np.load(path) as file:
         arrays = dict(file)
     meta = json.loads(str(arrays.pop("meta")))
-    meta["format"] = 1
-    np.savez(path, meta=np.array(json.dumps(meta)), **arrays)
-    with pytest.raises(train.CheckpointError, match="another format"):
+    np.savez(path, meta=np.array(json.dumps({**meta, "format": format})), **arrays)
+    with pytest.raises(train.CheckpointError, match="another format.*; delete it to start this run again"):
         train.Trainer(CONFIG, tmp_path / "run", tiny_dataset(), start="resume")
 
 

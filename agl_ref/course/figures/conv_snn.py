@@ -28,7 +28,7 @@ LOOK = {
 
 
 class Images(NamedTuple):
-    """Standardised images, each shown at both timesteps, (T, N, 28, 28, 1) float32, with labels (N,)."""
+    """Inputs, such as standardised images shown at both timesteps, (T, N, 28, 28, 1) float32, with labels (N,)."""
 
     x: np.ndarray
     labels: np.ndarray
@@ -62,17 +62,23 @@ def chain(depth, window="adaptive", v_th=0.5, seed=0, norm_shift="beta"):
 
 
 def fit(net, train, test, epochs=3, batch=40, lr=0.1, seed=0):
-    """Train in place by SGD with momentum 0.9, the learning rate on a cosine to 0; a Run."""
+    """Train in place by SGD with momentum 0.9; a Run."""
+    optimiser = optim.SGD(net.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
+    return descend(net, optimiser, train, test, epochs, batch, seed)
+
+
+def descend(net, optimiser, train, test, epochs, batch, seed):
+    """Train in place, the optimiser's learning rate on a cosine to 0; a Run."""
     order = [index for epoch in range(epochs) for index in data.batches(len(train.labels), batch, seed, epoch)]
-    optimiser, losses = optim.SGD(net.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4), []
-    with parallel.at_most(1):  # for layers this small a second one costs more to wake than it does
+    lr, losses = optimiser.lr, []
+    with parallel.at_most(1):  # for layers this small a second thread costs more to wake than it does
         for step, index in enumerate(order):
             optimiser.lr = optim.cosine(lr, step, len(order))
             result = net.loss_and_grads(train.x[:, index], train.labels[index], input_gradient=False)
             net.update_running_statistics(result.trace)
             optimiser.step(result.grads)
             losses.append(result.loss)
-        logits = net.forward(test.x, training=False).logits
+        logits = net.predict(test.x)
     return Run(net, np.array(losses), logits.mean(axis=0).argmax(axis=1) == test.labels)
 
 

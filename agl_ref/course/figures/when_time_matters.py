@@ -8,10 +8,10 @@ import numpy as np
 from agl_ref import data
 from agl_ref.conventions import Conventions
 from agl_ref.data.manifolds import TICKS
-from agl_ref.engine import models, ops, optim, parallel
+from agl_ref.engine import models, ops, optim
 from agl_ref.engine.blocks import SpikingBlock
-from agl_ref.engine.network import Network
 
+from .conv_snn import Images, descend
 from .registry import COLOURS, GREY, INK, PALETTE, beside, figure, panels
 
 CLASSES, UNITS, HIDDEN, T, DTYPE = 5, 20, 64, 50, np.float32
@@ -25,14 +25,6 @@ class Task(NamedTuple):
     labels: np.ndarray
     x_test: np.ndarray
     labels_test: np.ndarray
-
-
-class Run(NamedTuple):
-    """A trained network, its loss by step, and for each test sample whether it was right."""
-
-    net: Network
-    losses: np.ndarray
-    right: np.ndarray
 
 
 class ShortMemory(SpikingBlock):
@@ -77,18 +69,9 @@ def network(seed=0, decay=DECAY, width="adaptive", v_th=0.5, reach=None):
 
 
 def fit(net, samples, seed=0, epochs=EPOCHS, batch=50, lr=0.03):
-    """Train in place by Adam, the learning rate on a cosine to 0; a Run."""
-    order = [index for epoch in range(epochs) for index in data.batches(len(samples.labels), batch, seed, epoch)]
-    optimiser, losses = optim.Adam(net.parameters(), lr=lr), []
-    with parallel.at_most(1):  # for layers this small a second thread costs more to wake than it does
-        for step, index in enumerate(order):
-            optimiser.lr = optim.cosine(lr, step, len(order))
-            result = net.loss_and_grads(samples.x[:, index], samples.labels[index], input_gradient=False)
-            net.update_running_statistics(result.trace)
-            optimiser.step(result.grads)
-            losses.append(result.loss)
-        logits = net.predict(samples.x_test)
-    return Run(net, np.array(losses), logits.mean(axis=0).argmax(axis=1) == samples.labels_test)
+    """Train in place by Adam; a `conv_snn.Run`."""
+    train, test = Images(samples.x, samples.labels), Images(samples.x_test, samples.labels_test)
+    return descend(net, optim.Adam(net.parameters(), lr=lr), train, test, epochs, batch, seed)
 
 
 @cache
