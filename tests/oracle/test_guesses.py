@@ -12,7 +12,7 @@ from agl_ref.oracle.judge.hypotheses import explain, lowered
 from agl_ref.oracle.mutants.registry import kills
 from agl_ref.oracle.mutants.selftest import stored
 from agl_ref.oracle.mutants.table import LISTED, NOT_LISTED, mutant_of, mutants, one_block
-from agl_ref.oracle.problems import problem_of
+from agl_ref.oracle.problems import Problem, problem_of
 
 RULES = [lowered(mutant.effect.rstrip(".")) for mutant in (*LISTED, *NOT_LISTED)]
 
@@ -173,12 +173,56 @@ def test_the_guess_on_a_mutant_that_is_not_listed_is_right(mutant):
         "lif-image",
         "lif-fast-sigmoid",
         "lif-leaky-relu",
+        *(["lif-long-realistic"] if mutant.id.startswith("truncated") else []),  # the others have few timesteps
     ):
         report = report_on(load_case(case), mutant.module)
         if report.verdict == "FAIL":
             assert words in report.details["cause"], case
             named += 1
     assert named
+
+
+@pytest.fixture(scope="module")
+def deep():
+    """Three layers whose gammas, betas and decays differ, a batch, and their reference."""
+    rng = np.random.default_rng(0)
+    net = agl.models.conv_snn(image_size=8, channels=(3, 4, 5), num_classes=3, neuron="plif")
+    for name, p in net.parameters().items():
+        if name.endswith((".gamma", ".beta", ".w")):
+            p[...] = rng.uniform(0.6, 1.6, p.shape) - (not name.endswith("gamma"))
+    batch = rng.normal(0.2, 0.8, (4, 4, 8, 8, 1)), np.array([0, 2, 1, 1])
+    return Problem.of_network(net, *batch), agl.oracle.reference(net, *batch)
+
+
+KNOWN = """straight-through-estimator width-of-layer-before width-of-layer-behind width-of-stale-gamma width-of-stale-decay
+truncated-backpropagation truncated-to-3 gradients-accumulated loss-scale-left-on clipping-left-on weight-decay-in-gradient
+dropout-left-on label-smoothing labels-of-next-sample statistics-per-device spike-of-old-potential window-around-rest
+width-per-channel spread-of-tau"""
+
+
+@pytest.mark.parametrize("id", KNOWN.split())
+def test_known_wrong_rules_are_named_from_gradients_alone(id, deep):
+    problem, reference = deep
+    mutant = mutant_of(id)
+    arrays = problem.run(mutant.module, agl.MPD_AGL, np.float32)
+    gradients = {name: a for name, a in arrays.items() if name.startswith("grad_")}
+    assert compare(reference, gradients).details["cause"] == lowered(mutant.effect.rstrip("."))
+
+
+def test_values_that_no_mutant_has(deep):
+    """Another loss scale, weight decay and largest norm are read off; half of every gradient is no clipping."""
+    problem, reference = deep
+    names = [f"grad_{name}" for name in problem.inputs if f"grad_{name}" in reference.arrays and name != "x"]
+    grads = {name: reference.arrays[name] for name in names}
+    norm = np.sqrt(sum(np.sum(g * g) for g in grads.values()))
+    decay = {name: g + 0.01 * problem.inputs[name.removeprefix("grad_")] for name, g in grads.items()}
+    for wrong, words in (
+        ({name: 2.0**16 * g for name, g in grads.items()}, "= 2^16, perhaps a loss scale"),
+        ({name: g * (0.05 / norm) for name, g in grads.items()}, "to the norm 0.05: clipping"),
+        ({name: 0.7 * g for name, g in grads.items()}, "the wrong values are 0.7 times"),
+        (decay, "0.01 times the parameter is added to its gradient: weight decay"),
+    ):
+        assert words in compare(reference, wrong, dtype="float32").details["cause"]
 
 
 def hand_written(case, fault):

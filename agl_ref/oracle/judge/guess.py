@@ -48,7 +48,10 @@ def guess_cause(reference, arrays, off, first, tolerance=None, unit=2.0**-24, la
     on_boundary = _boundary(reference, name, _first_time(reference, wrong, first))
     if on_boundary:
         return on_boundary
-    for test in (_sign, _shift, _constant, _timestep, _block, _transposed):
+    clipped = _clipped(reference, arrays)
+    if clipped and name.startswith("grad_"):
+        return clipped
+    for test in (_sign, _shift, _weight_decay, _constant, _timestep, _block, _transposed):
         found = test(reference, name, expected, received, wrong, first)
         if found:
             return found
@@ -119,6 +122,33 @@ def _constant(reference, name, expected, received, wrong, first):
     return f"the wrong values are {factor:.6g} times the expected ones{meaning}"
 
 
+def _weight_decay(reference, name, expected, received, wrong, first):
+    """Each gradient is off by the same share of its parameter."""
+    parameter = reference.inputs.get(name.removeprefix("grad_"))
+    if not name.startswith("grad_") or name == "grad_x" or np.size(parameter) < ENOUGH:
+        return None
+    off, parameter = received - expected, np.asarray(parameter, np.float64)
+    share = float(np.sum(off * parameter) / np.sum(parameter * parameter)) if parameter.any() else 0.0
+    if share == 0 or np.any(np.abs(off - share * parameter) > 1e-2 * np.abs(off).max()):
+        return None
+    return f"{share:.3g} times the parameter is added to its gradient: weight decay"
+
+
+def _clipped(reference, arrays):
+    """The gradients of all parameters are smaller by one factor, and have a round number for their norm."""
+    names = [f"grad_{name}" for name in reference.inputs if name != "x" and f"grad_{name}" in reference.arrays]
+    if len(names) < 2 or not set(names) <= set(arrays):
+        return None
+    ours, theirs = (np.concatenate([np.ravel(a[name]) for name in names]) for a in (reference.arrays, arrays))
+    norm, largest = float(np.linalg.norm(theirs)), np.abs(theirs).max()
+    factor = norm / np.linalg.norm(ours) if ours.any() else 1.0
+    if factor > 0.999 or abs(float(f"{norm:.1g}") / norm - 1 if norm else 1) > 1e-4:
+        return None
+    if np.any(np.abs(theirs - factor * ours) > 1e-3 * np.abs(theirs) + 1e-6 * largest):
+        return None
+    return f"the parameters' gradients together are scaled to the norm {norm:.1g}: clipping is left on"
+
+
 def _precision(expected, received, wrong, unit):
     """Errors of both signs, none of them large, as a coarser dtype inside the computation leaves them."""
     where = wrong & (expected != 0)
@@ -144,10 +174,10 @@ def _factors(reference, expected):
     }
     decays = meta.get("decay") or 0.0
     decays = sorted(set(map(float, decays.values() if isinstance(decays, dict) else [decays])) - {0.0})
-    found = [(2.0, "2")]
+    found = []
     if len(decays) == 1:
         tau = decays[0]
-        found += [((1 + tau * tau) ** 0.5, "sqrt(1 + tau^2)"), (tau, "tau"), (1 - tau, "1 - tau"),
+        found = [((1 + tau * tau) ** 0.5, "sqrt(1 + tau^2)"), (tau, "tau"), (1 - tau, "1 - tau"),
                   (tau * (1 - tau), "tau (1 - tau)")]  # fmt: skip
     found += [(float(meta.get("T", 1)), "T")]
     if len(x) > 1:
@@ -156,7 +186,8 @@ def _factors(reference, expected):
         found += [(float(reference.arrays["logits"].shape[-1]), "the number of classes")]
     found += [(float(h * w), f"{h} x {w}, a layer's height and width") for h, w in sorted(sides)]
     found = [(value, text) for value, text in found if value not in (0, 1)]
-    return found + [(1 / value, f"1 / ({text})" if " " in text else f"1 / {text}") for value, text in found]
+    found += [(1 / value, f"1 / ({text})" if " " in text else f"1 / {text}") for value, text in found]
+    return found + [(2.0**k, f"2^{k}, perhaps a loss scale that is left on") for k in range(7, 25)]
 
 
 def _timestep(reference, name, expected, received, wrong, first):

@@ -34,7 +34,7 @@ class Mutant:
     effect : str
         What is wrong, in a sentence.
     equation : str or None
-        The number of the equation that is wrong, as in METHOD.md.
+        The number of the equation that is wrong, as in METHOD.md; None where it is none of one training step's.
     lines, functions
         What `variants.variant` makes the wrong copy of.
     shows_in : {"float32", "float64"}
@@ -111,6 +111,14 @@ def _first(statement):
     return _BACK_IN_TIME, f"{statement}\n    {_BACK_IN_TIME}"
 
 
+def _first_of_group(size):
+    """The carry is cut before every group of timesteps."""
+    return (
+        _BACK_IN_TIME,
+        f"{_BACK_IN_TIME}\n        dv, du_next = (dv, du_next) if (t + 1) % {size} else (nothing, nothing)",
+    )
+
+
 def _mutant(row, listed=True):
     id, equation, *changes, effect = row
     lines, change = ((), changes[0]) if callable(changes[0]) else (tuple(changes), None)
@@ -181,6 +189,15 @@ _LISTED = (
      "The potential after a soft reset is kept in bfloat16, in a float64 kernel in float32."),
     ("time-capped-at-64", "B2", (_BACK_IN_TIME, "for t in reversed(range(min(len(ds), 64))):"),
      "A kernel with room for 64 timesteps: the backward pass leaves later ones out."),
+    ("truncated-backpropagation", "B5", _first_of_group(2),
+     "Backpropagation is truncated: no gradient passes from a group of 2 timesteps to the one before."),
+    ("spike-of-old-potential", "F2",
+     ("s[t] = u[t] >= threshold if", "old = u[t - 1] if t > 0 else v_before\n        s[t] = old >= threshold if"),
+     ("else u[t] > threshold", "else old > threshold"),
+     "The spike test takes u_{t-1} for u_t: the potential before this timestep's current."),
+    ("reset-of-difference", "F4",
+     ('u - v_th * s if conventions.reset == "soft"', 'u - (s - v_th) if conventions.reset == "soft"'),
+     "A soft reset subtracts s - V_th instead of V_th s."),
     # --- width and surrogate
     ("spread-missing", "W2", ("later = math.sqrt(1 + decay * decay)", "later = 1.0"),
      "kappa at t > 1 lacks sqrt(1 + tau^2)."),
@@ -210,9 +227,27 @@ _LISTED = (
      "kappa lacks the factor 2 V_th, which is 1 where the threshold is 1/2."),
     ("gamma-sum-narrow", "W1", (_GAMMA_BAR, "float(np.sum(gamma, dtype=np.float32)) / gamma.size", 2),
      "The gammas are added up in float32 where the kernel computes in float64."),
+    ("straight-through-estimator", "S1", ("return slopes[surrogate]().astype", "return np.ones_like(z).astype"),
+     "The gradient passes every spike as it is: the straight-through estimator."),
+    ("window-around-rest", "B2", ("h = derivative(u[t] - v_th", "h = derivative(u[t]"),
+     "The window lies around 0, the potential at rest, instead of the threshold."),
+    ("spread-of-tau", "W2", ("later = math.sqrt(1 + decay * decay)", "later = math.sqrt(1 + decay)"),
+     "kappa at t > 1 has tau in place of tau^2."),
+    ("width-of-stale-gamma", "W1", (_GAMMA_BAR, "1.0", 2),
+     "The width takes gamma = 1, as it was before training."),
+    ("width-of-stale-decay", "W2", ("def spread(rule, decay, T):\n", "def spread(rule, decay, T):\n    decay = 0.2\n"),
+     "The width takes tau = 0.2, as it was before training."),
+    ("width-per-channel", "S1", functions.width_per_channel,
+     "Each channel has a width of its own, from its own gamma instead of the mean of all."),
+    ("width-of-layer-before", "W1", functions.width_of_the_layer_before,
+     "A layer has kappa of the layer before it."),
+    ("width-of-layer-behind", "W1", functions.width_of_the_layer_behind,
+     "A layer has kappa of the layer behind it."),
     # --- tdBN
     ("statistics-per-timestep", "N1", functions.statistics_per_timestep,
      "tdBN takes its statistics at each timestep alone, as a plain batch norm called T times does."),
+    ("statistics-per-device", "N1", functions.statistics_per_device,
+     "tdBN takes its statistics over each half of the samples alone, as on two GPUs."),
     ("evaluation-uses-batch", "N1", ("    if running is None:\n", "    if True:\n"),
      "tdBN takes the batch's statistics in evaluation too."),
     ("norm-mean-term-dropped", "N6", ("g = g - total(g, axes) / M - x_hat", "g = g - x_hat"),
@@ -287,8 +322,25 @@ _LISTED = (
      "The softmax does not subtract the largest logit first, so that large ones overflow."),
     ("labels-from-one", "L3", ("[labels]", "[labels - 1]", 2),
      "Labels are taken to count from 1."),
+    ("labels-of-next-sample", "L3", ("[labels]", "[np.roll(labels, -1)]", 2),
+     "Each sample has the label of the next one."),
+    ("label-smoothing", "L3",
+     ("[:, None, None], np.eye(K, dtype=logits.dtype)[labels]",
+      "[:, None, None], 0.9 * np.eye(K, dtype=logits.dtype)[labels] + logits.dtype.type(0.1 / K)"),
+     "The labels are smoothed by 0.1."),
+    ("loss-scale-left-on", "L4", ("return loss, shares *", "return loss, 1024 * shares *"),
+     "The gradients still have the loss scale of mixed precision, 1024."),
     ("tet-regulariser-missing", "L6", (" + 2 * lam / logits.size * off", ""),
      "TET's pull of the logits to one target is left out of the gradient."),
+    # --- a training step
+    ("dropout-left-on", None, functions.dropout_left_on,
+     "Half of the readout's inputs are dropped and the others doubled: dropout is left on."),
+    ("gradients-accumulated", None, functions.gradients_accumulated,
+     "The parameters' gradients are those of two backward passes, added up."),
+    ("clipping-left-on", None, functions.clipping_left_on,
+     f"The parameters' gradients are scaled to a norm of {functions.CLIPPED:g}: clipping is left on."),
+    ("weight-decay-in-gradient", None, functions.weight_decay_in_gradient,
+     f"The parameters' gradients hold weight decay, {functions.DECAY:g} times the parameter."),
 )  # fmt: skip
 
 _NOT_LISTED = (
@@ -326,6 +378,9 @@ _NOT_LISTED = (
      "The fast sigmoid has the slope 1 / kappa instead of 2 / kappa: its area is 2."),
     ("leaky-relu-without-leak", "S14", ('np.maximum(slopes["rectangular"](), h / 50)', 'slopes["rectangular"]()'),
      "The leaky ReLU gives 0 outside the window, as the rectangular surrogate does."),
+    *((f"truncated-to-{size}", "B5", _first_of_group(size),
+       f"Backpropagation is truncated: no gradient passes from a group of {size} timesteps to the one before.")
+      for size in (3, 4, 5, 8, 10, 16)),
     ("decay-mean-over-time", "B4", ("ddecay += total(", "ddecay += 1 / len(ds) * total("),
      "The decay's gradient is the mean over time instead of the sum."),
     ("decay-of-input", "B4", (_V_BEFORE, "x[t]"),
