@@ -56,7 +56,7 @@ class NetworkReplay:
         self.net, self.trace, self.loss, self.forced, self.turned = net, trace, loss, forced or {}, turned or {}
         self.target, self.conventions = target, net.conventions
         self.layers, self.params = describe(net), {**net.parameters(), **net.running_statistics()}
-        self.neurons = {}
+        self.neurons, self.opened = {}, set()  # `opened`: blocks whose windows are those of the forced values
         for block in blocks(self.layers):
             name = block["name"]
             self.neurons[name] = neuron_of(net, block, trace[name], self.forced.get(f"{name}.s"))
@@ -130,7 +130,8 @@ class NetworkReplay:
         if f"{name}.u" in self.forced:
             u = self.forced[f"{name}.u"]
             v = neurons.reset(u, neuron.s, neuron)
-        if self.forced and r.recording:
+        if self.forced and name not in self.opened:
+            self.opened.add(name)
             inside = neurons.window(u, width, neuron.v_th, self.conventions, self.net.surrogate)
             inside = inside ^ self.turned.get(f"{name}.u", False)
             self.neurons[name] = neuron._replace(inside=inside)

@@ -71,7 +71,7 @@ def force(reference, theirs, what=WHAT, turned=None):
         if name.rpartition(".")[2] == "width" and (array < 0).any():
             raise ValueError(f"{name}: expected kappa >= 0, received {array.min()}; dump the width that was used")
     dtype = reference.meta.get("dtype", "float32")
-    arrays, bounds = spread(_replay(reference, forced, turned or {}), Rounding(seed_of(reference.id), dtype), REPLAYS)
+    arrays, bounds = spread(replay_of(reference, forced, turned or {}), Rounding(seed_of(reference.id), dtype), REPLAYS)
     arrays = {name: np.asarray(arrays[name]).reshape(reference.arrays[name].shape) for name in reference.arrays}
     bounds = {name: bounds[name].reshape(arrays[name].shape) for name in arrays}
     margins = {}
@@ -88,16 +88,6 @@ def force(reference, theirs, what=WHAT, turned=None):
     return replace(reference, arrays=arrays, bounds=bounds, margins=margins, exact=False), sorted(forced)
 
 
-def evaluate(reference, forced):
-    """A function of turned windows, as of `force`, that gives every array computed from the forced values, without bounds."""
-    dtype = reference.meta.get("dtype", "float32")
-
-    def compute(turned):
-        return _replay(reference, forced, turned)(Rounding(0, dtype))
-
-    return compute
-
-
 def _window_margin(reference, block, arrays, bounds, dtype, given):
     """How far rounding leaves the window decided: of u unless it is given, of u - V_th, of a width in a coarser dtype."""
     u, width = array_name(block, "u"), array_name(block, "width")
@@ -106,10 +96,10 @@ def _window_margin(reference, block, arrays, bounds, dtype, given):
     return given_window(arrays[u], e_u, arrays[width], e_width, reference.threshold(block), dtype)
 
 
-def _replay(reference, forced, turned):
-    """The function of a Rounding that computes everything from the forced values."""
+def replay_of(reference, forced, turned, of_network=NetworkReplay):
+    """The function of a Rounding that computes everything from the forced values; of a network an `of_network`."""
     if reference.meta["op"] != "network":
         return replay_forced(reference, forced, turned)
     net, x, target = network_of_reference(reference)
     loss, training = reference.meta.get("loss", "ce"), reference.meta.get("training", True)
-    return NetworkReplay(net, run(net, x, target, loss, training)[0], target, loss, forced, turned)
+    return of_network(net, run(net, x, target, loss, training)[0], target, loss, forced, turned)

@@ -155,6 +155,26 @@ class Rounding:
         return self(value, lambda: np.where(representable(value, self.dtype), 0.0, np.abs(value)))
 
 
+class NoRounding:
+    """In place of a `Rounding` where the values alone are asked for."""
+
+    recording = False
+
+    def __init__(self, dtype):
+        self.dtype, self.bits = dtype, BITS[dtype]
+
+    def memo(self, compute, *inputs):
+        """`compute()`."""
+        return compute()
+
+    def __call__(self, value, size, alike=None):
+        return value
+
+    def given(self, value):
+        """The input itself."""
+        return value
+
+
 def spread(compute, rounding, replays=REPLAYS):
     """Bounds of all arrays that `compute(rounding)` returns: LAMBDA times the spread that random rounding gives them.
 

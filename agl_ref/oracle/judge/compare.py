@@ -68,12 +68,13 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True,
     dtype = judged_dtype(found, dtype)
     _check_precision(reference, dtype)
     forced = tuple(part.strip() for part in force.split(",")) if isinstance(force, str) else tuple(force)
+    judged = reference
     if forced:
         # not above: without it nothing but NumPy is loaded
         from agl_ref.oracle.bounds.teacher_forcing import force as replay
 
-        reference, given = replay(reference, arrays, forced)
-        arrays = {name: array for name, array in arrays.items() if name not in given}
+        judged, given = replay(reference, arrays, forced)
+        taken = {name: arrays.pop(name) for name in given}
         if not arrays:
             raise ValueError(
                 "dump: expected something to judge beside the forced values, received none; dump the gradients"
@@ -82,11 +83,13 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True,
     def judge(reference, arrays, forced=()):
         return _Judge(reference, arrays, dtype, found).report(forced, guess, layout)
 
-    report = judge(reference, arrays, forced)
-    if report.verdict == "AMBIGUOUS" and settle and not forced:
+    report = judge(judged, arrays, forced)
+    if report.verdict == "AMBIGUOUS" and settle:
         from .search import searched  # not above, as before
-        from .settle import settled
+        from .settle import decided, settled
 
+        if forced:
+            return report.settled(decided(reference, judged, taken, arrays, dtype, judge))
         steps = settled(reference, arrays, dtype, judge)
         return report.settled(steps) if steps else searched(reference, arrays, dtype, judge, report)
     return report
@@ -116,7 +119,7 @@ class _Judge:
     """One comparison: which elements are off, which of them a flip within rounding distance can explain."""
 
     def __init__(self, reference, arrays, dtype, kinds):
-        self.reference, self.arrays, self.dtype = reference, arrays, dtype
+        self.reference, self.arrays, self.dtype, self.kinds = reference, arrays, dtype, kinds
         self.unit = unit_roundoff(dtype)
         self.order = Order(reference.names(), reference.meta.get("layers", ()))
         self.off, self.tolerance = {}, {}
@@ -135,8 +138,8 @@ class _Judge:
         return np.where((bound > 0) | underflows, twice * bound * self.unit + 16 * smallest, 0.0)
 
     def _flips(self):
-        """({array name: mask of the flips that rounding explains}, [texts on flips that the dump does not show])."""
-        seeds, hidden = {}, []
+        """({array name: mask of the flips that rounding explains}, {array that would show more flips: text on them})."""
+        seeds, hidden = {}, {}
         for name, margin in self.reference.margins.items():
             near = np.asarray(margin) <= self.unit
             if not near.any():
@@ -148,8 +151,11 @@ class _Judge:
             else:
                 flipped, key, what = self.off.get(name), name, name
             if flipped is None:  # it may have flipped
-                hidden.append(
-                    f"{int(near.sum())} of {what} within rounding distance of a boundary, and not in the dump"
+                where, shown = "a boundary", what
+                if what in self.kinds:  # a potential that was taken over
+                    where, shown = "the window's edge", array_name(block, "du")
+                hidden[shown] = (
+                    f"{int(near.sum())} of {what} within rounding distance of {where}; {shown} is not in the dump"
                 )
                 flipped = near
             if key and (flipped & near).any():

@@ -243,7 +243,7 @@ def _axes(name, ndim):
 
 
 def _not_checked(report):
-    lines = [*report.details.get("hidden", ())]
+    lines = [*report.details["hidden"].values()]
     forced = report.details.get("forced")
     if forced:
         lines.append(f"taken over from the dump, right or wrong: {', '.join(forced)}")

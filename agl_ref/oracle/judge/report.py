@@ -15,10 +15,8 @@ from .page import page, place
 
 _COLOURS = {"PASS": "32", "FAIL": "31", "AMBIGUOUS": "33"}
 EXIT_CODES = {"PASS": 0, "FAIL": 1, "AMBIGUOUS": 2}
-_WAY_OUT = (
-    "a spike or a neuron's place in the window flipped within rounding distance of a boundary, so these numbers prove "
-    "nothing. Dump s and u of every layer, from which the rest is then judged, or take a case whose certificate covers this "
-    "dtype (agl-ref vectors list)"
+_NOTHING = (
+    "a spike or a place in the window flipped within rounding distance of a boundary, so these numbers prove nothing"
 )
 
 
@@ -52,8 +50,8 @@ class Report:
         within rounding distance that were made otherwise; settled: what was then taken over from the dump, step by step;
         searched: of a dump without decisions, how many were in doubt, the runs of the reference with some of them turned, the
         flips that give the dump, how far beyond all flips it lies (None where that was not needed), whether that decides;
-        hidden; forced; first_failure and cause where there is a failure; contradiction: the first spike that does not
-        follow from the dumped u, and how many there are.
+        hidden: {array that is not in the dump: what it would show}; forced; first_failure and cause where there is a failure;
+        contradiction: the first spike that does not follow from the dumped u, and how many there are.
     judged : {array name: Judged}
         What `to_html` draws; in no other form of the report.
     """
@@ -78,7 +76,7 @@ class Report:
         if not steps:
             return self
         verdicts, judged, last = {}, {}, steps[-1]
-        details = {**last.details, "flips": self.details["flips"], "forced": []}
+        details = {**last.details, "flips": self.details["flips"], "forced": self.details["forced"]}
         details["settled"] = [step.details["forced"] for step in steps]
         for step in steps:
             verdicts |= step.verdicts
@@ -118,7 +116,7 @@ class Report:
             lines += _place("first failure that no flip explains", failure)
         if self.details.get("cause"):
             lines.append(f"  it looks as if {self.details['cause']}")
-        lines += [f"  not visible: {text}" for text in self.details.get("hidden", ()) if self.verdict != "PASS"]
+        lines += [f"  not visible: {text}" for text in self.details["hidden"].values() if self.verdict != "PASS"]
         lines += [f"  {text}" for text in self.advice()]
         lines.append(f"  checked {len(self.checked)}: {', '.join(self.checked)}")
         if self.not_checked:
@@ -128,7 +126,12 @@ class Report:
     def advice(self):
         """What to do next, in sentences; of a PASS none."""
         if self.verdict == "AMBIGUOUS":
-            return [_WAY_OUT]
+            hidden = list(self.details["hidden"])
+            shown = [name for name in hidden if name.rpartition(".")[2] == "du"]
+            how = "Dump s and u of every layer, from which the rest is then judged"
+            if shown == hidden:
+                how = f"Dump {', '.join(shown)}" if shown else "Judge it with settle=True"
+            return [f"{_NOTHING}. {how}, or take a case whose certificate covers this dtype (agl-ref vectors list)"]
         if self.verdict == "FAIL" and (self.details.get("first_failure") or not self.details.get("contradiction")):
             return ["which rule is it? agl-ref identify names the conventions that give these numbers"]
         return []
@@ -142,6 +145,7 @@ class Report:
             return []
         flips = ", ".join(f"{count} of {name}" for name, count in self.details["flips"].items()) or "none is visible"
         taken = ", then from ".join(", ".join(step) for step in self.details["settled"])
+        taken = taken.replace(", windows", " and the windows that the gradients show")
         return [f"flipped within rounding: {flips}; what is behind was judged from the given {taken}"]
 
     def _searched(self):

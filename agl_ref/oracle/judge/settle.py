@@ -6,17 +6,16 @@ judged once more. It goes in steps, each only where the one before is AMBIGUOUS:
 
     1   from their spikes: potentials and all other forward values; each spike must follow from the potential behind it
     2   from their spikes and potentials: the gradients; a window is then open only where u - V_th itself rounds
-    3   the windows that are left, by search: which of them, opened or closed, give the dumped gradients
+    3   the windows that are left, as the gradients show them: each is then on one side of its edge, and excuses nothing
 """
 
 from dataclasses import replace
 
 import numpy as np
 
-from agl_ref.oracle.bounds.teacher_forcing import SAFETY, evaluate, force
+from agl_ref.oracle.bounds.decide_windows import decide
+from agl_ref.oracle.bounds.teacher_forcing import SAFETY, force
 from agl_ref.oracle.types import array_name, fires, unit_roundoff
-
-MOST = 64  # windows among which the search looks
 
 
 def settled(reference, arrays, dtype, judge):
@@ -53,10 +52,7 @@ def settled(reference, arrays, dtype, judge):
         second, _ = force(reference, forced, ("s", "u"))
         reports.append(judge(second, rest, ("s", "u")))
     if reports[-1].verdict == "AMBIGUOUS":
-        turned = _search(second, reference, forced, rest, unit_roundoff(dtype))
-        if turned:
-            third, _ = force(reference, forced, ("s", "u") if potentials else ("s",), turned)
-            reports.append(judge(third, rest, ("s", "u", "windows")))
+        reports += decided(reference, second, forced, rest, dtype, judge)
     return reports
 
 
@@ -72,44 +68,29 @@ def _with_spikes(forced, spikes, unit):
     return replace(forced, arrays=arrays)
 
 
-def _search(judged, reference, forced, rest, unit):
-    """{name of u: mask} of the windows at their edge that have to be turned, or {} where that explains nothing.
+def decided(reference, judged, forced, rest, dtype, judge):
+    """[the report from windows that the gradients show], or [] where none is in doubt.
 
-    One after the other, always the one that brings the gradients closest, while that brings them closer.
+    Parameters
+    ----------
+    reference, judged : Reference
+        Before and after the values in `forced` were taken over.
+    forced, rest : {name: float64 ndarray}
+        The dump's values that were, and its others.
+    dtype, judge
+        As for `settled`.
     """
-    near = {}
-    for name, margin in judged.margins.items():
-        block, _, kind = name.rpartition(".")
-        if kind == "window":
-            near[array_name(block, "u")] = np.asarray(margin) <= unit
-    places = [(name, tuple(index)) for name, mask in near.items() for index in np.argwhere(mask)]
-    if not 0 < len(places) <= MOST:
-        return {}
-    turned = {name: np.zeros(mask.shape, bool) for name, mask in near.items()}
-    compute = evaluate(reference, forced)
-
-    def misfit(place):
-        name, index = place
-        turned[name][index] ^= True
-        found = compute(turned)
-        turned[name][index] ^= True
-        return _misfit(judged, found, rest, unit)
-
-    best = _misfit(judged, judged.arrays, rest, unit)
-    while True:
-        costs = [misfit(place) for place in places]
-        least = int(np.argmin(costs))
-        if not costs[least] < best:
-            break
-        best, (name, index) = costs[least], places[least]
-        turned[name][index] ^= True
-    return {name: mask for name, mask in turned.items() if mask.any()}
-
-
-def _misfit(judged, arrays, theirs, unit):
-    """How far the arrays are from theirs: the sum of squares of errors beyond what is allowed, each over its array's size."""
-    total = 0.0
-    for name, array in theirs.items():
-        error = np.maximum(np.abs(array - arrays[name]) - judged.bounds[name] * unit, 0.0)
-        total += float((error * error).sum() / max(float((array * array).sum()), 1e-300))
-    return total
+    unit = unit_roundoff(dtype)
+    windows = {n: np.asarray(m) <= unit for n, m in judged.margins.items() if n.rpartition(".")[2] == "window"}
+    near = {array_name(name.rpartition(".")[0], "u"): mask for name, mask in windows.items() if mask.any()}
+    if not near:
+        return []
+    turned, still = decide(reference, forced, near, rest, {name: judged.bounds[name] * unit for name in rest})
+    if any(mask.any() for mask in turned.values()):
+        judged, _ = force(reference, forced, turned=turned)
+    margins = dict(judged.margins)
+    for name, mask in windows.items():
+        left = still.get(array_name(name.rpartition(".")[0], "u"), mask)
+        margins[name] = np.where(left, margins[name], np.inf)
+    taken = tuple(sorted({name.rpartition(".")[2] for name in forced}))
+    return [judge(replace(judged, margins=margins), rest, (*taken, "windows"))]
