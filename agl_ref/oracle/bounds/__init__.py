@@ -6,4 +6,5 @@ replay_neurons.py       the functions of agl_ref.reference with rounding errors:
 replay_layers.py        what lies between neurons; replay_network.py: whole networks
 margins.py              how far each spike is from flipping; tolerance.py: how large rounding errors are
 teacher_forcing.py      the backward pass from an implementation's own forward values
+decide_windows.py       which neurons it then had inside their windows, where rounding alone decides
 """
