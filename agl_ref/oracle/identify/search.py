@@ -29,6 +29,7 @@ from agl_ref.oracle.problems import FORWARD, CheckedValues, Implementation, Prob
 from .distinguishing_cases import cases_that_distinguish
 from .identification import Identification
 from .layouts import dtype_of, layouts, named_arrays
+from .shared import shared_reference
 
 SCREEN = {"float64": 1e-9, "float32": 2e-4, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 0.1}  # of an array's magnitude
 SURROGATES = (
@@ -113,30 +114,40 @@ def combinations(values, base):
 class _Search:
     """Runs the reference and its mutants on one problem against one set of arrays."""
 
-    def __init__(self, problem, theirs, dtype, surrogate):
-        self.problem, self.theirs, self.tolerance, self.surrogate = problem, theirs, SCREEN[dtype], surrogate
-        self.refused = set()  # (forward conventions, readout) whose loss is not theirs
-        self.best = (-1, None, None)  # arrays that agreed, the conventions, the first array that did not
+    def __init__(self, problem, theirs, base, dtype, surrogate):
+        self.problem, self.theirs, self.base = problem, theirs, base
+        self.tolerance, self.surrogate = SCREEN[dtype], surrogate
+        self.best = (-1, 0), None, None  # (arrays that agreed, minus differences from base), conventions, array that did not
+        self.reference = shared_reference()
         self.shared_forward = lru_cache(KEPT)(self._forward)
 
     def matches(self, conventions):
         """The screen of a run of the reference if all of theirs are close, else None."""
-        head = _forward_rules(conventions)
-        if (head, conventions.readout) in self.refused:
-            return None
         try:
-            screen = self._finish(reference, conventions, *self.shared_forward(reference, head))
+            screen = self._run(conventions)
         except _Differs as stop:
             self._remember(stop, conventions)
-            if stop.name in self.problem.of_loss():
-                self.refused.add((head, conventions.readout))
             return None
         return screen if screen.agreed == len(self.theirs) else None
+
+    def loss_is_close(self, conventions):
+        """Whether what hangs on the forward half and the readout alone is close to theirs."""
+        try:
+            self._run(conventions)
+        except _Differs as stop:
+            self._remember(stop, conventions)
+            return stop.name not in self.problem.of_loss()
+        return True
+
+    def _run(self, conventions):
+        """The screen of a run of the reference; raises _Differs."""
+        forward = self.shared_forward(self.reference, _forward_rules(conventions))
+        return self._finish(self.reference, conventions, *forward)
 
     def forward_is_close(self, conventions):
         """Whether the forward half gives arrays close to theirs."""
         try:
-            self.shared_forward(reference, _forward_rules(conventions))
+            self.shared_forward(self.reference, _forward_rules(conventions))
         except _Differs as stop:
             self._remember(stop, conventions)
             return False
@@ -167,8 +178,10 @@ class _Search:
         return screen
 
     def _remember(self, stop, conventions):
-        if stop.agreed > self.best[0]:
-            self.best = (stop.agreed, conventions, stop.name)
+        """Keep the run that agreed longest; of several the one that the case's own conventions are closest to."""
+        closest = stop.agreed, -len(conventions.differences(self.base))
+        if closest > self.best[0]:
+            self.best = closest, conventions, stop.name
 
 
 def _forward_rules(conventions):
@@ -199,7 +212,7 @@ def search(problem, theirs, base, dtype, surrogate, confirm, seconds=60.0, layou
     values, irrelevant = relevant_values(problem, base, surrogate)
     fitting = layouts(named_arrays(theirs, shapes, problem.inputs, problem.id), shapes, base.axis_order, layout)
     end = time.monotonic() + seconds
-    runs = [_Search(problem, arrays, dtype, surrogate) for arrays in fitting.values()]
+    runs = [_Search(problem, arrays, base, dtype, surrogate) for arrays in fitting.values()]
     every = math.prod(len(allowed) for allowed in values.values())
     matches, close, tried = [], [], 0
     for order, run in zip(fitting, runs, strict=True):
@@ -237,9 +250,14 @@ def _shapes(problem, base, surrogate):
 
 def _try(run, values, base, confirm, end):
     """(combinations that match, those that only come close, how many were left out at the time `end`)."""
-    head = {name: allowed for name, allowed in values.items() if name in FORWARD}
-    tail = {name: allowed for name, allowed in values.items() if name not in FORWARD}
-    alive = [c for c in combinations(head, base) if run.forward_is_close(c)]
+    head = {name: values[name] for name in FORWARD if name in values}
+    tail = {name: allowed for name, allowed in values.items() if name not in (*FORWARD, "readout")}
+    alive = []
+    for choice in itertools.product(*head.values()):
+        start = replace(base, **dict(zip(head, choice, strict=True)))
+        if run.forward_is_close(start):
+            by_readout = [replace(start, readout=readout) for readout in values.get("readout", (base.readout,))]
+            alive += [c for c in by_readout if run.loss_is_close(c)]
     every = [c for start in alive for c in combinations(tail, start)]
     every.sort(key=lambda conventions: len(conventions.differences(base)))
     confirmed, matches, close = {}, [], []
