@@ -10,7 +10,7 @@ import agl_ref as agl
 from agl_ref import MPD_AGL, Conventions, models, reference
 from agl_ref.interop import conv_weight_to_torch, to_layout
 from agl_ref.oracle import identify as identify_own
-from agl_ref.oracle.identify import distinguishing_cases, search, search_surrogates
+from agl_ref.oracle.identify import distinguishing_cases, search, search_surrogates, shared
 from agl_ref.oracle.identify.distinguishing_cases import cases_that_distinguish
 from agl_ref.oracle.identify.search import relevant_values
 from agl_ref.oracle.mutants.table import LISTED, NOT_LISTED, mutant_of
@@ -113,6 +113,37 @@ class TestConventions:
         theirs = net.loss_and_grads(x, LABELS).grads
         found = identify_own(flat_network(dtype=np.float32), x, LABELS, theirs)
         assert found.wrong == {"width": ("adaptive", "geometric")}
+
+
+class TestSharedSteps:
+    def run(self, module, **rules):
+        return PROBLEM.run(module, replace(MPD_AGL, **rules))
+
+    def test_rules_that_leave_the_spikes_as_they_are_share_every_product(self):
+        module, products = shared.shared_reference(), []
+        module.product = lambda a, b: products.append(a.shape) or a @ b
+        self.run(module)
+        once = len(products)
+        self.run(module, spike_test=">", window_edge="<=", width_gradient="flows")
+        assert once > 0 and len(products) == once
+        self.run(module, reset="none")
+        assert len(products) > once
+
+    @pytest.mark.parametrize(("field", "value"), SINGLE)
+    def test_what_was_remembered_is_what_the_reference_gives(self, field, value):
+        module = shared.shared_reference()
+        self.run(module)
+        arrays, right = self.run(module, **{field: value}), self.run(reference, **{field: value})
+        assert all(np.array_equal(arrays[name], right[name]) for name in right)
+
+    def test_the_oldest_results_make_room(self, monkeypatch):
+        monkeypatch.setattr(shared, "MOST", 1)
+        module, products = shared.shared_reference(), []
+        module.product = lambda a, b: products.append(a.shape) or a @ b
+        self.run(module)
+        once = len(products)
+        self.run(module)
+        assert len(products) == 2 * once
 
 
 class TestLayouts:

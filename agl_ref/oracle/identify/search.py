@@ -1,7 +1,7 @@
 """Which conventions reproduce an implementation's numbers: the search behind `agl-ref identify`.
 
     screen    every combination of the conventions that can matter is run by `agl_ref.reference` in float64, sharing
-              forward passes, and dropped at the first array that is not close to the implementation's
+              the steps that are the same, and dropped at the first array that is not close to the implementation's
     confirm   the combinations that are left are judged by the engine's reference, within its bounds
     explain   if there is none, the mutants are tried; if there are several, the golden cases that tell them
               apart are looked up
@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from agl_ref import reference, validate
+from agl_ref import validate
 from agl_ref.conventions import Conventions
 from agl_ref.oracle.cases.registry import definition
 from agl_ref.oracle.judge.compare import compare
@@ -117,7 +117,11 @@ class _Search:
     def __init__(self, problem, theirs, base, dtype, surrogate):
         self.problem, self.theirs, self.base = problem, theirs, base
         self.tolerance, self.surrogate = SCREEN[dtype], surrogate
-        self.best = (-1, 0), None, None  # (arrays that agreed, minus differences from base), conventions, array that did not
+        self.best = (
+            (-1, 0),
+            None,
+            None,
+        )  # (arrays that agreed, minus differences from base), conventions, array that did not
         self.reference = shared_reference()
         self.shared_forward = lru_cache(KEPT)(self._forward)
 

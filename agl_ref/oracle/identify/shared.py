@@ -1,4 +1,4 @@
-"""A copy of `agl_ref.reference` that computes no step twice: for runs under many conventions, which have most steps in common.
+"""A copy of `agl_ref.reference` that computes no step twice, for runs under many conventions, which share most of them.
 
 What a step gives is remembered under the numbers it was given and the conventions it reads, so that rules which leave a
 layer's spikes, or the gradients that come back to it, as they are share all that follows.
