@@ -52,12 +52,8 @@ def test_plif_and_tdbn_have_the_same_bits_without_the_jit(op, dtype, jitted, pla
     helpers.assert_all_same_bits(only(jitted, op, dtype), only(plain, op, dtype))
 
 
-@pytest.mark.parametrize("numba, blas", [(1, 2), (2, 1), (2, 2)])
-def test_every_op_has_the_same_bits_for_any_number_of_threads(numba, blas, folder, one_thread):
+@pytest.mark.parametrize("numba, blas", [(2, 2), pytest.param(1, 2, marks=pytest.mark.slow),
+                                         pytest.param(2, 1, marks=pytest.mark.slow)])  # fmt: skip
+def test_every_op_has_the_same_bits_on_every_run_with_any_number_of_threads(numba, blas, folder, one_thread):
     received = helpers.bits_in_subprocess(folder, "all", **threads(numba, blas))
     helpers.assert_all_same_bits(received, one_thread)
-
-
-def test_every_op_has_the_same_bits_on_every_run(folder, one_thread):
-    again = helpers.bits_in_subprocess(folder, "all", **threads(1, 1))
-    helpers.assert_all_same_bits(again, one_thread)

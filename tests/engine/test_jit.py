@@ -60,26 +60,49 @@ print(sum(run.stats.cache_hits.values()))
 """
 
 
-@pytest.fixture
-def run(tmp_path):
-    (tmp_path / "calling.py").write_text(KERNEL)
-    (tmp_path / "middle.py").write_text(MIDDLE)
-    (tmp_path / "changing.py").write_text(INNER.format(1))
-    paths = [str(tmp_path), os.getcwd(), os.environ.get("PYTHONPATH", "")]
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """`run`, and the files of its folder once it has run: {path: (content, time of the last change)}."""
+    folder = tmp_path_factory.mktemp("kernels")
+    (folder / "calling.py").write_text(KERNEL)
+    (folder / "middle.py").write_text(MIDDLE)
+    (folder / "changing.py").write_text(INNER.format(1))
+    paths = [str(folder), os.getcwd(), os.environ.get("PYTHONPATH", "")]
     env = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(p for p in paths if p),
-        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "NUMBA_CACHE_DIR": str(folder / "cache"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 
     def run(*words):
         command = [sys.executable, "calling.py", *words]
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout.split(), done.stderr
 
-    run.cache = lambda pattern: sorted((tmp_path / "cache").rglob(pattern))
+    run.folder, run.cache = folder, lambda pattern: sorted((folder / "cache").rglob(pattern))
+    assert run() == (["2.0", "2.0", "0"], "")
+    return run, {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*.*")}
+
+
+@pytest.fixture
+def run(compiled):
+    """Runs the program; its kernels lie compiled on the disk, as after one run."""
+    run, files = compiled
+    for path in set(run.cache("*.nb?")) - set(files):
+        path.unlink()
+    for path, (content, changed) in files.items():
+        path.write_bytes(content)
+        os.utime(path, ns=(changed, changed))
+    return run
+
+
+@pytest.fixture
+def run_anew(run):
+    """`run`, with nothing compiled."""
+    for path in run.cache("*.nb?"):
+        path.unlink()
     return run
 
 
@@ -90,29 +113,27 @@ def assert_one_line(stderr, *words):
         assert word in stderr, (word, stderr)
 
 
-def test_a_changed_file_that_a_kernel_calls_is_compiled_again(run, tmp_path):
-    assert run() == (["2.0", "2.0", "0"], "")
+def test_a_changed_file_that_a_kernel_calls_is_compiled_again(run):
     assert run() == (["2.0", "2.0", "2"], "")
-    (tmp_path / "changing.py").write_text(INNER.format(2))  # a function of a function that the kernel calls
+    (run.folder / "changing.py").write_text(INNER.format(2))  # a function of a function that the kernel calls
     assert run() == (["4.0", "4.0", "0"], "")
     assert run() == (["4.0", "4.0", "2"], "")
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "foreign"])
-@pytest.mark.parametrize("files", ["*.nbi", "*.nbc"])
-def test_a_damaged_cache_is_an_absent_one(files, damage, run, tmp_path):
-    run()
+@pytest.mark.parametrize(
+    "files, damage", [("*.nbi", "cut"), ("*.nbi", "foreign"), ("*.nbc", "empty"), ("*.nbc", "foreign")]
+)
+def test_a_damaged_cache_is_an_absent_one(files, damage, run):
     for path in run.cache(files):
         whole = path.read_bytes()
         path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "foreign": b"cbuiltins\nabsent\n."}[damage])
     out, err = run()
     assert out[:2] == ["2.0", "2.0"]
-    assert_one_line(err, str(tmp_path / "cache"))
+    assert_one_line(err, str(run.folder / "cache"))
 
 
 def test_code_for_other_types_is_not_used(run):
     """Two processes that compile at once may both write the file that one's index names."""
-    run()
     first, second = run.cache("calling.run-*.nbc")
     code = first.read_bytes(), second.read_bytes()
     first.write_bytes(code[1])
@@ -120,14 +141,14 @@ def test_code_for_other_types_is_not_used(run):
     assert run() == (["2.0", "2.0", "0"], "")
 
 
-def test_without_a_folder_to_write_to_kernels_are_compiled_in_memory(run):
-    out, err = run("nowhere")
+def test_without_a_folder_to_write_to_kernels_are_compiled_in_memory(run_anew):
+    out, err = run_anew("nowhere")
     assert out == ["2.0", "2.0", "0"]
     assert_one_line(err)
-    assert not run.cache("*.nb?")
+    assert not run_anew.cache("*.nb?")
 
 
-def test_with_a_full_disk_kernels_are_compiled_in_memory(run, tmp_path):
-    out, err = run("full")
+def test_with_a_full_disk_kernels_are_compiled_in_memory(run_anew):
+    out, err = run_anew("full")
     assert out == ["2.0", "2.0", "0"]
-    assert_one_line(err, str(tmp_path / "cache"))
+    assert_one_line(err, str(run_anew.folder / "cache"))
