@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/agl-ref demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 -m "not slow" --ignore=tests/crosscheck
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=tests/crosscheck
 
 # What `make test` leaves out; tests/crosscheck needs other frameworks and has an environment of its own in .ci/run.
 slow: $(VENV)/.installed-course
@@ -17,8 +17,8 @@ slow: $(VENV)/.installed-course
 
 # Compiled kernels are not measured: the engine's tests run a second time without the JIT.
 coverage: $(VENV)/.installed-course
-	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report= tests agl_ref --ignore=tests/crosscheck
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-append --cov-fail-under=95 tests/engine
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report= tests agl_ref --ignore=tests/crosscheck
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-append --cov-fail-under=95 tests/engine
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet ruff==0.17.6 import-linter==2.17

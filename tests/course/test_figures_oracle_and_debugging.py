@@ -1,5 +1,6 @@
 """Figures of the oracle and of debugging a kernel: each is complete, and shows what the notebook says of it."""
 
+import functools
 import inspect
 
 import numpy as np
@@ -27,8 +28,12 @@ def texts(figure):
     return " ".join(found)
 
 
+judged_once = functools.cache(seven.implementations_judged)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_figure_is_complete_with_its_defaults(name):
+def test_a_figure_is_complete_with_its_defaults(name, monkeypatch):
+    monkeypatch.setattr(seven, "implementations_judged", judged_once)
     function = getattr(figures, name)
     figure = function()
     assert isinstance(figure, Figure) and figure.get_figwidth() == 8
@@ -49,7 +54,7 @@ def test_sums_lie_left_of_both_bounds():
 
 
 def test_a_bound_separates_right_from_wrong_and_a_tolerance_does_not():
-    rows = seven.implementations_judged()
+    rows = judged_once()
     right, wrong = ([row for row in rows if row[0] == flag] for flag in (True, False))
     assert len(right) == 5 * len(seven.CASES) and len(wrong) > 50
     assert max(row[3] for row in right) < 1 < min(row[3] for row in wrong)
