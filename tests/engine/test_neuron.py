@@ -38,6 +38,13 @@ each_surrogate = pytest.mark.parametrize("surrogate", naive.SURROGATES)
 each_dtype = pytest.mark.parametrize("dtype", helpers.DTYPES)
 
 
+def each_once(conventions):
+    """Each convention with the rectangular surrogate, and each other surrogate with MPD-AGL: every branch, not every pair."""
+    pairs = [pytest.param(c, "rectangular", id=name) for name, c in conventions.items()]
+    pairs += [pytest.param(agl.MPD_AGL, surrogate, id=surrogate) for surrogate in naive.SURROGATES[1:]]
+    return pytest.mark.parametrize("c, surrogate", pairs)
+
+
 def run(lib, case, c, surrogate="rectangular", relaxed=None):
     """(s, cache, all gradients) of a storey on a case."""
     s, cache = lib.lif_forward(case.x, case.decay, case.v_th, c, surrogate, relaxed)
@@ -248,8 +255,7 @@ def test_lif_is_the_naive_twin(lib, c, surrogate):
     assert_is_twin(lib, case, c, surrogate, 1e-13)
 
 
-@each_surrogate
-@each_convention
+@each_once(CONVENTIONS)
 def test_lif_in_float32_is_the_naive_twin(lib, c, surrogate):
     case = helpers.lif_case(4, (3, 5), seed=2, c=c).astype(np.float32)
     helpers.assert_case_is_telling(case.u, case.width, case.v_th)
@@ -409,8 +415,7 @@ def test_a_neuron_without_a_leak_has_the_bits_of_exact_rationals(lib, c, dtype):
     helpers.assert_case_is_telling(u, case.width, case.v_th)
 
 
-@each_surrogate
-@each_without_leak
+@each_once(WITHOUT_LEAK)
 def test_a_neuron_without_a_leak_is_the_naive_twin_and_its_relaxed_gradient_the_difference(lib, c, surrogate):
     case = helpers.lif_case(4, (6,), seed=17, c=c, decay=1.0)
     s, cache, grads = run(lib, case, c, surrogate)
