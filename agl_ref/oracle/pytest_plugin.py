@@ -29,8 +29,8 @@ _EXPECTED = pytest.StashKey()
 
 
 def vectors():
-    """The module of the golden files, imported where one is used: pytest loads this plugin in every run of any project."""
-    from agl_ref.oracle.cases import vectors
+    """The module of the golden files."""
+    from agl_ref.oracle.cases import vectors  # here: pytest loads this plugin in every run of any project
 
     return vectors
 
