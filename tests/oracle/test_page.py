@@ -127,12 +127,13 @@ def test_a_report_without_arrays_has_a_page(reports):
 def test_the_factor_that_would_be_noticed_is_noticed():
     case = load_case("lif-realistic")
     arrays = problem_of(case).run(dtype=np.float64)
-    html = compare(case, arrays, dtype="float32").to_html()
-    seen = set()
+    report = compare(case, arrays, dtype="float32")
+    html, seen = report.to_html(), set()
     for name in case.arrays:
         row = ElementTree.fromstring(re.search(f"<tr id[^>]*><th[^>]*>{name}</th>.*?</tr>", html).group())
         said = row.findall("td")[3].text
         seen.add(said == "any")
+        assert (f" {name} 1 ± " in str(report)) == (said != "any")  # also on the terminal
         factor = 1e-9 if said == "any" else float(said.removeprefix("1 ± "))
         for times, verdict in ((0.8, "PASS"), (1.2, "FAIL"))[said == "any" :]:
             changed = {name: arrays[name] * (1 + times * factor)}

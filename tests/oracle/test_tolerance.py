@@ -13,6 +13,7 @@ from agl_ref.oracle.bounds.tolerance import (
     Rounding,
     is_exact,
     is_power_of_two,
+    places_size,
     quantum,
     repeats,
     representable,
@@ -122,12 +123,17 @@ def test_spread_of_one_error_is_lambda_times_its_size():
 # --- sums in float32
 
 
-def orders(terms):
-    """The sum of float32 terms in several orders."""
+def orders_by_place(terms):
+    """The sum of float32 terms in orders that do not depend on their values."""
     yield np.add.accumulate(terms)[-1]
     yield np.add.accumulate(terms[::-1])[-1]
-    yield np.add.accumulate(np.sort(terms))[-1]
     yield terms.sum()
+
+
+def orders(terms):
+    """The sum of float32 terms in several orders."""
+    yield from orders_by_place(terms)
+    yield np.add.accumulate(np.sort(terms))[-1]
     yield terms.reshape(-1, 10).sum(axis=1, dtype=np.float32).sum(dtype=np.float32)
 
 
@@ -147,6 +153,29 @@ def test_sums_in_any_order_lie_inside(kind):
     assert 0 < worst < 1
     if kind == "equal":
         assert naive > 1
+
+
+def test_a_sum_over_places_stays_inside_in_any_order_of_places():
+    """Along each axis, both ways, at random, largest first: all far below what all positive terms first would need."""
+    rng = np.random.default_rng(7)
+    for drift in (0.0, 0.1):
+        terms = narrow(rng.normal(drift * np.linspace(-1, 1, 12), 1, (4, 3, 9, 9, 12)))
+        bound = LAMBDA * places_size(terms) * U32
+        assert bound < LAMBDA * sum_size(terms.sum(), np.abs(terms).sum(), terms.size) * U32 / 5
+        flat = [np.moveaxis(terms, axis, 0).ravel() for axis in range(5)]
+        flat += [rng.permutation(terms.ravel()) for _ in range(5)] + [
+            terms.ravel()[np.argsort(-np.abs(terms), axis=None)]
+        ]
+        for values in [np.float32(f) for f in flat]:
+            error = max(abs(float(total) - terms.sum()) for total in orders_by_place(values))
+            assert 0 < error < bound / 3
+        by_sign = np.add.accumulate(np.sort(np.float32(terms.ravel())))[-1]
+        assert abs(float(by_sign) - terms.sum()) > bound / 3  # such an order is outside
+
+
+def test_few_terms_may_come_in_any_order():
+    terms = np.linspace(-1, 1, 600).reshape(2, 300)
+    assert places_size(terms) == sum_size(terms.sum(), np.abs(terms).sum(), 600, 2)
 
 
 # --- whole passes in float32

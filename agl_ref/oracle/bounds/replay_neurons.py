@@ -15,7 +15,7 @@ from agl_ref.engine.surrogate import heights
 from agl_ref.engine.width import spread
 from agl_ref.oracle.types import BITS, WINDOWED, in_window, over_time
 
-from .tolerance import is_exact, is_power_of_two, quantum, representable, total
+from .tolerance import is_exact, is_power_of_two, places_size, quantum, representable, total
 
 # --- the surrogate --------------------------------------------------------------------------------------------------
 
@@ -181,7 +181,8 @@ def lif_backward(r, ds, x, u, v, width, p, tau):
         dv, du_next = r(dv, partial(dv_size, dv, du[t], tau)), du[t]
     v_before = np.concatenate([np.zeros_like(v[:1]), v[:-1]])
     terms = du * (v_before - x if scaled else v_before)
-    ddecay = total(r, terms.reshape(-1, 1), inexact=2.0 if scaled else 1.0)[0]  # (B4)
+    rounded = 2.0 if scaled else 1.0  # of each term
+    ddecay = r(terms.sum(), lambda: places_size(terms) + rounded * np.abs(terms).sum())  # (B4)
     dwidth = np.zeros(T)
     if c.width_gradient == "flows":
         safe = over_time(np.where(width > 0, width, 1.0), u)

@@ -21,6 +21,7 @@ from agl_ref.oracle.types import BITS
 
 LAMBDA = 3.0  # spreads of elementary errors, each taken as large as it can be, that a bound allows
 REPLAYS = 48
+FEW = 1000  # terms that may be added in an order that depends on their values, in `places_size`
 SCALE = 2.0**-30  # the random errors are those of an arithmetic with this u
 SECOND_ORDER = 1.01  # covers the terms in u^2 that a first-order analysis leaves out, for n u < 0.01
 
@@ -44,6 +45,23 @@ def sum_size(total, magnitude, count, repeats=1, lam=1.0):
     if lam is not None:
         steps = np.minimum(steps, lam * np.sqrt(steps * repeats))
     return steps * partial
+
+
+def places_size(terms):
+    """Largest error of the sum of all terms (T, N, ...), added in an order that depends on their places, not on their values.
+
+    The partial sums are known in the order of any axis, first to last or last to first, and on average in a random one; twice
+    the largest of their root mean squares stands for P. All positive terms first would reach (sum |t_i| + |sum t_i|) / 2, far
+    more: up to FEW terms may come in such an order.
+    """
+    total, squares = terms.sum(), (terms * terms).sum()
+    mean_squares = [squares / 6 + total * total / 3]  # of a random order
+    for axis in range(terms.ndim):
+        partial = np.cumsum(np.moveaxis(terms, axis, 0))
+        mean_squares += [np.mean(partial * partial), np.mean((total - partial) ** 2)]
+    magnitude, count, most = np.abs(terms).sum(), np.count_nonzero(terms), repeats(terms.reshape(-1, 1))[0]
+    any_order = sum_size(total, magnitude, count, most)
+    return any_order if count <= FEW else min(any_order, 2 * np.sqrt(count * most * max(mean_squares)))
 
 
 def quantum(a):

@@ -213,7 +213,8 @@ class _Judge:
         missing = [name for name in ref.arrays if name not in self.off]
         details = {"off": {name: int(mask.sum()) for name, mask in self.off.items()},
                    "sizes": {name: int(mask.size) for name, mask in self.off.items()},
-                   "worst": worst, "forced": list(forced), "hidden": self.hidden,
+                   "worst": worst, "notices": {name: self._notices(name) for name in self.off},
+                   "forced": list(forced), "hidden": self.hidden,
                    "flips": {name: int(mask.sum()) for name, mask in self.seeds.items()}}  # fmt: skip
         contradiction = first_contradiction(ref, self.arrays, self.contradictions)
         if contradiction:
@@ -236,6 +237,11 @@ class _Judge:
                 tolerance > 0, error / np.where(tolerance > 0, tolerance, 1.0), np.where(error > 0, np.inf, 0.0)
             )
         return float(ratio.max(initial=0.0))
+
+    def _notices(self, name):
+        """The smallest |factor - 1|, on every element, that leaves one of them outside its tolerance; inf where all are 0."""
+        expected, tolerance = np.abs(self.reference.arrays[name]), self.tolerance[name]
+        return float(np.min(tolerance[expected > 0] / expected[expected > 0], initial=np.inf))
 
     def first(self, among):
         """The first element that is off, in the order of computation (in the arrays `among`, if given), as a dict."""

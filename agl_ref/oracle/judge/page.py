@@ -162,7 +162,9 @@ def _arrays(report, id):
         off, size, worst = (report.details[key][name] for key in ("off", "sizes", "worst"))
         seen = report.judged.get(name)
         largest = "must be equal" if np.isinf(worst) else f"{worst:.3g}"
-        drawn = ("", "") if seen is None else (_notices(seen, name), _histogram(seen, name))
+        least = report.details["notices"][name]
+        factor = "none: all are 0" if np.isinf(least) else f"1 ± {least:.1e}" if least else "any"
+        drawn = factor, "" if seen is None else _histogram(seen, name)
         rows.append((name, _word(verdict), f"{off} of {size}", largest, *drawn))
     made = table("Every array that was judged", head, rows)
     for i, row in enumerate(made.findall("table/tbody/tr")):
@@ -179,13 +181,6 @@ def _off(seen, name):
     """(errors, which of them are beyond the bound)."""
     error = np.abs(seen.received - seen.reference.arrays[name])
     return error, error > seen.allowed
-
-
-def _notices(seen, name):
-    """The smallest factor, on the whole array, that leaves some element outside its bound."""
-    expected = np.abs(seen.reference.arrays[name])
-    least = np.min(seen.allowed[expected > 0] / expected[expected > 0], initial=np.inf)
-    return "none: all are 0" if np.isinf(least) else "any" if least == 0 else f"1 ± {least:.1e}"
 
 
 def _histogram(seen, name):

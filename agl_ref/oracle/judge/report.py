@@ -46,8 +46,9 @@ class Report:
         name, index, rule (the equations behind the array), expected, received, both in hex, error, allowed, ulps, margin,
         explains (how many of all wrong elements lie downstream), ambiguous.
     details : dict
-        off, sizes: wrong and all elements per array; worst: the largest error over what is allowed; flips: decisions
-        within rounding distance that were made otherwise; settled: what was then taken over from the dump, step by step;
+        off, sizes: wrong and all elements per array; worst: the largest error over what is allowed; notices: how far from 1
+        a factor on all elements has to be to FAIL, inf where all are 0; flips: decisions within rounding distance that were
+        made otherwise; settled: what was then taken over from the dump, step by step;
         searched: of a dump without decisions, how many were in doubt, the runs of the reference with some of them turned, the
         flips that give the dump, how far beyond all flips it lies (None where that was not needed), whether that decides;
         hidden: {array that is not in the dump: what it would show}; forced; first_failure and cause where there is a failure;
@@ -81,7 +82,7 @@ class Report:
         for step in steps:
             verdicts |= step.verdicts
             judged |= step.judged
-            for key in ("off", "sizes", "worst"):
+            for key in ("off", "sizes", "worst", "notices"):
                 details[key] = {**details[key], **step.details[key]}
         verdicts = {name: verdicts[name] for name in self.verdicts}
         verdict = max(verdicts.values(), key=("PASS", "AMBIGUOUS", "FAIL").index)
@@ -119,6 +120,9 @@ class Report:
         lines += [f"  not visible: {text}" for text in self.details["hidden"].values() if self.verdict != "PASS"]
         lines += [f"  {text}" for text in self.advice()]
         lines.append(f"  checked {len(self.checked)}: {', '.join(self.checked)}")
+        if self.verdict == "PASS":
+            least = [f"{name} 1 ± {n:.0e}" for name, n in self.details["notices"].items() if 0 < n < math.inf]
+            lines += [f"  a wrong factor would have been noticed from: {', '.join(least)}"] if least else []
         if self.not_checked:
             lines.append(f"  NOT checked {len(self.not_checked)}: {', '.join(self.not_checked)}")
         return "\n".join(lines)
