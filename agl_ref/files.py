@@ -179,6 +179,14 @@ def read_npz(path, data=None, choose=None, limit=None):
 # --- writing ------------------------------------------------------------------------------------------------------------
 
 
+def unique_names(pairs):
+    """A JSON object as a dict, for json.loads; ValueError for a name that comes twice, which Python would drop."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
 @contextlib.contextmanager
 def naming(path):
     """Gives an OSError the name of the file, which a full disk's has not."""

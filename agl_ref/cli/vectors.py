@@ -42,7 +42,7 @@ def _add_list(actions):
     listing.add_argument("--convention", action="append", default=[], metavar="FIELD=VALUE",
                          help="only cases with this convention, e.g. spike_test='>='; may be repeated")  # fmt: skip
     listing.add_argument("--sizes", action="store_true",
-                         help="the cases by size instead: for each op and axis the sizes that there are")  # fmt: skip
+                         help="the cases by size instead, and which faults beyond a size they kill")  # fmt: skip
     add_json_option(listing, "JSON")
     listing.set_defaults(run=_list)
 
@@ -60,8 +60,9 @@ def _add_export(actions):
 
 
 def _sizes(as_json):
-    """The ops and axes of the cases by size."""
+    """The ops and axes of the cases by size, and how many cases, the stored ones too, kill each fault beyond a size."""
     from agl_ref.oracle.cases.sizes import AXES, SIZES, by_size  # not above: the other actions need only the files
+    from agl_ref.oracle.mutants import truncations  # as above
 
     if as_json:
         print(json.dumps([{"id": id, "op": case.op, "tier": case.tier} for id, case in by_size().items()]))
@@ -70,6 +71,16 @@ def _sizes(as_json):
     for op, axis in AXES:
         name = f"size-{op}-{axis}-N".replace("_", "-")
         print(f"  {name:36} tier {by_size()[name[:-1] + str(SIZES[0])].tier}")
+    groups = {}
+    for fault, counts in truncations.stored().items():
+        op, array, what = fault.split()
+        groups.setdefault((op, what, tuple(counts)), []).append(array)
+    print("\nSo many cases, stored ones included, kill a kernel that leaves out what lies beyond a size:")
+    print(f"  {'':58}" + "".join(f"{size:5}" for size in truncations.SIZES))
+    for (op, what, counts), arrays in groups.items():
+        print(f"  {op:15} {what:9} {', '.join(arrays):32}" + "".join(f"{count or '-':>5}" for count in counts))
+    print("terms: of every sum behind the array (a convolution's: channels at each place of its kernel)")
+    print("neurons: all axes but time, counted through; rows: all but channels")
     return 0
 
 

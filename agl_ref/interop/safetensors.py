@@ -1,5 +1,7 @@
 """Networks as .safetensors files, read and written by the package safetensors."""
 
+import json
+
 from agl_ref import files, validate
 
 from .state_dict import load_torch_state_dict, state_dict_to_torch
@@ -22,9 +24,11 @@ def load_safetensors(net, path):
     Raises ValueError naming the file where it is missing, damaged or does not fit; ImportError without the package.
     """
     path, safetensors = validate.path("path", path), _safetensors()
+    data = files.read_bytes(path)
     try:
-        state = safetensors.numpy.load(files.read_bytes(path))
-    except (TypeError, safetensors.SafetensorError) as error:  # TypeError: bfloat16, which NumPy lacks
+        state = safetensors.numpy.load(data)
+        json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], object_pairs_hook=files.unique_names)
+    except (TypeError, ValueError, safetensors.SafetensorError) as error:  # TypeError: bfloat16, which NumPy lacks
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: expected a safetensors file of floats, received: {reason}; save it again") from None
     try:

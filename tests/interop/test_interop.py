@@ -480,6 +480,11 @@ def test_safetensors_that_are_missing_damaged_or_of_another_network(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="net.safetensors: expected a safetensors file"):
         interop.load_safetensors(net, path)
+    entry = b'"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+    header = b"{" + entry + b"," + entry + b"}"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(ValueError, match="net.safetensors: .*a name comes twice"):
+        interop.load_safetensors(net, path)
     numpy.save_file({"conv1.weight": np.zeros((2, 1, 3, 3))}, path)
     with pytest.raises(ValueError, match="net.safetensors: state: expected the 14 entries .*missing: conv1.gamma"):
         interop.load_safetensors(net, path)

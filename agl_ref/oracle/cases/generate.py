@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from agl_ref.oracle.bounds.reference import reference_of_case
-from agl_ref.oracle.types import FORWARD, decode_bounds, encode_bounds, unit_roundoff
+from agl_ref.oracle.types import decode_bounds, encode_bounds, unit_roundoff
 
-from .refusals import certificate, coverage, dtypes, refusals
+from .refusals import certificate, coverage, dtypes, exact_forward, refusals
 from .registry import definition, definitions
 from .vectors import FOLDER, cases, is_by_size, load_case, manifest, write, written_out
 
@@ -46,12 +46,7 @@ def generate(case):
         If nobody fires, nobody is reset, all neurons are in the window, a flag is not true, a convention that the case is
         to decide changes nothing, or a realistic case has no margin.
     """
-    reference = reference_of_case(case)
-    if case.tier == 2:  # exact by construction, which the second generator proves
-        exact = {n for n in reference.arrays if n.rpartition(".")[2] in FORWARD}
-        bounds = {n: np.zeros_like(b) if n in exact else b for n, b in reference.bounds.items()}
-        margins = {n: np.full_like(m, np.inf) for n, m in reference.margins.items()}
-        reference = replace(reference, bounds=bounds, margins=margins)
+    reference = exact_forward(case, reference_of_case(case))
     reference = replace(reference, inputs=case.inputs())
     found = coverage(reference)
     reasons = refusals(case, reference, found)

@@ -76,7 +76,7 @@ def realistic(plan, share=None, statistics=False, **more):
     return make
 
 
-def _exact(plan):
+def exact(plan):
     """Dyadic weights without a norm: currents, potentials and spikes are exact, only the softmax rounds."""
 
     def make(draw):
@@ -181,7 +181,7 @@ def network(
     return case(id, "network", tier, make or realistic(plan), meta, flags, decides, bits, draw, **conventions)
 
 
-EXACT = (("on_threshold", "on_window_edge"), ("reset", "reset_gradient", "readout"), _exact(BARE), 2, 24)
+EXACT = (("on_threshold", "on_window_edge"), ("reset", "reset_gradient", "readout"), exact(BARE), 2, 24)
 SOFT_DETACHED = {"spike_test": ">", "reset": "soft", "reset_gradient": "detached"}
 SUM = {"readout": "sum", "norm_variance": "unbiased", "norm_scale": "1", "width": "fixed"}
 

@@ -64,7 +64,7 @@ def _safetensors(path):
     try:
         if length > MAX_HEADER:
             raise ValueError(f"a header of {length} bytes, more than {MAX_HEADER}")
-        header = json.loads(raw[8 : 8 + length].decode("utf-8"), object_pairs_hook=_each_once)
+        header = json.loads(raw[8 : 8 + length].decode("utf-8"), object_pairs_hook=files.unique_names)
         if not isinstance(header, dict):
             raise ValueError("its header is not an object")
         named = header.pop("__metadata__", {})
@@ -92,14 +92,6 @@ def _safetensors(path):
         ) from None
     if "case" in named:
         found["case"] = np.array(named["case"])
-    return found
-
-
-def _each_once(pairs):
-    """A JSON object as a dict; ValueError for a name that comes twice, which Python's reader would drop."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name comes twice")
     return found
 
 

@@ -15,6 +15,7 @@ from agl_ref.oracle.problems import problem_of
 from .registry import judged, kills, names_the_rule
 from .summation import ORDERS
 from .table import mutants as every_mutant
+from .truncations import faults, survivors
 from .variants import ONE_PASS, variant
 
 CORRECT = [
@@ -77,6 +78,8 @@ class Selftest:
         Correct runs that were not passed: there should be none.
     rows : list of Row
         One for each mutant, if they were asked for.
+    beyond : list of str or None
+        Faults that show beyond a size only (`truncations`) and that no case by size kills: there should be none.
     broken : bool
         Whether the alarms are those of reference.py as it stands; then nothing else was tried.
     """
@@ -85,12 +88,13 @@ class Selftest:
     runs: int
     alarms: list = field(default_factory=list)
     rows: list = field(default_factory=list)
+    beyond: list | None = None
     broken: bool = False
 
     @property
     def good(self):
         """Nothing right was refused, and nothing wrong survived."""
-        return self.runs > 0 and not self.alarms and all(row.good for row in self.rows)
+        return self.runs > 0 and not self.alarms and not self.beyond and all(row.good for row in self.rows)
 
     def to_json(self):
         """The same as a dict that JSON can hold."""
@@ -99,7 +103,8 @@ class Selftest:
             for r in self.rows
         ]
         alarms = [str(alarm) for alarm in self.alarms]
-        return {"good": self.good, "cases": self.cases, "runs": self.runs, "false_alarms": alarms, "mutants": rows}
+        return {"good": self.good, "cases": self.cases, "runs": self.runs, "false_alarms": alarms, "mutants": rows,
+                "beyond_a_size": self.beyond}  # fmt: skip
 
     def text(self):
         """For a terminal."""
@@ -124,6 +129,12 @@ class Selftest:
             )
             lines += [f"survived: {', '.join(survived)}"] if survived else []
             lines += [f"not named: {', '.join(unnamed)}"] if unnamed else []
+        if self.beyond is not None:
+            killed = len(faults()) - len(self.beyond)
+            lines.append(
+                f"{killed} of {len(faults())} faults that show beyond 32 values only are killed by cases by size"
+            )
+            lines += [f"survived: {', '.join(self.beyond)}"] if self.beyond else []
         return "\n".join(lines)
 
     def markdown(self, brief=False):
@@ -176,6 +187,9 @@ def selftest(mutants=False, references=None, progress=None, only=None):
             found = kills(mutant, references)
             named = any(names_the_rule(mutant, kill.case) for kill in found) if mutant.kind == "convention" else None
             result.rows.append(Row(mutant.id, mutant.kind, mutant.effect, found, named))
+    if mutants and only is None and not result.broken:
+        say("faults beyond a size")
+        result.beyond = survivors()
     say("")
     return result
 

@@ -100,22 +100,22 @@ _B4_FIRST = 'total((du[t] * (v_before - x[t] if c.input_scale == "1 - tau" else 
 _C2 = "product(seen.reshape(-1, len(w)).T, flat)"
 _C2_FIRST = "product(seen.reshape(-1, len(w))[:{0}].T, flat[:{0}])"
 _V_BEFORE = "reset(u[t - 1], s[t - 1], v_th, c) if t > 0 else nothing"
-_BACK_IN_TIME = "for t in reversed(range(len(ds))):"
+BACK_IN_TIME = "for t in reversed(range(len(ds))):"
 _KEPT = "dv * (1 - s[t]) if hard else dv"
-_GAMMA_BAR = "float(np.mean(gamma, dtype=np.float64))"
+GAMMA_BAR = "float(np.mean(gamma, dtype=np.float64))"
 _PADS = "((0, 0), (padding, padding), (padding, padding), (0, 0))"
 
 
 def _first(statement):
     """A statement of its own before the backward loop over time."""
-    return _BACK_IN_TIME, f"{statement}\n    {_BACK_IN_TIME}"
+    return BACK_IN_TIME, f"{statement}\n    {BACK_IN_TIME}"
 
 
 def _first_of_group(size):
     """The carry is cut before every group of timesteps."""
     return (
-        _BACK_IN_TIME,
-        f"{_BACK_IN_TIME}\n        dv, du_next = (dv, du_next) if (t + 1) % {size} else (nothing, nothing)",
+        BACK_IN_TIME,
+        f"{BACK_IN_TIME}\n        dv, du_next = (dv, du_next) if (t + 1) % {size} else (nothing, nothing)",
     )
 
 
@@ -152,9 +152,9 @@ _LISTED = (
      "The carry is cut by s_{t-1} instead of s_t: off by one in time."),
     ("no-carry", "B5", ("dv, du_next = tau * du[t], du[t]", "dv, du_next = nothing, nothing"),
      "No gradient is carried from one timestep to the one before."),
-    ("first-timestep-dropped", "B2", (_BACK_IN_TIME, "for t in reversed(range(1, len(ds))):"),
+    ("first-timestep-dropped", "B2", (BACK_IN_TIME, "for t in reversed(range(1, len(ds))):"),
      "The backward loop ends a step early: no gradient at the first timestep."),
-    ("last-timestep-dropped", "B2", (_BACK_IN_TIME, "for t in reversed(range(len(ds) - 1)):"),
+    ("last-timestep-dropped", "B2", (BACK_IN_TIME, "for t in reversed(range(len(ds) - 1)):"),
      "The backward loop starts a step late: no gradient at the last timestep."),
     ("last-timestep-not-computed", "F1",
      ("= tau * v_before + gain * x[t]", "= (tau * v_before + gain * x[t]) * (t < len(x) - 1)"),
@@ -187,7 +187,7 @@ _LISTED = (
      "The gradient through a soft reset takes 0.5 for V_th."),
     ("soft-carry-narrow", "F4", functions.soft_carry_narrow,
      "The potential after a soft reset is kept in bfloat16, in a float64 kernel in float32."),
-    ("time-capped-at-64", "B2", (_BACK_IN_TIME, "for t in reversed(range(min(len(ds), 64))):"),
+    ("time-capped-at-64", "B2", (BACK_IN_TIME, "for t in reversed(range(min(len(ds), 64))):"),
      "A kernel with room for 64 timesteps: the backward pass leaves later ones out."),
     ("truncated-backpropagation", "B5", _first_of_group(2),
      "Backpropagation is truncated: no gradient passes from a group of 2 timesteps to the one before."),
@@ -211,11 +211,11 @@ _LISTED = (
      "The window reaches kappa instead of kappa / 2 to each side of the threshold."),
     ("surrogate-twice", "S1", ("type(1 / scale)", "type(2 / scale)"),
      "The surrogate is too large by a factor of 2."),
-    ("gamma-magnitude", "W1", (_GAMMA_BAR, f"abs({_GAMMA_BAR})", 2),
+    ("gamma-magnitude", "W1", (GAMMA_BAR, f"abs({GAMMA_BAR})", 2),
      "The width takes |gamma_bar|: with a negative mean the window is open instead of closed."),
-    ("mean-of-gamma-magnitudes", "W1", (_GAMMA_BAR, "float(np.mean(np.abs(gamma)))", 2),
+    ("mean-of-gamma-magnitudes", "W1", (GAMMA_BAR, "float(np.mean(np.abs(gamma)))", 2),
      "The width takes the mean of |gamma| over the channels instead of the mean of gamma."),
-    ("gamma-of-first-channel", "W1", (_GAMMA_BAR, "float(gamma.ravel()[0])", 2),
+    ("gamma-of-first-channel", "W1", (GAMMA_BAR, "float(gamma.ravel()[0])", 2),
      "The width takes the first channel's gamma instead of the mean over channels."),
     ("closed-window-gives-nan", "S1",
      ("return np.zeros_like(z)", "return np.full_like(z, np.nan if kappa == 0 else 0)"),
@@ -225,7 +225,7 @@ _LISTED = (
      "The window is tested on v_t, after the reset, instead of u_t."),
     ("width-without-threshold", "W1", ("alpha, v_th = (alpha, v_th) if", "alpha, v_th = (alpha, 0.5) if"),
      "kappa lacks the factor 2 V_th, which is 1 where the threshold is 1/2."),
-    ("gamma-sum-narrow", "W1", (_GAMMA_BAR, "float(np.sum(gamma, dtype=np.float32)) / gamma.size", 2),
+    ("gamma-sum-narrow", "W1", (GAMMA_BAR, "float(np.sum(gamma, dtype=np.float32)) / gamma.size", 2),
      "The gammas are added up in float32 where the kernel computes in float64."),
     ("straight-through-estimator", "S1", ("return slopes[surrogate]().astype", "return np.ones_like(z).astype"),
      "The gradient passes every spike as it is: the straight-through estimator."),
@@ -233,7 +233,7 @@ _LISTED = (
      "The window lies around 0, the potential at rest, instead of the threshold."),
     ("spread-of-tau", "W2", ("later = math.sqrt(1 + decay * decay)", "later = math.sqrt(1 + decay)"),
      "kappa at t > 1 has tau in place of tau^2."),
-    ("width-of-stale-gamma", "W1", (_GAMMA_BAR, "1.0", 2),
+    ("width-of-stale-gamma", "W1", (GAMMA_BAR, "1.0", 2),
      "The width takes gamma = 1, as it was before training."),
     ("width-of-stale-decay", "W2", ("def spread(rule, decay, T):\n", "def spread(rule, decay, T):\n    decay = 0.2\n"),
      "The width takes tau = 0.2, as it was before training."),
