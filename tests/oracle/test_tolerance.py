@@ -9,6 +9,7 @@ from agl_ref.oracle import compare, reference
 from agl_ref.oracle.bounds.reference import agree, op_reference, reference_of_case, run
 from agl_ref.oracle.bounds.tolerance import (
     LAMBDA,
+    PIECE,
     SCALE,
     Rounding,
     is_exact,
@@ -118,6 +119,21 @@ def test_spread_of_one_error_is_lambda_times_its_size():
     np.testing.assert_allclose(bounds["a"], [LAMBDA, 2 * LAMBDA, 0], rtol=SCALE * 2)
     assert not bounds["same"].any()
     assert 1.5 * LAMBDA < bounds["sum"] < 3 * LAMBDA  # sqrt(5) LAMBDA, sampled
+
+
+def test_every_element_of_a_long_array_is_rounded_and_measured():
+    size = np.arange(1.0, 3 * PIECE + 4)
+
+    def compute(r):
+        return {"y": r(np.zeros((3, size.size // 3)), lambda: size.reshape(3, -1))}
+
+    rounding = Rounding(0)
+    assert not compute(rounding)["y"].any()
+    rounding.begin()
+    y = compute(rounding)["y"].ravel()
+    assert np.array_equal(np.abs(y), SCALE * size) and 0.4 < np.mean(y > 0) < 0.6
+    bound = spread(compute, Rounding(0), 4)[1]["y"]
+    assert np.allclose(bound, LAMBDA * size.reshape(3, -1), rtol=1e-12)
 
 
 # --- sums in float32

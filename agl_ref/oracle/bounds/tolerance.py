@@ -17,12 +17,14 @@ values share (1 / kappa, the means of tdBN) then add up as they do in an impleme
 import numpy as np
 from tqdm import tqdm
 
+from agl_ref.engine import parallel
 from agl_ref.oracle.types import BITS
 
 LAMBDA = 3.0  # spreads of elementary errors, each taken as large as it can be, that a bound allows
 REPLAYS = 48
 FEW = 1000  # terms that may be added in an order that depends on their values, in `places_size`
 SCALE = 2.0**-30  # the random errors are those of an arithmetic with this u
+PIECE = 1 << 14  # elements that are worked on together: they stay in a processor's cache
 SECOND_ORDER = 1.01  # covers the terms in u^2 that a first-order analysis leaves out, for n u < 0.01
 
 
@@ -166,7 +168,16 @@ class Rounding:
             return value
         e, equal = site
         sign = self._rng.integers(0, 2, e.shape if equal is None else equal.max() + 1, dtype=np.int8)
-        return value + e * (2.0 * (sign if equal is None else sign[equal]) - 1.0)
+        sign, rounded = sign if equal is None else sign[equal], np.empty(e.shape)
+        flat = [np.reshape(a, -1) for a in (rounded, value, e, sign)]
+
+        def add(piece):
+            to, exact, error, signs = (a[piece] for a in flat)
+            np.multiply(error, 2 * signs - 1, out=to)
+            to += exact
+
+        by_pieces(add, e.size)
+        return rounded[()]
 
     def given(self, value):
         """An input: rounded where the dtype cannot represent it."""
@@ -206,11 +217,37 @@ def spread(compute, rounding, replays=REPLAYS):
     -------
     (arrays, bounds) : the arrays without any rounding error, and their bounds in units of u
     """
-    plain = {name: np.array(value, np.float64) for name, value in compute(rounding).items()}
-    lengths = {name: np.zeros_like(value) for name, value in plain.items()}
+    first = compute(rounding)
+    plain = {name: np.asarray(value, np.float64) for name, value in first.items()}
+    lengths = {name: np.zeros(value.shape) for name, value in plain.items()}
     # A bar for whoever waits at a terminal; elsewhere, and where it takes two seconds or less, nothing is written.
     for _ in tqdm(range(replays), desc="bounds", delay=2, disable=None, leave=False):
         rounding.begin()
-        for name, value in compute(rounding).items():  # the square of a difference may underflow
-            lengths[name] = np.hypot(lengths[name], (value - plain[name]) / SCALE)
-    return plain, {name: LAMBDA * length / np.sqrt(replays) for name, length in lengths.items()}
+        for name, value in compute(rounding).items():
+            if value is not first[name]:  # as spikes are
+                _lengthen(lengths[name], value, plain[name])
+    for length in lengths.values():
+        length *= LAMBDA
+        length /= np.sqrt(replays)
+    return plain, lengths
+
+
+def _lengthen(length, value, plain):
+    """Add the differences of the two, as one more component of vectors, to their lengths; a square might underflow."""
+    flat = [np.reshape(a, -1) for a in (length, value, plain)]
+
+    def add(piece):
+        to, off, exact = (a[piece] for a in flat)
+        np.hypot(to, (off - exact) / SCALE, out=to)
+
+    by_pieces(add, length.size)
+
+
+def by_pieces(compute, size):
+    """compute(slice) for slices that together are all of `size` elements, in several threads."""
+
+    def some(first, last):
+        for piece in range(first, last):
+            compute(slice(piece * PIECE, (piece + 1) * PIECE))
+
+    parallel.run(some, parallel.pieces(size, PIECE))
