@@ -97,7 +97,7 @@ def test_other_inputs_are_kept_as_they_are(monkeypatch, dtype, value):
     assert packing.in_bytes(x) is x
 
 
-def test_a_spent_trace_says_so():
+def test_a_trace_without_its_values_says_so():
     net, x, labels = make()
     trace = net.loss_and_grads(x, labels, keep_trace=False).trace
     assert trace["stem"].width.shape == (3,) and trace.logits.shape == (3, 4, 3)

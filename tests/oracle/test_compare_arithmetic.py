@@ -73,7 +73,7 @@ def test_the_sigmoid_in_three_ways(w, plif):
     for how in ("exp", "tanh"):
         gate = sigmoid(w, how)
         for leak in LEAKS if plif == "1 - tau" else LEAKS[:1]:
-            given = {"tau": gate} if plif == "tau" else {"tau": F(1) - gate, "spared": gate}
+            given = {"tau": gate} if plif == "tau" else {"tau": F(1) - gate, "one_minus_tau": gate}
             got = neuron(**inputs, **given, leak=leak)
             sign = 1 if plif == "tau" else -1
             got["grad_w"] = np.asarray(sign * got.pop("grad_decay") * gate * (F(1) - gate), F)

@@ -250,14 +250,14 @@ class TestInputsInADump:
             found_in({"weight": inputs["weight"]}, op)
 
 
-class TestTellers:
+class TestDistinguishingCases:
     def lif(self, id, x, width=1.0, T=2):
         x = np.array(x).reshape(T, 1, -1)
         return Problem(
             "lif", {"x": x, "ds": np.ones_like(x), "width": np.full(T, width)}, {"v_th": 0.5, "decay": 0.5, "T": T}, id
         )
 
-    def test_the_case_on_the_threshold_tells_the_spike_test(self):
+    def test_the_case_on_the_threshold_decides_the_spike_test(self):
         golden = [(self.lif("off", [0.75, 0.25]), MPD_AGL), (self.lif("on", [0.5, 0.25]), MPD_AGL)]
         assert cases_that_distinguish("spike_test", (">=", ">"), {}, golden) == ("on",)
 

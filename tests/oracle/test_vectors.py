@@ -91,8 +91,8 @@ def test_ops_networks_conventions_and_dtypes_are_all_there():
     assert {meta.get("surrogate") for meta in metas} >= {"rectangular", "triangular", "sigmoid", "arctan", "gaussian"}
     for dtype in ("float64", "float32", "tf32", "bfloat16"):
         assert vectors.cases(dtype=dtype)
-    told = {field for meta in metas for field in meta["tells"]}
-    assert told == set(Conventions.choices()) - {"axis_order"}, "a convention that no case decides"
+    decided = {field for meta in metas for field in meta["tells"]}
+    assert decided == set(Conventions.choices()) - {"axis_order"}, "a convention that no case decides"
 
 
 def test_show_tells_all_that_a_kernel_needs(capsys):

@@ -281,15 +281,15 @@ def made_up(experiment, values):
 
 
 @pytest.fixture
-def told():
+def recorded():
     experiment = ablation.Experiment("?", {"a": ARM}, widths=(1.0, 5.0, "adaptive", "exact"), seeds=3)
     values = {("a", 1.0): (0.5, 0.6, 0.4), ("a", 5.0): (0.1, None, 0.3), ("a", "adaptive"): (0.7, 0.6, 0.8),
               ("a", "exact"): (0.8, 0.7, 0.9)}  # fmt: skip
     return experiment, made_up(experiment, values)
 
 
-def test_summary_by_hand_and_by_scipy(told):
-    rows = {row["width"]: row for row in ablation.summary(*told)}
+def test_summary_by_hand_and_by_scipy(recorded):
+    rows = {row["width"]: row for row in ablation.summary(*recorded)}
     one = rows["1.0"]
     assert one["mean"] == pytest.approx(0.5) and one["std"] == pytest.approx(0.1) and one["seeds"] == 3
     # differences to adaptive by seed: -0.2, 0, -0.4; mean -0.2, deviation 0.2, t = -0.2 / (0.2 / sqrt 3) = -sqrt 3
@@ -306,8 +306,8 @@ def test_summary_by_hand_and_by_scipy(told):
     assert rows["exact"]["difference"] == pytest.approx(0.1) and rows["exact"]["p"] is None  # the same on each seed
 
 
-def test_tables_say_the_same(told, tmp_path):
-    experiment, records = told
+def test_tables_say_the_same(recorded, tmp_path):
+    experiment, records = recorded
     text = report.text_table({"made-up": experiment}, records)
     assert "50.00 ± 10.00" in text and "-20.00 [-69.68, +29.68]" in text and "0.23" in text
     report.write({"made-up": experiment}, records, tmp_path)
@@ -358,7 +358,7 @@ def test_the_table_along_an_axis_by_hand():
     ]
 
 
-def test_statistics_that_are_not_known_and_widths_that_never_trained_are_told(experiments, tmp_path):
+def test_statistics_that_are_not_known_and_widths_that_never_trained_are_named(experiments, tmp_path):
     records = ablation.run(experiments, tmp_path, jobs=1, progress=False)
     for record in records.values():
         record["layers"]["last"]["conv1"]["std_exact"][0] = None
@@ -374,7 +374,7 @@ def test_statistics_that_are_not_known_and_widths_that_never_trained_are_told(ex
     assert "| 1.0 | 0 | - | - | - | - | - |" in report.markdown_table(experiments["small"], records, "a")
 
 
-def test_every_width_of_a_plan_has_a_colour_and_many_arms_wrap(told):
+def test_every_width_of_a_plan_has_a_colour_and_many_arms_wrap(recorded):
     for experiment in ablation.EXPERIMENTS.values():
         assert len({figures.colour(width) for width in experiment.widths}) == len(experiment.widths)
     assert figures.colour("later")  # --widths takes every rule

@@ -212,7 +212,7 @@ def test_one_process_trains_in_a_folder_and_the_lock_dies_with_it(folder, tmp_pa
     assert resume(folder).folder == folder
 
 
-def test_a_trainer_lets_go_when_it_has_finished_was_refused_or_is_forgotten(tmp_path):
+def test_a_trainer_lets_go_when_it_has_finished_was_refused_or_nobody_holds_it(tmp_path):
     run = train.Trainer(CONFIG, tmp_path / "run", tiny_dataset())
     with pytest.raises(ValueError, match=f"received one that process {os.getpid()} on"):
         resume(run.folder)

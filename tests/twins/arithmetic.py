@@ -47,14 +47,14 @@ def sigmoid(w, how):
     return F(1) / (F(1) + np.exp(-w))
 
 
-def neuron(x, ds, width, tau, v_th=0.5, scaled=False, leak="product", how="plain", spared=None):
-    """{name: array} of a LIF with hard reset; `spared` is 1 - tau where it is the given number, as in PLIF."""
+def neuron(x, ds, width, tau, v_th=0.5, scaled=False, leak="product", how="plain", one_minus_tau=None):
+    """{name: array} of a LIF with hard reset; `one_minus_tau` is 1 - tau where it is the given number, as in PLIF."""
     x, ds, width, tau, v_th, one = F(x), F(ds), F(width), F(tau), F(v_th), F(1)
-    spared = F(1 - np.float64(tau)) if spared is None else F(spared)
-    slow = one / spared
+    one_minus_tau = F(1 - np.float64(tau)) if one_minus_tau is None else F(one_minus_tau)
+    slow = one / one_minus_tau
 
     def lost(a):
-        return a / slow if leak == "quotient" else a * spared
+        return a / slow if leak == "quotient" else a * one_minus_tau
 
     u, s, v, du, dx = (np.zeros_like(x) for _ in range(5))
     before = np.zeros_like(x[0])

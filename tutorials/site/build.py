@@ -162,7 +162,7 @@ def api_page():
     blocks = [
         "# Public names\n\nFrom `import agl_ref as agl`; errors say what was expected, what came, and what to do.\n"
     ]
-    told = set()
+    listed = set()
     for module in MODULES:
         path = module if module == "agl_ref" else f"agl_ref.{module}"
         found = agl_ref if module == "agl_ref" else getattr(agl_ref, module)
@@ -170,9 +170,9 @@ def api_page():
         own = [name for name, value in vars(found).items() if getattr(value, "__module__", "") == found.__name__]
         for name in sorted(getattr(found, "__all__", own), key=str.lower):
             value = getattr(found, name)
-            if name.startswith("_") or id(value) in told:
+            if name.startswith("_") or id(value) in listed:
                 continue
-            told.add(id(value))
+            listed.add(id(value))
             if inspect.isclass(value):
                 blocks.append(f".. autoclass:: {path}.{name}\n   :members:\n")
             elif inspect.isroutine(value):
