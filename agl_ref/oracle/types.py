@@ -96,6 +96,12 @@ def over_time(width, u):
     return np.reshape(width, (-1,) + (1,) * (u.ndim - 1))
 
 
+def representable(a, dtype):
+    """Elementwise: whether the values of `a` have this dtype's precision ("tf32", "bfloat16" included)."""
+    fraction = np.frexp(np.asarray(a, np.float64))[0] * 2.0 ** BITS[dtype]
+    return fraction == np.rint(fraction)
+
+
 def fires(u, v_th, test):
     """s of u under the spike test ">=" or ">": 0.0 and 1.0."""
     return np.where(u >= v_th if test == ">=" else u > v_th, 1.0, 0.0)

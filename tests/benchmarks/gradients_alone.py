@@ -1,8 +1,9 @@
-"""How often the oracle settles gradients alone: `python -m tests.benchmarks.gradients_alone [NETWORKS [SEED]]`.
+"""How often the oracle settles gradients: `python -m tests.benchmarks.gradients_alone [NETWORKS [SEED]] [spikes] [right]`.
 
 Random small networks, half of them with a neuron moved onto its threshold or its window's edge. Each is run rightly in
 float32, in five orders of summation and with two formulas of the variance, and wrongly: with wrong implementations of the
-oracle's own table, and with mistakes around a kernel that no list of the oracle has. Only parameters' gradients are compared.
+oracle's own table, and with mistakes around a kernel that no list of the oracle has. Only parameters' gradients are compared,
+with "spikes" beside all s; with "right" no wrong run is made.
 """
 
 import collections
@@ -63,7 +64,10 @@ def draw(rng):
 
 
 def gradients(arrays):
-    return {name: a for name, a in arrays.items() if name.startswith("grad_") and name != "grad_x"}
+    spikes = (".s",) if "spikes" in sys.argv else ()
+    return {
+        name: a for name, a in arrays.items() if name.startswith("grad_") and name != "grad_x" or name.endswith(spikes)
+    }
 
 
 def wrong(problem, rng):
@@ -71,14 +75,14 @@ def wrong(problem, rng):
     right = gradients(problem.run(dtype=np.float32))
     for mutant in rng.choice(np.array(mutants(), object), LISTED, replace=False):
         arrays = gradients(mutant.dump(problem, MPD_AGL, np.float32) or {})
-        if arrays and all(np.isfinite(array).all() for array in arrays.values()):
+        if arrays and all(a.shape == right[n].shape and np.isfinite(a).all() for n, a in arrays.items()):
             yield f"listed: {mutant.id}", arrays
     for name, change in HELD_OUT.items():
         if callable(change):
-            yield (
-                name,
-                {key: change(g, problem.inputs[key.removeprefix("grad_")].astype(g.dtype)) for key, g in right.items()},
-            )
+            changed = {key: g for key, g in right.items() if key.startswith("grad_")}
+            for key, g in changed.items():
+                changed[key] = change(g, problem.inputs[key.removeprefix("grad_")].astype(g.dtype))
+            yield name, right | changed
         else:
             yield name, gradients(problem.run(variant(change), dtype=np.float32))
     labels = problem.inputs["labels"]
@@ -111,7 +115,7 @@ def main(networks=20, seed=0):
                     report.details["worst"],
                     flush=True,
                 )
-        for name, got in wrong(problem, rng):
+        for name, got in wrong(problem, rng) if "right" not in sys.argv else ():
             if all(np.all(np.abs(array - right[key]) <= U32 * ref.bounds[key].max()) for key, array in got.items()):
                 continue  # no difference in this network, but for rounding
             before = compare(ref, got, "float32", settle=False, guess=False)
@@ -138,4 +142,4 @@ def main(networks=20, seed=0):
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*[int(word) for word in sys.argv[1:] if word.isdecimal()])

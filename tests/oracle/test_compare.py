@@ -507,3 +507,12 @@ def test_the_dtype_of_spikes_loosens_no_verdict(spikes):
     theirs = {**ref.arrays, "s": ref.arrays["s"].astype(spikes), "grad_x": ref.arrays["grad_x"] * (1 + 2e-8)}
     assert compare(ref, theirs).dtype == "float64" and compare(ref, theirs).verdict == "FAIL"
     assert compare(ref, {"s": ref.arrays["s"].astype(np.float32)}).dtype == "float32"
+
+
+def test_the_dtype_of_widths_of_few_bits_loosens_no_verdict():
+    """Widths such as 15/64 are the same numbers in every dtype."""
+    ref = load_case("lif-gaussian-far")
+    theirs = {"width": ref.arrays["width"].astype(np.float32), "grad_x": ref.arrays["grad_x"] * (1 + 2e-8)}
+    assert compare(ref, theirs).dtype == "float64" and compare(ref, theirs).verdict == "FAIL"
+    assert compare(ref, {**theirs, "u": np.float32(ref.arrays["u"])}).dtype == "float32"
+    assert compare(ref, {"width": theirs["width"]}).dtype == "float32"

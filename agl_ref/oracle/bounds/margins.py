@@ -13,13 +13,13 @@ import numpy as np
 
 from agl_ref.engine import conv
 from agl_ref.oracle.descriptions import describe
-from agl_ref.oracle.types import BITS, WINDOWED, over_time
+from agl_ref.oracle.types import BITS, WINDOWED, over_time, representable
 
 from . import replay_layers as layers
 from . import replay_neurons as neurons
 from . import walk_layers
 from .replay_network import neuron_of, norm_of, synapse_of
-from .tolerance import SECOND_ORDER, Rounding, is_exact, is_power_of_two, quantum, representable, sum_size
+from .tolerance import SECOND_ORDER, Rounding, is_exact, is_power_of_two, quantum, sum_size
 
 
 class Margins(NamedTuple):

@@ -16,12 +16,12 @@ from agl_ref.engine import tdbn
 from agl_ref.engine.loss import of_network as loss_of_network
 from agl_ref.engine.network import Network
 from agl_ref.oracle.descriptions import describe, network_of
-from agl_ref.oracle.types import WINDOWED, Reference, array_name, dtype_name
+from agl_ref.oracle.types import WINDOWED, Reference, array_name, dtype_name, representable
 
 from . import margins as proven
 from .ops import OPS, as_float64, neuron_margins, run_op
 from .replay_network import NetworkReplay
-from .tolerance import REPLAYS, Rounding, representable, spread
+from .tolerance import REPLAYS, Rounding, spread
 
 AGREEMENT = 1e-9  # of an array's magnitude: how close the replay must come to the engine
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from agl_ref.engine.surrogate import heights
 from agl_ref.engine.width import spread
-from agl_ref.oracle.types import BITS, WINDOWED, in_window, over_time
+from agl_ref.oracle.types import BITS, WINDOWED, in_window, over_time, representable
 
-from .tolerance import is_exact, is_power_of_two, places_size, quantum, representable, total
+from .tolerance import is_exact, is_power_of_two, places_size, quantum, total
 
 # --- the surrogate --------------------------------------------------------------------------------------------------
 

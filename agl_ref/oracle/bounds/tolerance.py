@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from agl_ref.engine import parallel
-from agl_ref.oracle.types import BITS
+from agl_ref.oracle.types import BITS, representable
 
 LAMBDA = 3.0  # spreads of elementary errors, each taken as large as it can be, that a bound allows
 REPLAYS = 48
@@ -91,12 +91,6 @@ def is_power_of_two(a):
     """Whether every nonzero element is plus or minus a power of 2, so that multiplying by it is exact."""
     fraction = np.abs(np.frexp(a)[0])
     return bool(((fraction == 0.5) | (fraction == 0)).all())
-
-
-def representable(a, dtype):
-    """Elementwise: whether the values of `a` have this dtype's precision ("tf32", "bfloat16" included)."""
-    fraction = np.frexp(np.asarray(a, np.float64))[0] * 2.0 ** BITS[dtype]
-    return fraction == np.rint(fraction)
 
 
 def repeats(a):

@@ -8,9 +8,18 @@ from agl_ref.conventions import Conventions
 from agl_ref.oracle.bounds import margins
 from agl_ref.oracle.bounds.ops import run_op
 from agl_ref.oracle.bounds.reference import run
-from agl_ref.oracle.bounds.tolerance import representable
 from agl_ref.oracle.descriptions import network_of
-from agl_ref.oracle.types import BITS, FORWARD, WINDOWED, array_name, in_window, over_time, split_name, unit_roundoff
+from agl_ref.oracle.types import (
+    BITS,
+    FORWARD,
+    WINDOWED,
+    array_name,
+    in_window,
+    over_time,
+    representable,
+    split_name,
+    unit_roundoff,
+)
 
 SAFETY = 4  # how many times u the margins of a realistic case must be
 NEURONS = ("lif", "plif")

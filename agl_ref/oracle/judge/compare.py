@@ -65,7 +65,7 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True,
     if not isinstance(force, str):
         validate.sequence("force", force, kind=str)
     arrays, found = collect(reference, theirs, layout)
-    dtype = judged_dtype(found, dtype)
+    dtype = judged_dtype(found, dtype, reference.arrays)
     _check_precision(reference, dtype)
     forced = tuple(part.strip() for part in force.split(",")) if isinstance(force, str) else tuple(force)
     judged = reference

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from agl_ref.oracle.types import BITS, dtype_name, gradient_name
+from agl_ref.oracle.types import BITS, dtype_name, gradient_name, representable
 
 from .dump import LAYOUTS, as_numpy, fits_layout, to_reference_layout
 
@@ -113,12 +113,17 @@ def check_input(name, array, own, layouts=LAYOUTS):
         )
 
 
-def judged_dtype(kinds, dtype):
+def judged_dtype(kinds, dtype, right=None):
     """The dtype to judge in: that asked for, which may not be finer than the arrays, or the coarsest of theirs.
 
-    Spikes are the same in every dtype, and so say nothing about it where there is anything else.
+    Spikes, and arrays whose values in `right` a coarser dtype holds exactly, say nothing about it if there is anything else.
     """
-    kinds = {name: kind for name, kind in kinds.items() if name.rpartition(".")[2] != "s"} or kinds
+
+    def telling(name, kind):
+        exact = name in (right or ()) and kind != "float64" and representable(right[name], kind).all()
+        return name.rpartition(".")[2] != "s" and not exact
+
+    kinds = {name: kind for name, kind in kinds.items() if telling(name, kind)} or kinds
     if dtype is None:
         return min(set(kinds.values()), key=lambda kind: BITS[kind]) if kinds else "float32"
     dtype = dtype_name(dtype)
