@@ -1,4 +1,10 @@
-"""Data: the bundled images, readers of published formats, event recordings, encoders, augmentation."""
+"""Data sets, and what turns them into the input of a network.
+
+dataset.py, datasets.py, formats.py, unpickle.py   images: checked arrays, the loaders, files of MNIST and CIFAR-10
+events.py, spikes.py        recordings of event cameras, files of spikes
+encoders.py, augmentation.py, manifolds.py   images over time, augmented images, a task made of spike times
+bundled/                    the images that come with the package
+"""
 
 from agl_ref.lazy import attach
 

@@ -1,6 +1,10 @@
-"""The method of METHOD.md, fast: one file a layer, and the blocks, networks, models and optimisers made of them.
+"""The method of METHOD.md, fast, from the loops with the equations to networks that are ready to train.
 
-fast/ holds what only speed needs.
+surrogate.py, neuron.py, tdbn.py, conv.py, linear.py, loss.py, width.py   the equations, a file for each layer
+ops/                                       the public pairs of forward and backward, which validate what they take
+parts.py, blocks.py, network.py, models.py, optim.py   layers with parameters, networks of them, optimisers
+caches.py, jit.py, parallel.py, memory.py  what layers hand to each other; how kernels are compiled, shared out and fed
+fast/                                      what only speed needs
 """
 
 import ctypes

@@ -1,4 +1,9 @@
-"""The border to others' code: layouts of arrays, PyTorch's names, safetensors files, NIR graphs."""
+"""The border to others' code.
+
+layouts.py                       the order of axes, the only conversion of it
+torch_names.py, state_dict.py    PyTorch's names, parameters and gradients
+safetensors.py, nir.py, nir_file.py   networks as files of others
+"""
 
 from agl_ref.lazy import attach
 

@@ -1,4 +1,10 @@
-"""Training: configuration and trainer, checkpoints, diagnostics, plots, the ablation."""
+"""Training.
+
+config.py, trainer.py, checkpoint.py   what decides a run's bits, the loop, what is written of it
+lock.py, memory.py                     one process in a folder; whether a run fits into memory
+diagnostics.py, plots.py               statistics of the layers, figures
+ablation/                              many runs, compared
+"""
 
 from agl_ref.lazy import attach
 

@@ -1,4 +1,10 @@
-"""Which conventions, or which known bug, an implementation shows."""
+"""Which conventions, or which known mutant, an implementation shows.
+
+search.py, shared.py           the search, and a copy of the reference that computes no step twice
+layouts.py                     the arrays under the reference's names and in its layout
+distinguishing_cases.py        which golden cases tell two values of a convention apart
+identification.py              what was found, in words and for programs
+"""
 
 from .search import combinations, identify, identify_case, relevant_values, search, search_surrogates, with_cases
 
