@@ -391,7 +391,7 @@ def test_causes(lif):
     assert "never written" in cause(du=np.zeros_like(a["du"]))
     assert "sign" in cause(du=-a["du"])
     assert "one timestep later" in cause(du=np.roll(a["du"], 1, axis=0))
-    assert "2 times the expected ones = 2" in cause(du=2 * a["du"])
+    assert "2 times the expected ones" in cause(du=2 * a["du"])
     halved = np.where(np.arange(a["du"].size).reshape(a["du"].shape) % 5 == 0, 1.5, 0.5) * a["du"]
     assert "times the expected" not in str(cause(du=halved))
     assert (a["du"] == 0).any() and "times the expected" not in str(cause(du=2 * a["du"] + (a["du"] == 0)))
