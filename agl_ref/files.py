@@ -42,8 +42,8 @@ def one_line_errors(path):
         raise ValueError(f"{path}: expected a readable, undamaged file, received: {reason}; fetch it again") from None
 
 
-def read_bytes(path, limit=None):
-    """The content of a regular file of at most `limit` bytes (MAX_BYTES)."""
+def regular_file(path, limit=None):
+    """The path of a regular file of at most `limit` bytes (MAX_BYTES); ValueError for anything else."""
     path, limit = validate.path("path", path), MAX_BYTES if limit is None else limit
     with one_line_errors(path):
         try:
@@ -55,6 +55,13 @@ def read_bytes(path, limit=None):
             raise ValueError(f"{path}: expected a file, received {received}; give a file")
         if status.st_size > limit:
             raise ValueError(f"{path}: expected at most {limit} bytes, received {status.st_size}; cut it smaller")
+    return path
+
+
+def read_bytes(path, limit=None):
+    """The content of a regular file of at most `limit` bytes (MAX_BYTES)."""
+    path = regular_file(path, limit)
+    with one_line_errors(path):
         return path.read_bytes()
 
 
@@ -139,19 +146,23 @@ def read_npz(path, data=None, choose=None, limit=None):
     limit : int, optional
         On the sum of the unpacked sizes; MAX_BYTES by default.
     """
-    data, limit = read_bytes(path, limit) if data is None else data, MAX_BYTES if limit is None else limit
-    if data[:1] == b"\x80":
-        raise ValueError(f"{path}: expected an npz, received pickled objects, which are never loaded; use np.savez")
-    if data[:6] == b"\x93NUMPY":
-        raise ValueError(f"{path}: expected named arrays, received one without a name; save it with np.savez(..., u=u)")
-    with one_line_errors(path):
-        if not zipfile.is_zipfile(io.BytesIO(data)):
+    limit = MAX_BYTES if limit is None else limit
+    source = regular_file(path, limit) if data is None else io.BytesIO(data)
+    with one_line_errors(path), source.open("rb") if data is None else source as file:
+        begin = file.read(6)
+        if begin[:1] == b"\x80":
+            raise ValueError(f"{path}: expected an npz, received pickled objects, which are never loaded; use np.savez")
+        if begin == b"\x93NUMPY":
+            raise ValueError(
+                f"{path}: expected named arrays, received one without a name; save it with np.savez(..., u=u)"
+            )
+        if not zipfile.is_zipfile(file):
             raise ValueError(f"{path}: expected an npz (a whole zip of arrays), received something else; use np.savez")
         if (
-            count := data.count(b"PK\1\2")
-        ) > MAX_MEMBERS:  # what each member's entry begins with, before they are parsed
+            count := _occurrences(file, b"PK\1\2")
+        ) > MAX_MEMBERS:  # what each entry begins with, before they are parsed
             raise ValueError(f"{path}: expected at most {MAX_MEMBERS} arrays, received {count}; cut it smaller")
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             if (size := sum(member.file_size for member in members)) > limit:
                 raise ValueError(f"{path}: expected at most {limit} bytes unpacked, received {size}; cut it smaller")
@@ -174,6 +185,16 @@ def read_npz(path, data=None, choose=None, limit=None):
                 except ValueError as error:
                     raise ValueError(f"{path}: {name}: {error}") from None
     return found
+
+
+def _occurrences(file, what):
+    """How often bytes occur in a file, of which a part at a time is held."""
+    count, rest = 0, b""
+    file.seek(0)
+    while block := file.read(1 << 20):
+        block = rest + block
+        count, rest = count + block.count(what), block[1 - len(what) :]
+    return count
 
 
 # --- writing ------------------------------------------------------------------------------------------------------------

@@ -139,8 +139,7 @@ def _of_dump(args, html):
     report = compare(load_case(id), dump, args.dtype, layout=args.layout or "TN..C")
     at, before = report.details.get("first_failure") or report.first_divergence, [head(path.absolute().name, report)]
     seen = report.judged[at["name"]] if at else None
-    received = {name: judged.received for name, judged in report.judged.items()}
-    pair = pair_of(seen.reference, received, at["name"], at["index"]) if at else None
+    pair = pair_of(seen.reference, report.received(), at["name"], at["index"]) if at else None
     if pair is None:
         numbers = equations_of(seen.reference, at["name"]) if at else ()
         lines = [f"  {number:<8}{EQUATION_NAMES[number]:<44}{formulas()[number]}" for number in numbers]

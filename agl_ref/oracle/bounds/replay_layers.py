@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import maximum_filter
 
-from agl_ref.engine import conv
+from agl_ref.engine import conv, parallel
 from agl_ref.engine.fast import winograd
 
 from .tolerance import is_exact, is_power_of_two, quantum, repeats, sum_size, total
 
+ROWS = 256  # output places, at least, in one product of matrices, if there are as many
 TRANSFORMS = 4.0  # roundings of Winograd's transforms
 
 # --- tdBN -----------------------------------------------------------------------------------------------------------
@@ -104,11 +105,40 @@ def convolve(x, weight, p):
 
 
 def transposed(dy, x, weight, p):
-    """(dx, dweight) of the same sums."""
+    """(dx, dweight) of the same sums: a product of matrices for each place of the kernel, as in the reference.
+
+    The engine's own products are for many images; where there are few, a sum over blocks of them is mostly copying.
+    """
+    flat = dy.reshape(-1, dy.shape[-1])
     if weight.ndim == 2:
-        flat = dy.reshape(-1, dy.shape[-1])
         return dy @ weight.T, x.reshape(-1, x.shape[-1]).T @ flat
-    return conv.backward(dy, conv.ConvCache(x, weight, False, p.stride, p.padding, False))[:2]
+    kh, kw, C_in, C_out = weight.shape
+    (H, W), (Ho, Wo), pad = x.shape[-3:-1], dy.shape[-3:-1], p.padding
+    images = np.pad(x.reshape(-1, H, W, C_in), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    dy, dimages, dweight = dy.reshape(-1, Ho, Wo, C_out), np.zeros_like(images), np.empty_like(weight)
+    at_once = max(1, ROWS // (Ho * Wo))  # images, whatever the number of threads: the bits are to be the same
+
+    def seen(images, place):
+        """What one place of the kernel sees of them."""
+        i, j = place
+        return images[:, i : i + p.stride * Ho : p.stride, j : j + p.stride * Wo : p.stride]
+
+    def of_weights(first, last):
+        for place in list(np.ndindex(kh, kw))[first:last]:
+            np.matmul(seen(images, place).reshape(-1, C_in).T, flat, out=dweight[place])  # (C2)
+
+    def of_images(first, last):
+        for group in range(first, last):
+            part = slice(group * at_once, (group + 1) * at_once)
+            for place in np.ndindex(kh, kw):
+                target = seen(dimages[part], place)
+                target += (dy[part].reshape(-1, C_out) @ weight[place].T).reshape(target.shape)  # (C3)
+
+    with parallel.one_blas_thread():
+        grain = 1 + 10**6 // flat.size  # what is small is not worth a thread
+        parallel.run(of_weights, kh * kw, grain=grain)
+        parallel.run(of_images, parallel.pieces(len(images), at_once), grain=grain)
+    return dimages[:, pad : pad + H, pad : pad + W].reshape(x.shape), dweight
 
 
 def product_size(magnitude, *factors):
@@ -145,7 +175,7 @@ def conv2d_size(x, weight, p, bits, lam=1.0):
         return np.zeros_like(magnitude)
     count = convolve((x != 0).astype(float), (weight != 0).astype(float), p) + (p.bias is not None)
     result = convolve(x, weight, p) + (0 if p.bias is None else p.bias)
-    same = repeats(weight.reshape(-1, weight.shape[-1]))
+    same = 1 if lam is None else repeats(weight.reshape(-1, weight.shape[-1]))
     size = sum_size(result, magnitude, np.rint(count), same, lam) + product_size(magnitude, x, weight)
     if not in_tiles(weight, p):
         return size

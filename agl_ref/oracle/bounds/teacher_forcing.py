@@ -57,8 +57,7 @@ def force(reference, theirs, what=WHAT, turned=None):
         raise ValueError(
             f"force: expected some of {', '.join(WHAT)}, received {', '.join(unknown) or 'none'}; choose from these"
         )
-    known = {name: array for name, array in theirs.items() if name in reference.arrays}
-    forced = {name: array for name, array in known.items() if name.rpartition(".")[2] in what}
+    forced = {name: theirs[name] for name in theirs if name in reference.arrays and name.rpartition(".")[2] in what}
     if not forced or reference.meta["op"] not in ("lif", "plif", "network"):
         raise ValueError(
             f"force: expected at least one of the neurons' {', '.join(what)} in the dump of a neuron or a network, received "

@@ -99,14 +99,13 @@ def repeats(a):
     Values that float32 cannot distinguish count as equal.
     """
     a = np.abs(np.asarray(a)).astype(np.float32)
-    a = np.sort(a.reshape(-1, a.shape[-1]), axis=0)
-    most = np.ones(a.shape[-1])
-    for c, column in enumerate(a.T):
-        column = column[column > 0]
-        if column.size:
-            starts = np.flatnonzero(np.r_[True, column[1:] != column[:-1]])
-            most[c] = np.diff(np.r_[starts, column.size]).max()
-    return most
+    a = np.sort(np.ascontiguousarray(a.reshape(-1, a.shape[-1]).T), axis=1)
+    if a.size == 0:
+        return np.ones(len(a))
+    starts = np.flatnonzero(np.diff(a, axis=1, prepend=-1.0))  # of runs of equal values
+    lengths = np.diff(starts, append=a.size)
+    lengths[a.ravel()[starts] == 0] = 1
+    return np.maximum.reduceat(lengths, np.searchsorted(starts, np.arange(len(a)) * a.shape[1])).astype(float)
 
 
 def total(r, terms, inexact=0.0):
@@ -227,12 +226,17 @@ def spread(compute, rounding, replays=REPLAYS):
 
 
 def _lengthen(length, value, plain):
-    """Add the differences of the two, as one more component of vectors, to their lengths; a square might underflow."""
+    """Add the differences of the two, as one more component of vectors, to their lengths."""
     flat = [np.reshape(a, -1) for a in (length, value, plain)]
 
     def add(piece):
         to, off, exact = (a[piece] for a in flat)
-        np.hypot(to, (off - exact) / SCALE, out=to)
+        more = (off - exact) / SCALE
+        with np.errstate(over="ignore", under="ignore"):
+            longer = np.sqrt(to * to + more * more)
+        if (((longer < 1e-140) | (longer > 1e140)) & ((to != 0) | (more != 0))).any():  # a square may not be a number
+            longer = np.hypot(to, more)
+        to[...] = longer
 
     by_pieces(add, length.size)
 

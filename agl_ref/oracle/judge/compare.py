@@ -21,7 +21,7 @@ from .downstream import Order
 from .dump import LAYOUTS, all_in_reference_layout
 from .guess import guess_cause
 from .report import Judged, Report
-from .submission import check_finite, check_input, judged_dtype, known_arrays
+from .submission import Made, check_finite, check_input, judged_dtype, known_arrays
 
 # What underflow may take: normal numbers (2^-126 for the others), of float16 subnormal ones, which a device has to keep.
 _SMALLEST = {"float64": 2.0**-1022, "float16": 2.0**-24}
@@ -74,7 +74,8 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True,
         from agl_ref.oracle.bounds.teacher_forcing import force as replay
 
         judged, given = replay(reference, arrays, forced)
-        taken = {name: arrays.pop(name) for name in given}
+        taken = {name: arrays[name] for name in given}
+        arrays = Made([name for name in arrays if name not in taken], arrays.__getitem__)
         if not arrays:
             raise ValueError(
                 "dump: expected something to judge beside the forced values, received none; dump the gradients"
@@ -96,13 +97,16 @@ def compare(reference, theirs, dtype=None, force=(), layout="TN..C", guess=True,
 
 
 def collect(reference, theirs, layout="TN..C"):
-    """({name: float64 array}, {name: dtype name}) under the reference's names and in its layout."""
+    """({name: float64 array}, {name: dtype name}) under the reference's names and in its layout.
+
+    The arrays are made of those in `theirs` each time they are asked for: wide copies of a large dump would fill the memory.
+    """
     arrays, found, inputs = known_arrays(theirs, reference.names(), reference.inputs, reference.id)
     for name, array in inputs.items():
         check_input(name, array, np.asarray(reference.inputs[name]), (layout,))
     arrays = all_in_reference_layout(arrays, {name: reference.arrays[name].shape for name in arrays}, layout)
     check_finite(arrays)
-    return {name: array.astype(np.float64) for name, array in arrays.items()}, found
+    return Made(arrays, lambda name: arrays[name].astype(np.float64)), found
 
 
 def _check_precision(reference, dtype):
@@ -122,13 +126,26 @@ class _Judge:
         self.reference, self.arrays, self.dtype, self.kinds = reference, arrays, dtype, kinds
         self.unit = unit_roundoff(dtype)
         self.order = Order(reference.names(), reference.meta.get("layers", ()))
-        self.off, self.tolerance = {}, {}
+        self.off, self.worst, self.notices = {}, {}, {}
         for name in reference.arrays:
             if name in arrays:
-                self.tolerance[name] = self._tolerance(name)
-                self.off[name] = np.abs(arrays[name] - reference.arrays[name]) > self.tolerance[name]
+                self._measure(name)
+        self.tolerance = Made(self.off, self._tolerance)
         self.seeds, self.hidden = self._flips()
         self.contradictions = contradictions(reference, arrays, kinds, dtype)
+
+    def _measure(self, name):
+        """Which elements are off; the largest error over tolerance (1 is the edge; inf where the values must be equal); the
+        smallest |factor - 1|, on every element, that leaves one of them outside its tolerance (inf where all are 0)."""
+        expected, tolerance = self.reference.arrays[name], self._tolerance(name)
+        error, size = np.abs(self.arrays[name] - expected), np.abs(expected)
+        self.off[name] = error > tolerance
+        with np.errstate(over="ignore"):
+            ratio = np.where(
+                tolerance > 0, error / np.where(tolerance > 0, tolerance, 1.0), np.where(error > 0, np.inf, 0.0)
+            )
+        self.worst[name] = float(ratio.max(initial=0.0))
+        self.notices[name] = float(np.min(tolerance[size > 0] / size[size > 0], initial=np.inf))
 
     def _tolerance(self, name):
         """The bound times u (in float64 the reference has rounded too), plus what underflow can take."""
@@ -209,11 +226,10 @@ class _Judge:
         found = set(verdicts.values())
         verdict = "FAIL" if "FAIL" in found else "AMBIGUOUS" if "AMBIGUOUS" in found else "PASS"
         first = self.first(None)
-        worst = {name: self._worst(name) for name in self.off}
         missing = [name for name in ref.arrays if name not in self.off]
         details = {"off": {name: int(mask.sum()) for name, mask in self.off.items()},
                    "sizes": {name: int(mask.size) for name, mask in self.off.items()},
-                   "worst": worst, "notices": {name: self._notices(name) for name in self.off},
+                   "worst": self.worst, "notices": self.notices,
                    "forced": list(forced), "hidden": self.hidden,
                    "flips": {name: int(mask.sum()) for name, mask in self.seeds.items()}}  # fmt: skip
         contradiction = first_contradiction(ref, self.arrays, self.contradictions)
@@ -226,22 +242,8 @@ class _Judge:
             args = (ref, self.arrays, self.off, first_failure, rules, self.unit, layout)
             with np.errstate(over="ignore", invalid="ignore"):  # of values near the largest number
                 details["cause"] = guess_cause(*args) if guess else None
-        judged = {name: Judged(ref, self.arrays[name], self.tolerance[name]) for name in self.off}
+        judged = {name: Judged(ref, name, self.arrays, self.tolerance) for name in self.off}
         return Report(ref.id, verdict, self.dtype, verdicts, list(verdicts), missing, first, details, judged)
-
-    def _worst(self, name):
-        """Largest error over tolerance (1 is the edge; inf where the values must be equal)."""
-        error, tolerance = np.abs(self.arrays[name] - self.reference.arrays[name]), self.tolerance[name]
-        with np.errstate(over="ignore"):
-            ratio = np.where(
-                tolerance > 0, error / np.where(tolerance > 0, tolerance, 1.0), np.where(error > 0, np.inf, 0.0)
-            )
-        return float(ratio.max(initial=0.0))
-
-    def _notices(self, name):
-        """The smallest |factor - 1|, on every element, that leaves one of them outside its tolerance; inf where all are 0."""
-        expected, tolerance = np.abs(self.reference.arrays[name]), self.tolerance[name]
-        return float(np.min(tolerance[expected > 0] / expected[expected > 0], initial=np.inf))
 
     def first(self, among):
         """The first element that is off, in the order of computation (in the arrays `among`, if given), as a dict."""

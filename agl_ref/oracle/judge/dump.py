@@ -58,13 +58,13 @@ def load_dump(path):
 
 def _safetensors(path):
     """{name: array}. Not by the package safetensors: its reader for NumPy refuses bfloat16, and NumPy alone has to do."""
-    raw = files.read_bytes(path)
+    raw = memoryview(files.read_bytes(path))  # the arrays are parts of it, and no copies
     length = int.from_bytes(raw[:8], "little")
     data, found, position = raw[8 + length :], {}, 0
     try:
         if length > MAX_HEADER:
             raise ValueError(f"a header of {length} bytes, more than {MAX_HEADER}")
-        header = json.loads(raw[8 : 8 + length].decode("utf-8"), object_pairs_hook=files.unique_names)
+        header = json.loads(bytes(raw[8 : 8 + length]).decode("utf-8"), object_pairs_hook=files.unique_names)
         if not isinstance(header, dict):
             raise ValueError("its header is not an object")
         named = header.pop("__metadata__", {})

@@ -294,7 +294,7 @@ def _pattern(seen, name):
 def _around(report, seen, at):
     """The equations behind the element, with numbers where they are a neuron's, and its neighbours."""
     reference, name, index = seen.reference, at["name"], tuple(at["index"])
-    pair = pair_of(reference, {other: judged.received for other, judged in report.judged.items()}, name, index)
+    pair = pair_of(reference, report.received(), name, index)
     numbers = equations_of(reference, name)
     parts = [el("h3", "It comes from")]
     rows = [_equation(*pair[:2], step, index[0]) for step in STEPS.get(pair.key, ())] if pair else []
@@ -326,13 +326,13 @@ def _over_time(report, pair, index):
     for key, name in pair.names.items():
         seen = report.judged.get(name)
         cells = []
+        received, off = (None, None) if seen is None else (seen.received, _off(seen, name)[1])
         for t in times:
             lines = [el("div", number(pair.expected.values[key][t], 7))]
             if seen is not None:
-                place = (t, *index[1:])[: seen.received.ndim]
-                wrong = _off(seen, name)[1][place]
-                received = f"✗ {number(seen.received[place], 7)}" if wrong else "✓"
-                lines.append(el("div", received, class_="wrong" if wrong else None))
+                place = (t, *index[1:])[: off.ndim]
+                said = f"✗ {number(received[place], 7)}" if off[place] else "✓"
+                lines.append(el("div", said, class_="wrong" if off[place] else None))
             cells.append(lines)
         rows.append((key if seen is not None else f"{key} (not given)", *cells))
     made = table("The same neuron at all times", ("", *(f"t = {t}" for t in times)), rows)

@@ -2,16 +2,16 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from xml.etree import ElementTree
-
-import numpy as np
 
 from agl_ref import validate
 
 from .contradictions import sentences
 from .page import page, place
+from .submission import Made
 
 _COLOURS = {"PASS": "32", "FAIL": "31", "AMBIGUOUS": "33"}
 EXIT_CODES = {"PASS": 0, "FAIL": 1, "AMBIGUOUS": 2}
@@ -21,11 +21,22 @@ _NOTHING = (
 
 
 class Judged(NamedTuple):
-    """An array as it was judged; `allowed` is the tolerance of each element."""
+    """An array as it was judged. What it was judged from is referred to, and not held a second time."""
 
     reference: object
-    received: np.ndarray
-    allowed: np.ndarray
+    name: str
+    arrays: Mapping
+    tolerance: Mapping
+
+    @property
+    def received(self):
+        """The array in float64."""
+        return self.arrays[self.name]
+
+    @property
+    def allowed(self):
+        """The tolerance of each element."""
+        return self.tolerance[self.name]
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Report:
         hidden: {array that is not in the dump: what it would show}; forced; first_failure and cause where there is a failure;
         contradiction: the first spike that does not follow from the dumped u, and how many there are.
     judged : {array name: Judged}
-        What `to_html` draws; in no other form of the report.
+        What `to_html` draws; in no other form of the report. It refers to the arrays that were given to `compare`.
     """
 
     id: str
@@ -71,6 +82,10 @@ class Report:
     def exit_code(self):
         """0 PASS, 1 FAIL, 2 AMBIGUOUS."""
         return EXIT_CODES[self.verdict]
+
+    def received(self):
+        """{array name: the array that was judged, in float64}, each made when it is asked for."""
+        return Made(self.judged, lambda name: self.judged[name].received)
 
     def settled(self, steps):
         """This report, which is AMBIGUOUS, with the verdicts of reports from the dump's own decisions."""

@@ -16,6 +16,24 @@ _ALIASES = {
 }  # fmt: skip
 
 
+class Made(Mapping):
+    """{name: make(name)}: an array is made when it is asked for and not kept, so that never many of them are held at once."""
+
+    def __init__(self, names, make):
+        self._names, self._make = list(names), make
+
+    def __getitem__(self, name):
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self):
+        return iter(self._names)
+
+    def __len__(self):
+        return len(self._names)
+
+
 def mapping(theirs):
     """`theirs` if it is {name: array}; TypeError otherwise."""
     if not isinstance(theirs, Mapping) or not all(isinstance(name, str) for name in theirs):
