@@ -92,7 +92,9 @@ class Report:
         if not steps:
             return self
         verdicts, judged, last = {}, {}, steps[-1]
-        details = {**last.details, "flips": self.details["flips"], "forced": self.details["forced"]}
+        flips = {name: count for name, count in self.details["flips"].items() if name.rpartition(".")[2] == "s"}
+        flips |= last.details["flips"] if "windows" in last.details["forced"] else {}
+        details = {**last.details, "flips": flips, "forced": self.details["forced"]}
         details["settled"] = [step.details["forced"] for step in steps]
         for step in steps:
             verdicts |= step.verdicts

@@ -93,4 +93,7 @@ def decided(reference, judged, forced, rest, dtype, judge):
         left = still.get(array_name(name.rpartition(".")[0], "u"), mask)
         margins[name] = np.where(left, margins[name], np.inf)
     taken = tuple(sorted({name.rpartition(".")[2] for name in forced}))
-    return [judge(replace(judged, margins=margins), rest, (*taken, "windows"))]
+    report = judge(replace(judged, margins=margins), rest, (*taken, "windows"))
+    flips = {f"{name.removesuffix('u')}window": int(mask.sum()) for name, mask in turned.items() if mask.any()}
+    report.details["flips"] = flips
+    return [report]
