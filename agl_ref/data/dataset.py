@@ -1,7 +1,7 @@
 """A classification task's training and test images, checked once."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,11 +85,9 @@ class Dataset:
         """
         train = first_of_each_class(self.y_train, n_train, self.num_classes)
         test = first_of_each_class(self.y_test, n_test, self.num_classes)
-        return type(self)(
-            f"{self.name}[{n_train}+{n_test}]",
-            self.x_train[train], self.y_train[train], self.x_test[test], self.y_test[test],
-            self.num_classes, self.class_names,
-        )  # fmt: skip
+        parts = {"x_train": self.x_train[train], "y_train": self.y_train[train]}
+        parts |= {"x_test": self.x_test[test], "y_test": self.y_test[test]}
+        return replace(self, name=f"{self.name}[{n_train}+{n_test}]", **parts)
 
 
 def first_of_each_class(y, n, num_classes):

@@ -9,6 +9,7 @@ p, on a sensor (1, units) of one channel.
 import hashlib
 import math
 from collections.abc import Mapping, Set
+from dataclasses import replace
 
 import numpy as np
 
@@ -264,10 +265,7 @@ class EventDataset(Dataset):
 
     def resized(self, size):
         """The same with `Recordings.resized` recordings."""
-        return type(self)(
-            self.name, self.x_train.resized(size), self.y_train, self.x_test.resized(size), self.y_test,
-            self.num_classes, self.class_names,
-        )  # fmt: skip
+        return replace(self, x_train=self.x_train.resized(size), x_test=self.x_test.resized(size))
 
     def fingerprint(self):
         """SHA-256 (hex) of all events and labels."""

@@ -24,7 +24,7 @@ def hold(folder, seconds=0.0):
     with files.naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = portalocker.Lock(path, "w", seconds, encoding="utf-8").acquire()
+            file = portalocker.Lock(path, "w+", seconds, encoding="utf-8").acquire()  # +: a pipe waits for no reader
         except portalocker.AlreadyLocked:
             holder = ""
             with contextlib.suppress(OSError):  # Windows locks a file against reading too
