@@ -65,3 +65,21 @@ class ResidualCache(NamedTuple):
 
     body: tuple
     shortcut: BlockCache | None
+
+
+def block_caches(caches):
+    """Each BlockCache in the caches of layers, in the order of computation; a shortcut's comes behind its body's."""
+    for cache in caches:
+        if isinstance(cache, ResidualCache):
+            yield from cache.body
+            yield from () if cache.shortcut is None else (cache.shortcut,)
+        elif isinstance(cache, BlockCache):
+            yield cache
+
+
+def with_another(cache, old, new):
+    """A layer's cache, with the BlockCache `old`, if it is this one or in it, replaced by `new`."""
+    if isinstance(cache, ResidualCache):
+        body = tuple(with_another(each, old, new) for each in cache.body)
+        return ResidualCache(body, with_another(cache.shortcut, old, new))
+    return new if cache is old else cache

@@ -18,8 +18,8 @@ from agl_ref.conventions import MPD_AGL
 
 from . import loss as losses
 from . import memory
-from .blocks import Layer, Readout, Residual, SpikingBlock
-from .caches import Mode
+from .blocks import Layer, Readout
+from .caches import Mode, block_caches, with_another
 from .fast.recompute import released
 from .ops import check_width
 from .parallel import one_blas_thread
@@ -41,31 +41,20 @@ class Trace:
     logits: np.ndarray
     mode: Mode
 
-    def _find(self, name):
-        for i, layer in enumerate(self.net.layers if isinstance(name, str) else ()):
-            if isinstance(layer, SpikingBlock) and layer.name == name:
-                return i, None
-            if isinstance(layer, Residual):
-                for j, block in enumerate(layer.body):
-                    if block.name == name:
-                        return i, j
-                if layer.shortcut and layer.shortcut.name == name:
-                    return i, "shortcut"
-        raise KeyError(f"name: expected a spiking block among {', '.join(self.names())}, received {name!r}; choose one")
-
     def names(self):
         """Names of the spiking blocks in the order of computation."""
         return [name for name, _ in self.net.blocks()]
 
     def __getitem__(self, name):
-        i, j = self._find(name)
-        if j is None:
-            return self.caches[i]
-        return self.caches[i].shortcut if j == "shortcut" else self.caches[i].body[j]
+        if not isinstance(name, str) or name not in self.names():
+            raise KeyError(
+                f"name: expected a spiking block among {', '.join(self.names())}, received {name!r}; choose one"
+            )
+        return dict(self.items())[name]
 
     def items(self):
         """(name, BlockCache) of all spiking blocks in the order of computation."""
-        return [(name, self[name]) for name in self.names()]
+        return list(zip(self.names(), block_caches(self.caches), strict=True))
 
     def replace(self, name, u=None, s=None, width=None):
         """A new trace with this block's membrane potentials, spikes or widths replaced.
@@ -83,17 +72,8 @@ class Trace:
         if width is not None:
             width = check_width("width", width, len(cache.u), cache.u.dtype)
         forced = cache.neuron._replace(u=cache.u if u is None else u, s=cache.s if s is None else s)
-        cache = cache._replace(neuron=forced, width=cache.width if width is None else width)
-        i, j = self._find(name)
-        caches = list(self.caches)
-        if j is None:
-            caches[i] = cache
-        elif j == "shortcut":
-            caches[i] = caches[i]._replace(shortcut=cache)
-        else:
-            body = caches[i].body
-            caches[i] = caches[i]._replace(body=(*body[:j], cache, *body[j + 1 :]))
-        x = self.x
+        changed = cache._replace(neuron=forced, width=cache.width if width is None else width)
+        x, caches = self.x, [with_another(each, cache, changed) for each in self.caches]
         for k, layer in enumerate(self.net.layers):
             x, caches[k] = layer.rewire(x, caches[k])
         return replace(self, caches=tuple(caches))
