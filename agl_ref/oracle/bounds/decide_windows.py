@@ -18,6 +18,7 @@ from .tolerance import NoRounding
 
 MOST = 10  # places of one neuron or channel of which every combination is tried
 CLEAR = 2.0  # beyond: the smallest singular value, in units of what is allowed, from which the fit is unique
+MANY = 100  # places of one neuron or channel of which none is decided: each takes a backward pass of the block
 LEAST = 0.1  # of what is allowed: a place that changes less may be on either side
 ROUNDS = 3  # places of one neuron at several timesteps do not quite add up: the fit is made again
 
@@ -83,16 +84,16 @@ def _fit_all(compute, near, targets, apart):
     places = np.argwhere(near)
     keys, group = np.unique(places[:, 1:] if apart else places[:, -1:], axis=0, return_inverse=True)
     group, turned, still = group.ravel(), np.zeros_like(near), near.copy()
-    order = np.array([np.count_nonzero(group[:i] == g) for i, g in enumerate(group)])  # of a place in its group
+    by_group, first = np.argsort(group, kind="stable"), np.searchsorted(np.sort(group), group)
+    order = np.argsort(by_group) - first  # of a place in its group
     at = [(slice(None) if apart else ..., *key) for key in keys]
 
     def off(arrays, g):
         """How far the arrays are from theirs in this group, in units of what is allowed."""
-        return np.concatenate(
-            [((their - arrays[n]) / allowed)[at[g]].ravel() for n, (their, allowed) in targets.items()]
-        )
+        parts = [(their[at[g]] - arrays[n][at[g]]) / allowed[at[g]] for n, (their, allowed) in targets.items()]
+        return np.concatenate([np.ravel(part) for part in parts])
 
-    for _ in range(ROUNDS if targets else 0):
+    for _ in range(ROUNDS if targets and order.max() < MANY else 0):
         arrays, effects = compute(turned), {}
         before = [off(arrays, g) for g in range(len(keys))]
         for i in range(order.max() + 1):
