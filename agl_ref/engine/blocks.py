@@ -99,7 +99,7 @@ class SpikingBlock(Layer):
         cache = BlockCache(synapse_cache, norm_cache, neuron_cache, width, pool_cache)
         if mode.observe is not None:
             mode.observe(self, cache)
-        return s, recompute.kept(cache, mode.keep)
+        return s, recompute.kept(cache, mode)
 
     def _width(self, decay, T, dtype, mode):
         """kappa_t (T,), or None where it is to be measured on u."""

@@ -21,7 +21,7 @@ class Mode:
     surrogate: str = "rectangular"
     relaxed: bool = False  # s = S(u - V_th) instead of the step
     widths: dict | None = None  # {block name: kappa (T,)} instead of the rule's
-    keep: str = "trace"  # or "backward": only what the backward pass cannot compute again; or "nothing"
+    keep: str = "trace"  # or "backward": until the way back has used it; or "nothing"
     observe: Callable | None = None  # called with (block, its BlockCache) after each block
 
 

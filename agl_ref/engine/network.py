@@ -20,7 +20,7 @@ from . import loss as losses
 from . import memory
 from .blocks import Layer, Readout
 from .caches import Mode, block_caches, with_another
-from .fast.recompute import released
+from .fast.recompute import released, whole
 from .ops import check_width
 from .parallel import one_blas_thread
 from .surrogate import code_of
@@ -30,31 +30,44 @@ from .surrogate import code_of
 class Trace:
     """Everything that one forward pass computed: the input, one cache per layer, the logits (T, N, K).
 
-    `trace["conv1"]` is that block's cache: `.u .s .v` (T, N, ...) and `.width` (T,). Weights are not copied: a backward
-    after an optimiser step would read the new ones, so run it before. The trace of `loss_and_grads(keep_trace=False)` holds
-    x, the logits, the norms' statistics and the widths, and u of blocks without a norm.
+    `trace["conv1"]` is that block's cache: `.u .s .v` (T, N, ...) and `.width` (T,). Behind a norm u and s are computed
+    when they are first asked for, and kept then: the bits of the pass, in less memory for who does not look. Weights are
+    not copied: a backward after an optimiser step would read the new ones, so run it before. The trace of
+    `loss_and_grads(keep_trace=False)` holds x, the logits, the norms' statistics and the widths, and u of blocks without
+    a norm.
     """
 
     net: "Network"
     x: np.ndarray
-    caches: tuple
+    caches: list
     logits: np.ndarray
     mode: Mode
+
+    def __post_init__(self):
+        object.__setattr__(self, "caches", list(self.caches))
 
     def names(self):
         """Names of the spiking blocks in the order of computation."""
         return [name for name, _ in self.net.blocks()]
 
-    def __getitem__(self, name):
+    def as_kept(self, name):
+        """The block's cache as the pass left it: without u and s where they can be computed again."""
         if not isinstance(name, str) or name not in self.names():
             raise KeyError(
                 f"name: expected a spiking block among {', '.join(self.names())}, received {name!r}; choose one"
             )
-        return dict(self.items())[name]
+        return dict(zip(self.names(), block_caches(self.caches), strict=True))[name]
+
+    def __getitem__(self, name):
+        kept = self.as_kept(name)
+        cache = whole(kept)
+        if cache is not kept:
+            self.caches[:] = [with_another(each, kept, cache) for each in self.caches]
+        return cache
 
     def items(self):
         """(name, BlockCache) of all spiking blocks in the order of computation."""
-        return list(zip(self.names(), block_caches(self.caches), strict=True))
+        return [(name, self[name]) for name in self.names()]
 
     def replace(self, name, u=None, s=None, width=None):
         """A new trace with this block's membrane potentials, spikes or widths replaced.
@@ -73,10 +86,11 @@ class Trace:
             width = check_width("width", width, len(cache.u), cache.u.dtype)
         forced = cache.neuron._replace(u=cache.u if u is None else u, s=cache.s if s is None else s)
         changed = cache._replace(neuron=forced, width=cache.width if width is None else width)
+        self.items()  # all spikes: what reads them is put together from them
         x, caches = self.x, [with_another(each, cache, changed) for each in self.caches]
         for k, layer in enumerate(self.net.layers):
             x, caches[k] = layer.rewire(x, caches[k])
-        return replace(self, caches=tuple(caches))
+        return replace(self, caches=caches)
 
 
 class Result(NamedTuple):
@@ -157,7 +171,7 @@ class Network:
         validate.instance("trace", trace, Trace, "pass that of a training forward")
         for name, block in self.blocks():
             if block.norm is not None:
-                block.norm.update(trace[name].norm)
+                block.norm.update(trace.as_kept(name).norm)
 
     def check_input(self, x):
         """Refuse `x` unless it is an input of this network."""
@@ -202,7 +216,7 @@ class Network:
             widths = {name: check_width(f"widths[{name!r}]", w, len(x), self.dtype) for name, w in widths.items()}
         mode = Mode(training, self.conventions, self.surrogate, relaxed, widths)
         logits, caches = self._forward(x, mode)
-        return Trace(self, x, tuple(caches), logits, mode)
+        return Trace(self, x, caches, logits, mode)
 
     def predict(self, x, observe=None):
         """The logits (T, N, K) with the running statistics, as of `forward(x, training=False)`; no trace is kept.
@@ -296,9 +310,8 @@ class Network:
         record, input_gradient
             As for `backward`.
         keep_trace : bool
-            False takes less memory where blocks have a tdBN, and gives the same bits: u and s are computed again on the way
-            back, and what a layer cached is dropped once it was used. What is left of the trace is enough for
-            `update_running_statistics`.
+            False drops what a layer cached once the way back has used it: less memory, the same bits. What is left of the
+            trace is enough for `update_running_statistics`.
         observe : callable, optional
             Called on the way back for each spiking block, with (block, its BlockCache, ds, dx): a look at the whole
             trace without holding it at once.
@@ -317,6 +330,6 @@ class Network:
         mode = Mode(True, self.conventions, self.surrogate, keep="trace" if keep_trace else "backward")
         logits, caches = self._forward(x, mode)
         value, dlogits = losses.of_network(logits, labels, loss, self.conventions)
-        trace = Trace(self, x, tuple(caches if keep_trace else map(released, caches)), logits, mode)
+        trace = Trace(self, x, caches if keep_trace else map(released, caches), logits, mode)
         grads = self._backward(caches, dlogits, record, input_gradient, observe)
         return Result(value, logits, grads, trace, dlogits)

@@ -10,6 +10,8 @@ import numpy as np
 
 from agl_ref import validate
 
+PIECE = 2**15  # numbers that are updated at a time: their intermediate results stay in the cache
+
 
 class _Optimiser:
     """Parameters by name, hyperparameters, and one state array per parameter and slot."""
@@ -53,17 +55,25 @@ class _Optimiser:
                 )
         self.steps += 1
         with np.errstate(all="ignore"):
-            new = {name: self._updated(name, p, grads[name], p.dtype.type) for name, p in self.params.items()}
-        for name, arrays in new.items():
-            if not all(np.isfinite(array).all() for array in arrays):
-                self.steps -= 1
-                raise FloatingPointError(
-                    f"the optimiser's step would make parameter {name!r}, or its state, infinite; lower the learning rate"
-                )
-        for name, (p, *state) in new.items():
-            self.params[name][...] = p
-            for slot, value in zip(self.slots, state, strict=True):
-                self.state[f"{slot}.{name}"][...] = value
+            for name, _, new in self._pieces(grads):
+                if not all(np.isfinite(array).all() for array in new):
+                    self.steps -= 1
+                    raise FloatingPointError(
+                        f"the optimiser's step would make parameter {name!r}, or its state, infinite; lower the learning rate"
+                    )
+        for _, old, new in self._pieces(grads):  # computed twice: to keep all of it would take a network's memory again
+            for array, values in zip(old, new, strict=True):
+                array[...] = values
+
+    def _pieces(self, grads):
+        """(name, views of a piece of the parameter and of its state, their values after the step), piece by piece."""
+        for name, p in self.params.items():
+            arrays = [p, *(self.state[f"{slot}.{name}"] for slot in self.slots), grads[name]]
+            if all(array.flags.c_contiguous for array in arrays):
+                arrays = [array.reshape(-1) for array in arrays]
+            for first in range(0, len(arrays[0]), PIECE):
+                *old, g = (array[first : first + PIECE] for array in arrays)
+                yield name, old, self._updated(*old, g, p.dtype.type)
 
 
 class SGD(_Optimiser):
@@ -83,9 +93,9 @@ class SGD(_Optimiser):
         super().__init__(params, lr, weight_decay)
         self.momentum = validate.number("momentum", momentum, low=0, high=1, high_open=True, dtype=self.dtype)
 
-    def _updated(self, name, p, g, dtype):
+    def _updated(self, p, b, g, dtype):
         g = g + dtype(self.weight_decay) * p if self.weight_decay else g
-        b = self.state[f"momentum.{name}"] * dtype(self.momentum)
+        b = b * dtype(self.momentum)
         b += g  # (O1)
         return p - dtype(self.lr) * b, b  # (O2)
 
@@ -109,12 +119,12 @@ class Adam(_Optimiser):
         self.betas = tuple(validate.number("betas", b, **share) for b in betas)
         self.eps = validate.number("eps", eps, low=0, low_open=True, dtype=self.dtype)
 
-    def _updated(self, name, p, g, dtype):
+    def _updated(self, p, m, v, g, dtype):
         g = g + dtype(self.weight_decay) * p if self.weight_decay else g
         beta1, beta2 = self.betas
-        m = self.state[f"m.{name}"] * dtype(beta1)
+        m = m * dtype(beta1)
         m += dtype(1 - beta1) * g
-        v = self.state[f"v.{name}"] * dtype(beta2)
+        v = v * dtype(beta2)
         v += dtype(1 - beta2) * (g * g)
         root = np.sqrt(v) / dtype(math.sqrt(1 - beta2**self.steps)) + dtype(self.eps)
         return p - dtype(self.lr / (1 - beta1**self.steps)) * (m / root), m, v

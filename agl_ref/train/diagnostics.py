@@ -151,7 +151,7 @@ def synaptic_operations(trace, e_ac=0.9e-12, e_mac=4.6e-12):
     """
     validate.instance("trace", trace, Trace, "pass what net.forward returned")
     e_ac, e_mac = (validate.number(name, value, low=0) for name, value in (("e_ac", e_ac), ("e_mac", e_mac)))
-    found = {}
+    found, _ = {}, trace.items()  # all spikes
     for layer, x in _synapse_inputs(trace.net.layers, trace.caches, trace.x, trace.mode):
         fan = _fan_out(getattr(layer, "synapse", layer), x.shape[2:])
         size, samples = np.abs(x), x.shape[1]
@@ -286,7 +286,7 @@ def locate_backward(trace, dlogits):
 def _forward_is_finite(result):
     """Cheap test of a forward pass. Logits alone are not enough: a NaN potential does not fire, so spikes hide it."""
     arrays = [result.logits, *result.trace.net.parameters().values()]
-    for _, cache in result.trace.items():
+    for cache in map(result.trace.as_kept, result.trace.names()):
         # A NaN or an infinity anywhere in a norm's input is one in its variance.
         arrays.append(cache.neuron.u if cache.norm is None else cache.norm.var)
     return np.isfinite(result.loss) and all(np.isfinite(array).all() for array in arrays)

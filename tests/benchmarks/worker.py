@@ -1,6 +1,7 @@
 """One side of a benchmark in a process of its own: `python -m tests.benchmarks.worker SIDE KIND FILE`.
 
-SIDE is ours, torch, spikingjelly or snntorch; KIND is step, measured (a step with the layers' statistics), lif or copy;
+SIDE is ours, torch, spikingjelly or snntorch; KIND is step, trace (a step that keeps its trace), measured (a step with the
+layers' statistics), lif or copy;
 FILE is an npz with the work. The worker does each line that it reads on stdin ("run", "peak" or "whole") and answers with one
 number: seconds, or bytes of resident memory at its peak above what the process held when its modules were loaded, or in all.
 Processes of their own keep each side's threads, allocator settings and memory from touching the other's.
@@ -21,7 +22,7 @@ def resident(field):
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
 
-def ours_step(work, measured=False):
+def ours_step(work, measured=False, keep_trace=False):
     """A function that does one training step: forward, backward, SGD; and takes the layers' statistics if `measured`."""
     import agl_ref as agl
 
@@ -34,7 +35,7 @@ def ours_step(work, measured=False):
 
     def step():
         observe = agl.diagnostics.Observer() if measured else None
-        result = net.loss_and_grads(x, labels, keep_trace=False, observe=observe)
+        result = net.loss_and_grads(x, labels, keep_trace=keep_trace, observe=observe)
         net.update_running_statistics(result.trace)
         optimiser.step(result.grads)
 
@@ -43,6 +44,10 @@ def ours_step(work, measured=False):
 
 def ours_measured(work):
     return ours_step(work, measured=True)
+
+
+def ours_trace(work):
+    return ours_step(work, keep_trace=True)
 
 
 def network_sizes(work):

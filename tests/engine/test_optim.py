@@ -1,6 +1,7 @@
 """Optimisers and schedule against arithmetic by hand; PyTorch's own are in tests/crosscheck."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -77,3 +78,20 @@ def test_torch_linear_is_uniform_within_its_bound():
     w = optim.torch_linear(np.random.default_rng(0), (100, 400), np.float32)
     assert w.dtype == np.float32 and abs(w).max() <= 0.1 and w.var() == pytest.approx(0.01 / 3, rel=0.03)
     assert agl.Linear(100, 3, seed=0).params["bias"].shape == (3,)
+
+
+@pytest.mark.parametrize("optimiser", [agl.optim.SGD, agl.optim.Adam])
+def test_a_step_takes_no_memory_of_the_parameters_size(optimiser):
+    params = {
+        "weight": np.ones((1000, 1000), np.float32),
+        "turned": np.ones((3, 5), np.float32).T,
+        "one": np.float32([1]),
+    }
+    grads = {name: np.full(p.shape, 0.5, np.float32) for name, p in params.items()}
+    one = optimiser(params)
+    tracemalloc.start()
+    one.step(grads)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < params["weight"].nbytes / 2
+    assert len({float(value) for p in params.values() for value in p.flat}) == 1, "every number, in whatever piece"

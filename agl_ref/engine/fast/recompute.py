@@ -1,9 +1,9 @@
 """What of a pass is kept, and what the backward pass computes again. It is decided here and nowhere else.
 
 keep          of a block                                                    for
-"trace"       everything                                                    looking at it, editing it
-"backward"    the synapse's input, in bytes where that is exact, and the    a training step: the same bits in about
-              norm's input; u and s are computed again from the latter      two thirds of the memory
+"trace"       the synapse's input, in bytes where that is exact, and the    looking at it, editing it, going back
+              norm's input; u and s are computed again from the latter
+"backward"    the same, until the way back has used it                      a training step
 "nothing"     the norm's statistics                                         predictions, running statistics
 """
 
@@ -16,15 +16,15 @@ from .packing import from_bytes, in_bytes
 
 
 def needs_u(mode, width):
-    """Whether a block's u has to be stored in the forward pass: for a trace, an observer, or a width measured on it."""
-    return mode.keep == "trace" or mode.observe is not None or width is None
+    """Whether a block's u has to be stored in the forward pass: for an observer, or a width that is measured on it."""
+    return mode.observe is not None or width is None
 
 
-def kept(cache, keep):
-    """What `keep` leaves of a BlockCache. Without a norm there is nothing from which u could be computed again."""
-    if keep == "nothing":
+def kept(cache, mode):
+    """What `mode.keep` leaves of a BlockCache: all of it where u cannot be computed again from a norm's input."""
+    if mode.keep == "nothing":
         return released(cache)
-    if keep == "trace" or cache.norm is None:
+    if cache.norm is None or mode.relaxed:
         return cache
     packed = cache.synapse._replace(x=in_bytes(cache.synapse.x))
     return cache._replace(synapse=packed, neuron=cache.neuron._replace(u=None, s=None, x=None))
@@ -55,9 +55,9 @@ def synapse_cache(cache, dtype):
 
 
 def whole(cache):
-    """The BlockCache as a trace would have kept it."""
+    """The BlockCache with u and s, and with the synapse's input in its own dtype, where they can be had."""
     own = cache.neuron
-    if own.u is not None:
+    if own.u is not None or cache.norm is None or cache.norm.x is None:
         return cache
     _, own = tdbn_lif.forward(cache.norm, own.decay, own.v_th, own.conventions, own.surrogate)
     return cache._replace(synapse=synapse_cache(cache, own.u.dtype), neuron=own)
