@@ -1,4 +1,4 @@
-"""Benchmarks: `python -m tests.benchmarks step|lif|memory|scaling|start|diagnostics [--json] [--repeats N] [--tiny]`.
+"""Benchmarks: `python -m tests.benchmarks step|lif|memory|scaling|start|diagnostics|roofline [--json] [--repeats N] [--tiny]`.
 
 Each prints a table; with --json one JSON object a row. A and B are warmed up, run in processes of their own with 2 threads
 each and the same inputs and weights, and alternate within one run; numbers are medians and the ratio of medians.
@@ -254,6 +254,22 @@ def diagnostics(args, folder):
     return rows
 
 
+def roofline(args, folder):
+    """Each hot kernel and a step against what the machine can do; in this process, with the threads of its environment."""
+    from .roofline import roofline as rows_of
+    from .worker import load_modules, ours_step
+
+    load_modules("ours")
+
+    def step_of(name, dtype):
+        with np.load(step_work(name, dtype, folder, (TINY if args.tiny else SIZES)[name])) as stored:
+            work = dict(stored)
+        step = ours_step(work)
+        return step.net, work["x"], step
+
+    return rows_of(args.dtypes, args.nets, step_of, args.tiny)
+
+
 STEP_CODE = """
 import numpy as np, agl_ref as agl
 net = agl.models.conv_snn(dtype=np.float32)
@@ -313,7 +329,7 @@ def show(rows):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__.splitlines()[0])
-    commands = {f.__name__: f for f in (step, lif, memory, scaling, start, diagnostics)}
+    commands = {f.__name__: f for f in (step, lif, memory, scaling, start, diagnostics, roofline)}
     parser.add_argument("command", choices=commands)
     parser.add_argument("--json", action="store_true", help="one JSON object a row")
     parser.add_argument("--repeats", type=int, default=7)

@@ -39,6 +39,7 @@ def ours_step(work, measured=False, keep_trace=False):
         net.update_running_statistics(result.trace)
         optimiser.step(result.grads)
 
+    step.net = net
     return step
 
 
@@ -73,13 +74,13 @@ def torch_step(work):
 
 def ours_lif(work):
     from agl_ref.conventions import MPD_AGL
-    from agl_ref.engine import neuron
+    from agl_ref.engine.ops import lif_backward, lif_forward
 
     x, ds, width = work["x"], work["ds"], work["width"]
 
     def step():
-        _, cache = neuron.forward(x, 0.2, 0.5, MPD_AGL, "rectangular")
-        neuron.backward(ds, cache, width, MPD_AGL, "rectangular")
+        _, cache = lif_forward.unchecked(x, 0.2, 0.5, MPD_AGL, "rectangular")
+        lif_backward.unchecked(ds, cache, width, MPD_AGL, "rectangular")
 
     return step
 
