@@ -1,4 +1,4 @@
-"""Benchmarks: `python -m tests.benchmarks step|lif|memory|scaling|start|diagnostics|roofline [--json] [--repeats N] [--tiny]`.
+"""Benchmarks: `python -m tests.benchmarks step|lif|memory|scaling|start|diagnostics|roofline [--json] [--repeats N]`.
 
 Each prints a table; with --json one JSON object a row. A and B are warmed up, run in processes of their own with 2 threads
 each and the same inputs and weights, and alternate within one run; numbers are medians and the ratio of medians.

@@ -1,4 +1,4 @@
-"""How near each hot kernel, and a whole training step, come to what the machine can do: `python -m tests.benchmarks roofline`.
+"""How near each hot kernel, and a training step, come to what the machine can do: `python -m tests.benchmarks roofline`.
 
 Three limits of the machine are measured first, with the same two threads: multiplications and additions in matrix products
 (OpenBLAS), bytes to and from memory (STREAM's triad, where a written line counts twice, since it is read before), and
