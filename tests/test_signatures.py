@@ -169,7 +169,7 @@ def good_calls(tmp_path_factory):
         (models.sew_resnet19, {"image_size": 4, "channels": (1, 1, 1), "hidden": 1}),
         (net.forward, {"x": x}), (net.predict, {"x": x}), (net.loss_and_grads, {"x": x, "labels": labels}),
         (net.backward, {"trace": trace, "dlogits": result.dlogits}), (net.update_running_statistics, {"trace": trace}),
-        (trace.replace, {"name": "conv1"}),
+        (trace.replace, {"name": "conv1"}), (trace.as_kept, {"name": "conv1"}),
         (optim.SGD, {"params": {"w": ones}}), (sgd.step, {"grads": {"w": ones}}),
         (optim.Adam, {"params": {"w": ones}}), (adam.step, {"grads": {"w": ones}}),
         (optim.cosine, {"lr": 0.1, "step": 1, "total": 2}),
@@ -263,6 +263,7 @@ READERS = """
 """.split()
 OTHER_ERRORS = {
     "Trace.replace": KeyError,
+    "Trace.as_kept": KeyError,
     **dict.fromkeys(("from_nir", "load_safetensors", "save_safetensors"), ImportError),
 }
 
