@@ -63,15 +63,11 @@ def _chosen(args):
         if args.seeds is not None:
             new = dataclasses.replace(new, seeds=validate.integer("--seeds", args.seeds, high=1000))
         if args.widths is not None:
-            widths = dict.fromkeys([_width_value(text) for text in args.widths] + [BASELINE])
+            given = [width_option(text) for text in args.widths]
+            widths = dict.fromkeys([*(settings.get("fixed_width", settings["width"]) for settings in given), BASELINE])
             new = dataclasses.replace(new, widths=tuple(widths))
         chosen[name] = new
     return chosen
-
-
-def _width_value(text):
-    settings = width_option(text)
-    return settings["fixed_width"] if "fixed_width" in settings else settings["width"]
 
 
 def run(args):

@@ -65,7 +65,10 @@ def my_functions(folder=".", borrow=()):
         answers = {name: find_answer(name, find(name), statements) for name in wanted if name not in borrow}
         print(*notes, sep="\n", end="\n" * bool(notes))
         missing |= {name: path.name if path else f"*_{module}.ipynb" for name in wanted if not answers.get(name)}
-        if used := _used(statements, filter(None, answers.values())):
+        chosen = {
+            (label, k) for answer in answers.values() if answer for label, _, numbers in answer.cells for k in numbers
+        }
+        if used := [s for s in statements if (s.label, s.place[1]) in chosen]:
             sections.append(_section(path.name, used, defined))
     if missing:
         stands_in = [f"{name} = borrowed({name!r})  # write it in {home}" for name, home in missing.items()]
@@ -88,12 +91,6 @@ def _read(path):
         return read_statements(path)
     except ValueError as error:
         return [], [], [str(error)]
-
-
-def _used(statements, answers):
-    """The statements that make some answers, in the notebook's order."""
-    chosen = {(label, k) for answer in answers for label, _, numbers in answer.cells for k in numbers}
-    return [s for s in statements if (s.label, s.place[1]) in chosen]
 
 
 def _section(notebook, statements, defined):

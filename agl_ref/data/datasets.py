@@ -130,7 +130,8 @@ def load_idx(folder, num_classes=10):
     place = folder.resolve()
     name = place.parent.name if place.name == "raw" else place.name  # torchvision's FashionMNIST/raw
     fashion = "fashion" in name.lower() and num_classes == len(FASHION_MNIST_CLASSES)
-    return Dataset(name, *arrays, num_classes, FASHION_MNIST_CLASSES if fashion else None)
+    names = FASHION_MNIST_CLASSES if fashion else None
+    return formats.checked(folder, Dataset, name, *arrays, num_classes, names)
 
 
 def load_cifar10(folder):
@@ -155,7 +156,7 @@ def load_npz(path, num_classes=None):
     if num_classes is not None:
         validate.integer("num_classes", num_classes, low=2)
     arrays, num_classes = formats.read_npz(path, num_classes)
-    return _with_every_class(path, Dataset(path.stem, *arrays, num_classes, None))
+    return _with_every_class(path, formats.checked(path, Dataset, path.stem, *arrays, num_classes))
 
 
 def _with_every_class(path, dataset):

@@ -13,9 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from agl_ref import files, validate
+from agl_ref import validate
 
 from .dataset import Dataset
+from .formats import read_records
 
 BINNINGS = ("time", "count")
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.uint8)])
@@ -298,13 +299,7 @@ def read_nmnist(path):
 
 
 def _nmnist_events(path):
-    data = files.read_bytes(path)
-    if not data or len(data) % NMNIST_BYTES:
-        received = (
-            f"{len(data)} bytes, {len(data) % NMNIST_BYTES} left over: it is truncated" if data else "an empty file"
-        )
-        raise ValueError(f"{path}: expected events of {NMNIST_BYTES} bytes, received {received}; fetch it again")
-    raw = np.frombuffer(data, np.uint8).reshape(-1, NMNIST_BYTES)
+    raw = read_records(path, NMNIST_BYTES)
     events = np.empty(len(raw), EVENT_DTYPE)
     events["x"], events["y"], events["p"] = raw[:, 0], raw[:, 1], raw[:, 2] >> 7
     high, middle, low = raw[:, 2:].astype(np.int64).T

@@ -14,6 +14,7 @@ import numpy as np
 
 from agl_ref import files, validate
 
+from .encoders import check_images
 from .unpickle import read_pickled_dict
 
 IDX_MAGIC = {1: 0x00000801, 3: 0x00000803}  # unsigned bytes, 1 and 3 axes
@@ -27,14 +28,26 @@ CIFAR_TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
 CIFAR_FILES = (*CIFAR_TRAIN, "test_batch")
 CIFAR_SHAPE = (32, 32, 3)
 CIFAR_RECORD = 1 + math.prod(CIFAR_SHAPE)  # one label byte, then 1024 red, 1024 green and 1024 blue pixels
-NPZ_TEST_EVERY = 6
+TEST_EVERY = 6
 
 
-def _checked_labels(path, y, n, num_classes):
+def checked(path, check, *arguments):
+    """What a check returns, or a data set's class; its error names the file."""
     try:
-        return validate.labels(y, n, num_classes)
+        return check(*arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def read_records(path, size):
+    """A file of records of `size` bytes each, at least one, as a uint8 array (N, size)."""
+    data = files.read_bytes(path)
+    if not data or len(data) % size:
+        raise ValueError(
+            f"{path}: expected records of {size} bytes, received {len(data)} bytes, {len(data) % size} left over; "
+            "fetch it again"
+        )
+    return np.frombuffer(data, np.uint8).reshape(-1, size)
 
 
 # ---- IDX ---------------------------------------------------------------------------------------------------
@@ -95,13 +108,8 @@ def read_idx_folder(folder, num_classes):
     arrays = []
     for part in ("train", "test"):
         images, label_path = read_idx(found[f"x_{part}"], 3), found[f"y_{part}"]
-        y = _checked_labels(label_path, read_idx(label_path, 1), len(images), num_classes)
+        y = checked(label_path, validate.labels, read_idx(label_path, 1), len(images), num_classes)
         arrays += [images[..., np.newaxis], y]
-    if arrays[0].shape[1:] != arrays[2].shape[1:]:
-        raise ValueError(
-            f"{found['x_test']}: expected images of shape {arrays[0].shape[1:3]} like x_train, "
-            f"received {arrays[2].shape[1:3]}; use files of one data set"
-        )
     return arrays
 
 
@@ -125,14 +133,8 @@ def _images_from_planes(rows):
 
 def read_cifar10_binary(path):
     """One "binary version" file, records of label and 3072 pixels -> images (N, 32, 32, 3), labels."""
-    data = files.read_bytes(path)
-    if not data or len(data) % CIFAR_RECORD:
-        raise ValueError(
-            f"{path}: expected records of {CIFAR_RECORD} bytes, received {len(data)} bytes, "
-            f"{len(data) % CIFAR_RECORD} left over; fetch it again"
-        )
-    records = np.frombuffer(data, np.uint8).reshape(-1, CIFAR_RECORD)
-    return _images_from_planes(records[:, 1:]), _checked_labels(path, records[:, 0], len(records), 10)
+    records = read_records(path, CIFAR_RECORD)
+    return _images_from_planes(records[:, 1:]), checked(path, validate.labels, records[:, 0], len(records), 10)
 
 
 def read_cifar10_python(path):
@@ -158,7 +160,7 @@ def read_cifar10_python(path):
         if not isinstance(y, list) or not all(type(label) is int and 0 <= label < 10 for label in y):
             raise ValueError(f"{path}: expected 'labels' as a list of integers 0..9, received others; fetch it again")
         y = np.array(y, np.int64)
-    return _images_from_planes(rows), _checked_labels(path, y, len(rows), 10)
+    return _images_from_planes(rows), checked(path, validate.labels, y, len(rows), 10)
 
 
 def read_cifar10_folder(folder):
@@ -184,19 +186,6 @@ def read_cifar10_folder(folder):
 # ---- npz ---------------------------------------------------------------------------------------------------
 
 
-def _npz_images(path, key, x):
-    """Images (N, H, W, C) from (N, H, W) or (N, H, W, C), dtype uint8, float32 or float64."""
-    if x.dtype != np.uint8 and x.dtype not in validate.FLOATS:
-        raise ValueError(
-            f"{path}: expected {key} as uint8, float32 or float64, received {x.dtype}; convert and save it"
-        )
-    if x.ndim not in (3, 4) or 0 in x.shape:
-        raise ValueError(f"{path}: expected {key} of shape (N, H, W) or (N, H, W, C), received {x.shape}; reshape it")
-    if x.dtype in validate.FLOATS and not np.isfinite(x).all():
-        raise ValueError(f"{path}: {key}: {validate.first_not_finite(x)}; clean it first")
-    return x[..., np.newaxis] if x.ndim == 3 else x
-
-
 def _npz_keys(path, names):
     """The names of the arrays to read, images and labels in turn, of those that the file has."""
     if {"x_train", "y_train", "x_test", "y_test"} <= names:
@@ -209,11 +198,16 @@ def _npz_keys(path, names):
     )
 
 
-def every_sixth_of_each_class(y):
+def every_sixth_of_each_class(path, y, what):
     """Mask (N,) of the test samples: of each class the sixth, the twelfth, ..., in whatever order the classes come."""
     test = np.zeros(len(y), bool)
     for label in np.unique(y):
-        test[np.flatnonzero(y == label)[NPZ_TEST_EVERY - 1 :: NPZ_TEST_EVERY]] = True
+        test[np.flatnonzero(y == label)[TEST_EVERY - 1 :: TEST_EVERY]] = True
+    if not test.any():
+        raise ValueError(
+            f"{path}: expected at least {TEST_EVERY} {what} of a class to split, received fewer of each; add some, or give "
+            "those for the test apart"
+        )
     return test
 
 
@@ -222,7 +216,8 @@ def read_npz(path, num_classes=None):
     arrays = files.read_npz(path, choose=lambda names: _npz_keys(path, names))
     keys = list(arrays)
     for key in keys[::2]:
-        arrays[key] = _npz_images(path, key, arrays[key])
+        x = arrays[key]
+        arrays[key] = checked(path, check_images, key, x[..., np.newaxis] if x.ndim == 3 else x)
     train_y = arrays[keys[1]]
     if num_classes is None and train_y.dtype.kind in "iu" and train_y.size:
         num_classes = max(2, int(train_y.max()) + 1)
@@ -232,20 +227,10 @@ def read_npz(path, num_classes=None):
                 f"the label {num_classes - 1} with {len(train_y)} images; number the classes from 0"
             )
     for key_x, key_y in zip(keys[::2], keys[1::2], strict=True):
-        arrays[key_y] = _checked_labels(f"{path}: {key_y}", arrays[key_y], len(arrays[key_x]), num_classes or 2)
+        labels = arrays[key_y], len(arrays[key_x]), num_classes or 2
+        arrays[key_y] = checked(f"{path}: {key_y}", validate.labels, *labels)
     if len(keys) == 2:
         x, y = arrays["x"], arrays["y"]
-        test = every_sixth_of_each_class(y)
-        if not test.any():
-            raise ValueError(
-                f"{path}: expected at least {NPZ_TEST_EVERY} images of a class to split, received fewer of each; add x_test "
-                "and y_test"
-            )
+        test = every_sixth_of_each_class(path, y, "images")
         return [x[~test], y[~test], x[test], y[test]], num_classes
-    x_train, x_test = arrays[keys[0]], arrays["x_test"]
-    if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
-        raise ValueError(
-            f"{path}: expected x_test like the training images, {x_train.dtype} {x_train.shape[1:]}, "
-            f"received {x_test.dtype} {x_test.shape[1:]}; use one shape and dtype"
-        )
     return [arrays[key] for key in keys], num_classes

@@ -163,9 +163,7 @@ def load_events_np(folder, sensor=DVS_SENSOR):
         labels = np.array([names.index(path.parent.name) for path in paths])
         made += [Recordings(map(_read_npz, paths), sensor, list(map(str, paths))), labels]
     if not split:
-        test = every_sixth_of_each_class(made[1])
-        if not test.any():
-            raise ValueError(f"{root}: expected at least 6 recordings of a class to split, received fewer; add some")
+        test = every_sixth_of_each_class(root, made[1], "recordings")
         made = [made[0][np.flatnonzero(~test)], made[1][~test], made[0][np.flatnonzero(test)], made[1][test]]
     name = (root.parent if root.name == "events_np" else root).resolve().name
     return EventDataset(name, *made, len(names), names)

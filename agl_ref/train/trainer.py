@@ -100,7 +100,10 @@ class Trainer:
 
     def _begin(self, start):
         if start == "resume":
-            self._resume()
+            path = self.folder / "checkpoints" / "last.npz"
+            if path.exists():
+                self.load_checkpoint(path)
+            self._write_metrics()
         elif (self.folder / "config.json").exists():
             raise ValueError(
                 f"{self.folder}: expected a folder without a run, received one with config.json; resume it with "
@@ -320,12 +323,6 @@ class Trainer:
         self.optimiser.steps = meta["optimiser_steps"]
         self.diagnostics = diagnostics.Running(meta["diagnostics"])
         self._rows = meta["rows"]
-
-    def _resume(self):
-        path = self.folder / "checkpoints" / "last.npz"
-        if path.exists():
-            self.load_checkpoint(path)
-        self._write_metrics()
 
 
 def open_run(folder, start="resume", data_path=None):

@@ -468,7 +468,3 @@ def test_draws_that_never_fit_say_so():
 
     with pytest.raises(RuntimeError, match="within 1000 tries"):
         until(lambda a: False, lambda: (1,))
-
-
-def test_signature_names_the_arguments_and_results():
-    assert ALL["lif_forward"].signature == "lif_forward(x, decay, v_th) -> u, s"

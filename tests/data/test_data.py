@@ -305,7 +305,10 @@ def damaged_idx(change):
             lambda b: b[:4] + struct.pack(">3I", 2, 4, 5) + b[16:56],
             "labels: expected shape (2,), received (3,)",
         ),
-        (lambda b: b[:4] + struct.pack(">3I", 3, 5, 4) + b[16:], "expected images of shape (5, 4)"),
+        (
+            lambda b: b[:4] + struct.pack(">3I", 3, 5, 4) + b[16:],
+            "x_test: expected uint8 images of shape (5, 4, 1) like x_train",
+        ),
     ],
 )
 def test_idx_images_that_are_damaged(idx_folder, change, words, pack):
@@ -747,9 +750,9 @@ X6, Y6 = random_images(6, (2, 2)), np.arange(6) % 2
         ({"x_train": X6, "y_train": Y6}, "received ['x_train', 'y_train']"),
         ({"x": X6.astype(np.int64), "y": Y6}, "received int64"),
         ({"x": X6.astype(str), "y": Y6}, "received <U"),
-        ({"x": X6[0], "y": Y6}, "(N, H, W) or (N, H, W, C), received (2, 2)"),
-        ({"x": X6[:0], "y": Y6[:0]}, "received (0, 2, 2)"),
-        ({"x": np.full((6, 2, 2), np.inf), "y": Y6}, "received inf at index (0, 0, 0)"),
+        ({"x": X6[0], "y": Y6}, "x: expected shape (N, H, W, C), received (2, 2)"),
+        ({"x": X6[:0], "y": Y6[:0]}, "received shape (0, 2, 2, 1)"),
+        ({"x": np.full((6, 2, 2), np.inf), "y": Y6}, "x: expected finite values, received inf at index (0, 0, 0, 0)"),
         ({"x": X6, "y": Y6[:5]}, "(6,), received (5,)"),
         ({"x": X6, "y": Y6.astype(float)}, "received float64"),
         ({"x": X6, "y": Y6 - 1}, "received -1"),
@@ -759,8 +762,8 @@ X6, Y6 = random_images(6, (2, 2)), np.arange(6) % 2
             {"x": X6, "y": Y6, "x_test": X6, "y_test": Y6 + 1},
             "y_test: labels: expected values 0..1, received 2",
         ),
-        ({"x": X6, "y": Y6, "x_test": X6[:, :1], "y_test": Y6}, "received uint8 (1, 2, 1)"),
-        ({"x": X6, "y": Y6, "x_test": X6 / 255, "y_test": Y6}, "received float64 (2, 2, 1)"),
+        ({"x": X6, "y": Y6, "x_test": X6[:, :1], "y_test": Y6}, "received uint8 of shape (1, 2, 1)"),
+        ({"x": X6, "y": Y6, "x_test": X6 / 255, "y_test": Y6}, "received float64 of shape (2, 2, 1)"),
         ({"x": X6[:5], "y": Y6[:5]}, "at least 6 images of a class to split"),
         (
             {"x": np.array([[[None]]] * 6), "y": Y6},

@@ -54,8 +54,8 @@ def test_random_events_survive_the_file(tmp_path):
 
 GOOD = packed(events_of([(1, 2, 5, 0), (3, 4, 6, 1)]))
 BAD_FILES = {
-    "empty": (b"", "expected events of 5 bytes, received an empty file"),
-    "truncated": (GOOD[:-1], "received 9 bytes, 4 left over: it is truncated"),
+    "empty": (b"", "expected records of 5 bytes, received 0 bytes, 0 left over"),
+    "truncated": (GOOD[:-1], "received 9 bytes, 4 left over"),
     "x": (GOOD + bytes([34, 0, 0, 0, 9]), r"expected x in 0..33 \(34 pixels wide\), received 34 in event 2"),
     "y": (bytes([0, 240, 0, 0, 1]) + GOOD, r"expected y in 0..33 \(34 pixels high\), received 240 in event 0"),
     "time": (GOOD + bytes([0, 0, 0, 0, 4]), "expected times that do not decrease, received 4 after 6 in event 2"),
@@ -239,7 +239,7 @@ def test_the_fingerprint_sees_every_event_and_label(folder):
 def test_a_damaged_file_or_a_missing_class_in_the_folder_is_named(folder):
     path = folder / "Train" / "6" / "00016.bin"
     path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(ValueError, match=f"{path}: .* truncated"):
+    with pytest.raises(ValueError, match=f"{path}: .* left over"):
         data.load(folder)
     path.write_bytes(bytes([0, 99, 0, 0, 0]))
     with pytest.raises(ValueError, match=f"{path}: expected y in 0..33"):
@@ -362,7 +362,7 @@ def test_the_command_trains_on_the_folder(folder, tmp_path, capsys):
     (folder / "Train" / "0" / "00000.bin").write_bytes(b"123")
     assert cli.main([*argv, "--out", str(tmp_path / "other")]) == 3
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "00000.bin: expected events of 5 bytes" in error
+    assert error.count("\n") == 1 and "00000.bin: expected records of 5 bytes" in error
 
 
 @pytest.mark.parametrize("change", [{"encoding": "rate"}, {"augment": "crop-flip"}, {"normalise": "cifar10"}])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.special import ndtr
 
 from .definition import Edge, exercise
 from .fresh_inputs import number, until
@@ -49,11 +50,6 @@ def adaptive_width(gamma, v_th, decay, T, *, mean=np.mean, first=lambda decay, t
     return np.array([2 * mean(gamma) * v_th * (first if t == 1 else later)(decay, t) for t in range(1, T + 1)])
 
 
-def _phi(z):
-    """The standard normal distribution function."""
-    return math.erfc(-z / math.sqrt(2)) / 2
-
-
 def _draw_coverage(rng):
     for sign in (-1, 1):
         v_th = number(rng, 0.6, 1.0)
@@ -84,7 +80,7 @@ def _draw_coverage(rng):
 ))  # fmt: skip
 def coverage(mu, std, v_th, width, *, below=0.5, above=0.5):
     """Phi((V_th + kappa/2 - mu)/std) - Phi((V_th - kappa/2 - mu)/std)."""
-    return _phi((v_th + above * width - mu) / std) - _phi((v_th - below * width - mu) / std)
+    return ndtr((v_th + above * width - mu) / std) - ndtr((v_th - below * width - mu) / std)
 
 
 def _draw_share(rng):

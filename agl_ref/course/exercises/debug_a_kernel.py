@@ -26,50 +26,31 @@ SUSPECTS = {
     "last step lost": "Then du would be 0 at the last timestep.",
 }
 
-_RIGHT = {
-    "a": ("one block", "Right. The second stage adds up the threads of one block; the other blocks' sums are dropped."),
-    "b": ("before reset", "Right. It kept u and s, and took u of the timestep before where v = u (1 - s) belongs."),
-    "c": (
-        "wide window",
-        "Right. |z| / kappa < 1 reaches kappa to each side; the window is kappa wide, kappa/2 to each side.",
-    ),
-    "d": ("stale buffer", "Right. The carry starts from what the last call of that shape left behind, not from 0."),
-    "e": (
-        "late cut",
-        "Right. The spikes are loaded one timestep ahead in a loop that runs backwards: s of t + 1 cuts the carry.",
-    ),
-}
 
-_HINTS = {
-    "a": (
-        "All is right but one sum over neurons. From which number of neurons on does it stop growing?",
-        "A thread is a neuron, and 1024 threads work together. What becomes of the others?",
-        "The sum forgets the threads beyond the first 1024. Which row of the table says so?",
-    ),
-    "b": (
-        "One neuron that fires gives 0.75 where 0 is right. Which of its numbers is 0.75?",
-        "It is u_1. Which potential belongs into B4?",
-        "B4 has the potential that leaks, the one after firing. The kernel takes the other one.",
-    ),
-    "c": (
-        "At the last timestep only ds and the surrogate count. Where do the wrong elements lie?",
-        "Farther from the threshold than kappa / 2, nearer than kappa. Do they get a gradient, or do they lack one?",
-        "They get one and should get none: the kernel reaches too far.",
-    ),
-    "d": (
-        "The first call is right and the next are not. What does one call leave to the next?",
-        "The memory of the carry is made once for each shape, so that nothing is allocated later.",
-        "Memory that is used again must be set to 0 again. Which row forgets that?",
-    ),
-    "e": (
-        "Use both experiments: the four pairs of spikes, and the neuron by hand.",
-        "Which pairs (s_t, s_{t+1}) have wrong gradients? Compare with the two rows of your own table.",
-        "Right where both spikes are equal, wrong where they differ: the carry meets the wrong one of the two.",
-    ),
-}
+def _bug(kernel, suspect, why, *hints):
+    choice(f"bug_of_kernel_{kernel}", 1, suspect, {**SUSPECTS, suspect: f"Right. {why}"}, hints)
 
-for _kernel, (_bug, _why) in _RIGHT.items():
-    choice(f"bug_of_kernel_{_kernel}", 1, _bug, {**SUSPECTS, _bug: _why}, _HINTS[_kernel])
+
+_bug("a", "one block", "The second stage adds up the threads of one block; the other blocks' sums are dropped.",
+     "All is right but one sum over neurons. From which number of neurons on does it stop growing?",
+     "A thread is a neuron, and 1024 threads work together. What becomes of the others?",
+     "The sum forgets the threads beyond the first 1024. Which row of the table says so?")  # fmt: skip
+_bug("b", "before reset", "It kept u and s, and took u of the timestep before where v = u (1 - s) belongs.",
+     "One neuron that fires gives 0.75 where 0 is right. Which of its numbers is 0.75?",
+     "It is u_1. Which potential belongs into B4?",
+     "B4 has the potential that leaks, the one after firing. The kernel takes the other one.")  # fmt: skip
+_bug("c", "wide window", "|z| / kappa < 1 reaches kappa to each side; the window is kappa wide, kappa/2 to each side.",
+     "At the last timestep only ds and the surrogate count. Where do the wrong elements lie?",
+     "Farther from the threshold than kappa / 2, nearer than kappa. Do they get a gradient, or do they lack one?",
+     "They get one and should get none: the kernel reaches too far.")  # fmt: skip
+_bug("d", "stale buffer", "The carry starts from what the last call of that shape left behind, not from 0.",
+     "The first call is right and the next are not. What does one call leave to the next?",
+     "The memory of the carry is made once for each shape, so that nothing is allocated later.",
+     "Memory that is used again must be set to 0 again. Which row forgets that?")  # fmt: skip
+_bug("e", "late cut", "The spikes are loaded one timestep ahead in a loop that runs backwards: s of t + 1 cuts the carry.",
+     "Use both experiments: the four pairs of spikes, and the neuron by hand.",
+     "Which pairs (s_t, s_{t+1}) have wrong gradients? Compare with the two rows of your own table.",
+     "Right where both spikes are equal, wrong where they differ: the carry meets the wrong one of the two.")  # fmt: skip
 
 
 # --- mending a: a sum over blocks

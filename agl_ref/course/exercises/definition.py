@@ -86,11 +86,6 @@ class Exercise:
         parameters = inspect.signature(self.reference).parameters.values()
         return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
 
-    @property
-    def signature(self):
-        """The head of the function as a student writes it, with what it returns."""
-        return f"{self.name}({', '.join(self.parameters)}) -> {', '.join(self.outputs)}"
-
     def inputs(self, student):
         """The samples for a student: list of (why or None, arguments). The same student gets the same."""
         drawn = self.draw(np.random.default_rng(seed_of(self.name, student)))

@@ -156,14 +156,13 @@ def factor_by_gamma(decay=0.2):
 def coverage_by_beta(gammas=(0.5, 1.0, 2.0), decay=0.2):
     """Coverage of both windows by tdBN's shift, at t >= 2, one panel for each gamma."""
     betas = np.linspace(-2, 2, 65)
-    fig, axes = panels(11, 4, 1, len(gammas), sharey=True)
+    fig, axes = panels(11, 4, 1, len(gammas), sharey=True, grid="both")
     for gamma, ax in zip(gammas, np.ravel(axes), strict=True):
         values = 100 * np.array([gaussian_coverage(gamma, beta, decay) for beta in betas]).T
         for label, y in zip(("adaptive", "fixed"), values, strict=True):
             ax.plot(betas, y, color=COLOURS[label], ls="-" if label == "adaptive" else "--", label=label)
         ax.axvline(V_TH / (1 + decay), color=INK, lw=1, ls=":")
         ax.set(title=rf"$\bar\gamma$ = {gamma:g}", xlabel=r"$\bar\beta$", ylim=(0, 108), xticks=range(-2, 3))
-        ax.grid(alpha=0.3)
     fig.axes[0].set_ylabel("neurons inside the window (%)")
     fig.legend(fig.axes[0].lines[:2], ["adaptive", "fixed, width 1"], loc="outside upper center", ncols=2)
     return fig
@@ -178,7 +177,7 @@ def coverage_in_a_network(measured=None):
     measured = {gamma: network_coverage(gamma) for gamma in (0.5, 1.0, 2.0)} if measured is None else measured
     gammas = list(measured)
     place = np.arange(len(gammas))
-    fig, axes = panels(10, 4.2, 1, 2, sharey=True)
+    fig, axes = panels(10, 4.2, 1, 2, sharey=True, grid="y")
     for k, (ax, label) in enumerate(zip(axes, ("adaptive", "fixed"), strict=True)):
         predicted = [100 * gaussian_coverage(gamma, 0.0, 0.2)[k] for gamma in gammas]
         ax.bar(place, predicted, width=0.75, color=COLOURS[label], alpha=0.3, label="Theorem 1")
@@ -187,7 +186,6 @@ def coverage_in_a_network(measured=None):
             ax.plot(place + 0.2 * (i - 1), y, "os^"[i % 3], ls="", color=INK, ms=9, label=f"measured, {layer}")
         ax.set_xticks(place, [f"{gamma:g}" for gamma in gammas])
         ax.set(title=f"{label} window" + (" of width 1" if k else ""), xlabel=r"$\gamma$ of all channels")
-        ax.grid(alpha=0.3, axis="y")
     axes[0].set(ylabel="neurons inside the window (%)", ylim=(0, 75))
     handles, labels = axes[1].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper center", ncols=len(labels))
@@ -201,7 +199,7 @@ def learning_tau(tracks=None, target=0.8):
     tracks : {start: taus (steps,)}
     """
     tracks = {start: learn_tau(start, target) for start in (0.2, 0.5, 0.95)} if tracks is None else tracks
-    fig, (left, right) = panels(10, 4, 1, 2)
+    fig, (left, right) = panels(10, 4, 1, 2, grid="both")
     for i, (start, taus) in enumerate(tracks.items()):
         kappa = 2 * np.sqrt(1 + taus**2) * V_TH
         for ax, y in ((left, taus), (right, kappa)):
@@ -214,5 +212,4 @@ def learning_tau(tracks=None, target=0.8):
     right.set(ylabel=r"window $\kappa_t$ for $t \geq 2$", ylim=(0.95, 1.42))
     for ax in (left, right):
         ax.set_xlabel("training step")
-        ax.grid(alpha=0.3)
     return fig

@@ -181,7 +181,7 @@ def layers_by_depth(measured=None, predicted=True):
     """
     if measured is None:
         measured = {window: by_depth(chain(DEEP, window), few_images()) for window in WINDOWS}
-    fig, (left, right) = panels(10.5, 4.6, 1, 2)
+    fig, (left, right) = panels(10.5, 4.6, 1, 2, grid="both")
     for window, (covered, norms) in measured.items():
         norms = np.where(norms > 0, norms, np.nan)  # a logarithm has no place for 0
         layers = np.arange(1, len(norms) + 1)
@@ -197,7 +197,6 @@ def layers_by_depth(measured=None, predicted=True):
     for ax in (left, right):
         ax.set_xticks(layers)
         ax.set(xlabel="layer (1 is next to the image)")
-        ax.grid(alpha=0.3)
     fig.legend(loc="outside upper center", ncols=len(measured))
     return fig
 
@@ -264,7 +263,7 @@ def accuracies(runs=None):
     """
     runs = {(d, w): run(d, w) for d in (SHALLOW, DEEP) for w in WINDOWS} if runs is None else runs
     depths = sorted({depth for depth, _ in runs})
-    fig, ax = panels(8, 4.2)
+    fig, ax = panels(8, 4.2, grid="y")
     names = list(dict.fromkeys(window for _, window in runs))
     for k, depth in enumerate(depths):
         look = {"marker": "oD"[k], "ms": 8, "ls": "", "mfc": (None, "white")[k]}
@@ -278,7 +277,6 @@ def accuracies(runs=None):
     ax.set_xticks(range(len(names)), [name_of(window) for window in names])
     ax.set(ylabel="test accuracy (%)", ylim=(0, 100), xlim=(-0.4, len(names) - 0.6))
     ax.legend(loc="upper right", ncols=2)
-    ax.grid(alpha=0.3, axis="y")
     return fig
 
 
@@ -292,7 +290,7 @@ def threshold_sweep(swept=None, covered=None):
     if covered is None:
         each = [(window, v_th) for window in ("1", "adaptive") for v_th in THRESHOLDS]
         covered = {key: by_depth(chain(SWEPT, *key), few_images())[0].mean() for key in each}
-    fig, (left, right) = panels(10.5, 4.6, 1, 2)
+    fig, (left, right) = panels(10.5, 4.6, 1, 2, grid="both")
     for window in dict.fromkeys(window for window, _ in covered):
         at = [v_th for w, v_th in covered if w == window]
         left.plot(at, [100 * covered[window, v_th] for v_th in at], **LOOK[window])
@@ -313,7 +311,6 @@ def threshold_sweep(swept=None, covered=None):
         ax.set(xscale="log", xlabel="threshold $V_{th}$")
         ax.set_xticks(THRESHOLDS, [str(Fraction(v_th)) for v_th in THRESHOLDS])
         ax.minorticks_off()
-        ax.grid(alpha=0.3)
     fig.legend(loc="outside upper center", ncols=len(SWEEP))
     return fig
 

@@ -78,7 +78,7 @@ def weights_scaled(rates=None):
     """
     if rates is None:
         rates = {(norm, scale): firing_rates(norm, scale) for norm in (False, True) for scale in (0.5, 1.0, 2.0)}
-    fig, both = panels(9, 4, 1, 2, sharey=True)
+    fig, both = panels(9, 4, 1, 2, sharey=True, grid="both")
     axes = dict(zip((False, True), both, strict=True))
     scales = sorted({scale for _, scale in rates})
     for (norm, scale), share in rates.items():
@@ -91,7 +91,6 @@ def weights_scaled(rates=None):
     for norm, ax in axes.items():
         ax.set(title="with tdBN" if norm else "without a norm", xlabel="layer", ylim=(-1, None))
         ax.set_xticks(np.arange(1, len(next(iter(rates.values()))) + 1))
-        ax.grid(alpha=0.3)
     axes[False].set_ylabel("neurons that fire (%)")
     return fig
 
@@ -127,7 +126,7 @@ def potential_histograms(trace=None):
 @figure
 def spread_without_reset(decays=(0.2, 0.5, 0.9), steps=10):
     """The potential's standard deviation over that of the input if nothing resets it: the whole sum, and Theorem 1."""
-    fig, ax = panels(8, 4)
+    fig, ax = panels(8, 4, grid="both")
     t = np.arange(1, steps + 1)
     for i, decay in enumerate(decays):
         whole = theory.no_reset(0.0, 1.0, decay, V_TH, steps).std
@@ -140,7 +139,6 @@ def spread_without_reset(decays=(0.2, 0.5, 0.9), steps=10):
     ax.legend(loc="upper left")
     ax.set(xlabel="timestep t", ylabel="std of $u_t$ / std of $x_t$", xlim=(0.8, steps + 1.4), ylim=(0.9, None))
     ax.set_xticks(t)
-    ax.grid(alpha=0.3)
     return fig
 
 
@@ -180,7 +178,7 @@ def density_with_reset(u=None, mu=0.0, sigma=0.5, decay=DECAY, steps=T, neurons=
 @figure
 def theorem1_error(means=(-0.5, 0.0, 0.5), steps=10):
     """How much larger Theorem 1's standard deviation is than the exact one at t = `steps`, by leak and mean input."""
-    fig, ax = panels(8, 4.2)
+    fig, ax = panels(8, 4.2, grid="both")
     decays = np.linspace(0, 0.9, 19)
     for i, mu in enumerate(means):
         error = [theory.theorem1(mu, 0.5, tau, V_TH, steps).std[-1] / theory.hard_reset(mu, 0.5, tau, V_TH, steps).std[-1]
@@ -192,7 +190,6 @@ def theorem1_error(means=(-0.5, 0.0, 0.5), steps=10):
     ax.axvline(0.2, color=GREY, lw=1.5, ls=":")
     beside(ax, "paper's default", (0.2, ax.get_ylim()[0]), (5, 6), color="#666666")
     ax.set(xlabel=r"leak factor $\tau$", ylabel=f"error of Theorem 1's std, t = {steps} (%)", xlim=(0, 1.08))
-    ax.grid(alpha=0.3)
     return fig
 
 
@@ -211,7 +208,7 @@ def spread_in_a_network(measured=None, shuffled=None):
     t = np.arange(1, steps + 1)
     exact = theory.hard_reset(0.0, V_TH, DECAY, V_TH, steps).std
     paper = theory.theorem1(0.0, V_TH, DECAY, V_TH, steps).std
-    fig, axes = panels(10, 4.2, 1, len(measured), sharey=True)
+    fig, axes = panels(10, 4.2, 1, len(measured), sharey=True, grid="both")
     axes = np.ravel(axes)
     for name, ax in zip(measured, axes, strict=True):
         ax.plot(t, measured[name], color=INK, marker="o", label="measured")
@@ -220,7 +217,6 @@ def spread_in_a_network(measured=None, shuffled=None):
         ax.plot(t, shuffled[name], color="#009E73", marker="D", ls="", ms=8, label="measured, shuffled")
         ax.set(title=name, xlabel="timestep t", ylim=(0.35, 0.8))
         ax.set_xticks(t)
-        ax.grid(alpha=0.3)
     axes[0].set_ylabel("std of $u_t$")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig

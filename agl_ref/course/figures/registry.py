@@ -70,10 +70,13 @@ def style():
     return matplotlib.rc_context({**_LOOK, "axes.prop_cycle": cycler(color=PALETTE)})
 
 
-def panels(width, height, rows=1, columns=1, **options):
-    """(Figure, its axes) of a size in inches; options are those of matplotlib's Figure.subplots."""
+def panels(width, height, rows=1, columns=1, grid=None, **options):
+    """(Figure, its axes) of a size in inches; grid: "both", "x" or "y"; options: those of matplotlib's Figure.subplots."""
     fig = Figure(figsize=(width, height), layout="constrained")
-    return fig, fig.subplots(rows, columns, **options)
+    axes = fig.subplots(rows, columns, **options)
+    for ax in fig.axes if grid else ():
+        ax.grid(alpha=0.3, axis=grid)
+    return fig, axes
 
 
 def beside(ax, text, at, offset, **look):

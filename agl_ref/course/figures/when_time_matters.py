@@ -87,13 +87,12 @@ def accuracies(seeds=tuple(SEEDS), epochs=EPOCHS, **setting):
 def spike_rasters(samples=3, classes=(0, 1, 2)):
     """When each of 20 units fires, once: one dot in each row for each of three samples of three classes."""
     dataset = task(0, TICKS)
-    fig, axes = panels(11, 4.2, 1, len(classes), sharey=True)
+    fig, axes = panels(11, 4.2, 1, len(classes), sharey=True, grid="both")
     for ax, label in zip(np.ravel(axes), classes, strict=True):
         for index, colour in zip(np.flatnonzero(dataset.labels == label)[:samples], PALETTE, strict=False):
             times, units = np.nonzero(dataset.x[:, index, 0, :, 0])
             ax.plot(times, units, "o", color=colour, ms=6)
         ax.set(title=f"class {label}", xlabel="time (ticks)", yticks=[0, 5, 10, 15])
-        ax.grid(alpha=0.3)
     np.ravel(axes)[0].set(ylabel="unit")
     return fig
 
@@ -146,7 +145,7 @@ def accuracy_by_seed(measured=None, chance=1 / CLASSES):
     """
     if measured is None:
         measured = {f"tau = {decay:g}": accuracies((0, 1), 2, decay=decay) for decay in (0.0, DECAY)}
-    fig, ax = panels(8.5, 4.4)
+    fig, ax = panels(8.5, 4.4, grid="y")
     for place, values in enumerate(measured.values()):
         spread = np.linspace(-0.12, 0.12, len(values))
         ax.plot(place + spread, 100 * np.array(values), "o", color=COLOURS["fixed"], ms=8)
@@ -154,5 +153,4 @@ def accuracy_by_seed(measured=None, chance=1 / CLASSES):
     ax.axhline(100 * chance, color=GREY, ls="--")
     ax.set(ylabel="test accuracy (%)", ylim=(0, 103), xlim=(-0.6, len(measured) - 0.4))
     ax.set_xticks(range(len(measured)), list(measured))
-    ax.grid(axis="y", alpha=0.3)
     return fig

@@ -68,15 +68,12 @@ def judge(exercise, answer, student):
             return points, f"It is right on ordinary inputs, but not in an edge case, {edge.why}. {edge.problem}"
         if min(shares) < 1:
             return points, _values(exercise, samples, right, shares)
-        return exercise.points, " ".join(["Right.", *_hints(samples)])
+        if any(value.dtype == np.float32 for s in samples for value in s.got):
+            return exercise.points, ("Right. Your result is float32, so it was compared to four digits only; float64 is the "
+                                     "default here.")  # fmt: skip
+        return exercise.points, "Right."
     except _Stop as stop:
         return 0, str(stop)
-
-
-def _hints(samples):
-    if any(value.dtype == np.float32 for s in samples for value in s.got):
-        return ["Your result is float32, so it was compared to four digits only; float64 is the default here."]
-    return []
 
 
 def _share(flags, ordinary):
@@ -192,7 +189,8 @@ def _known_mistake(exercise, samples, right, k):
         agree = np.ones(len(exercise.outputs), bool)
         differ = False
         for s in samples:
-            values = _mistaken(wrong, s)
+            with np.errstate(all="ignore"):
+                values = _as_tuple(wrong(*copy.deepcopy(s.arguments)))
             for j, value in enumerate(values):
                 tells = not relations.close(value, s.expected[j], exercise.tolerance).all()
                 differ |= j == k and bool(tells)
@@ -200,8 +198,3 @@ def _known_mistake(exercise, samples, right, k):
         if differ and agree[k]:
             matches.append((not agree.all(), text))
     return f"Your answer is what you get if {min(matches, key=lambda m: m[0])[1]}." if matches else None
-
-
-def _mistaken(wrong, sample):
-    with np.errstate(all="ignore"):
-        return _as_tuple(wrong(*copy.deepcopy(sample.arguments)))

@@ -38,7 +38,9 @@ def relation(exercise, name, samples):
             return f"{name} {found}."
     _, got, expected = next(s for s in samples if not close(s[1], s[2], NEARLY).all())
     good = close(got, expected, LOOSE)
-    for found in (_time(exercise, name, good, got), _first_only(exercise, name, pairs), _border(exercise, name, good)):
+    border = name in exercise.border and min(good.shape[1:3]) >= 3 and good[:, 1:-1, 1:-1].all()
+    inside = "right inside the image and wrong on its border: look at the padding" if border else None
+    for found in (_time(exercise, name, good, got), _first_only(exercise, name, pairs), inside):
         if found:
             return f"{name} is {found}{'' if found.endswith('?') else '.'}{_places(exercise, name, samples)}"
     return f"{name} is {_where(good)}{_places(exercise, name, samples)}"
@@ -146,14 +148,6 @@ def _first_only(exercise, name, pairs):
             return None
     what = "neuron or sample" if name in exercise.time else "row" if name not in exercise.border else "sample"
     return f"right for the first {what} only: does the rest get its turn?"
-
-
-def _border(exercise, name, good):
-    if name not in exercise.border or good.shape[1] < 3 or good.shape[2] < 3:
-        return None
-    if good[:, 1:-1, 1:-1].all():
-        return "right inside the image and wrong on its border: look at the padding"
-    return None
 
 
 def _places(exercise, name, samples):

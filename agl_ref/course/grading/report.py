@@ -17,8 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
-from agl_ref.course import NOTEBOOKS
-from agl_ref.course.exercises import load
+from agl_ref.course import NOTEBOOKS, exercises
 from agl_ref.course.exercises.definition import EXERCISES, NOTEBOOK_OF
 from agl_ref.course.guesses import PLACE
 
@@ -64,7 +63,7 @@ def find_submissions(paths):
 
 def add_exercises(paths):
     """Import a teacher's own exercises: modules, or folders of them. ValueError for what cannot be imported."""
-    load()
+    exercises.load()
     for path in map(Path, paths):
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
             spec = importlib.util.spec_from_file_location(file.stem, file)
@@ -177,19 +176,14 @@ def report(paths, seed, timeout=20, own=(), assignment=(), jobs=1):
     given = [read_submission(*item) for item in find_submissions(assignment).items()]
     about = set().union(*(submission.about for submission in given or submissions))
     notebooks = {NOTEBOOK_OF[name] for name in about}
+    order = {f"{exercises.__name__}.{module}": k for k, module in enumerate(NOTEBOOKS)}  # a teacher's own come last
     names = [
         name
-        for name in sorted(EXERCISES, key=_notebook)
+        for name in sorted(EXERCISES, key=lambda name: order.get(NOTEBOOK_OF[name], len(order)))
         if (name in about if given else NOTEBOOK_OF[name] in notebooks)
     ]
     maxima = {name: plain_number(EXERCISES[name].points) for name in names}
     return maxima, _rows(submissions, names, seed, timeout, own, min(jobs, len(submissions)))
-
-
-def _notebook(name):
-    """The number of an exercise's notebook; a teacher's own come last."""
-    module = NOTEBOOK_OF[name].rpartition(".")[2]
-    return NOTEBOOKS.index(module) if module in NOTEBOOKS else len(NOTEBOOKS)
 
 
 def _rows(submissions, names, seed, timeout, own, jobs):
