@@ -9,6 +9,7 @@ kw), without time or batch. One step of tau dv/dt = v_leak - v + r I, with w = v
 and of IF's dv/dt = r I, whatever the step, with w = v - v_reset: w_t = w_{t-1} + r dt x_t.
 """
 
+from graphlib import CycleError, TopologicalSorter
 from os import PathLike
 
 import numpy as np
@@ -131,7 +132,10 @@ def _chain(graph):
         before.get(b, []).append(a)
     problems += [f"a branch from {name!r} to {ends}" for name, ends in after.items() if len(ends) > 1]
     problems += [f"{len(ends)} edges into {name!r}, from {ends}" for name, ends in before.items() if len(ends) > 1]
-    problems += [f"a loop through {name!r}" for name in _in_loops(after)]
+    try:
+        TopologicalSorter(after).prepare()
+    except CycleError as error:
+        problems.append(f"a loop through {', '.join(map(repr, sorted(set(error.args[1]))))}")
     if problems:
         return [], problems
     order = [name for name, node in nodes.items() if _kind(node) == "Input"]
@@ -141,20 +145,6 @@ def _chain(graph):
     if _kind(nodes[order[-1]]) != "Output":
         problems.append(f"an end at {order[-1]!r}, which is no Output")
     return [(name, nodes[name]) for name in order], problems
-
-
-def _in_loops(after):
-    """Names of the nodes that reach themselves."""
-    for start in after:
-        seen, front = set(), list(after[start])
-        while front:
-            name = front.pop()
-            if name == start:
-                yield start
-                break
-            if name not in seen:
-                seen.add(name)
-                front += after.get(name, [])
 
 
 def _problems(nodes, dt, step, conventions, dtype):

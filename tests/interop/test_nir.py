@@ -453,10 +453,10 @@ IN, AB, BC, OUT = ("input", "a"), ("a", "b"), ("b", "c"), ("c", "output")
     [
         (
             [IN, AB, BC, OUT, ("c", "b")],
-            ["a branch from 'c'", "2 edges into 'b'", "a loop through 'b'", "a loop through 'c'"],
+            ["a branch from 'c'", "2 edges into 'b'", "a loop through 'b', 'c'"],
         ),
-        ([IN, AB, BC, ("c", "a")], ["2 edges into 'a'", "a loop through 'a'"]),
-        ([IN, AB, ("b", "input")], ["a loop through 'input'"]),
+        ([IN, AB, BC, ("c", "a")], ["2 edges into 'a'", "a loop through 'a', 'b', 'c'"]),
+        ([IN, AB, ("b", "input")], ["a loop through 'a', 'b', 'input'"]),
         ([IN, AB, ("b", "output")], ["'c' that the input does not reach"]),
         ([IN, AB, BC, OUT, ("b", "x")], ["'x', which is no node"]),
         ([IN, AB, BC], ["an end at 'c'", "'output' that the input does not reach"]),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .definition import Edge, exercise
-from .fresh_inputs import current, lively, number, on_all_sides, potentials, until
+from .fresh_inputs import current, forward_pass, lively, number, on_all_sides, potentials, until
 from .neuron import bptt, lif, previous, v_before
 
 
@@ -48,11 +48,6 @@ def reset_backward(ds, dv, u, s, *, through=lambda u, s: u, keep=lambda s: 1 - s
 
 
 def _draw_backward(rng):
-    def make(T, N):
-        decay, v_th = number(rng, 0.4, 0.8), number(rng, 0.6, 1.4)
-        u, s = lif(current(rng, T, N, v_th), decay, v_th)
-        return rng.normal(0, 1, (T, N)), u, s, decay, v_th, rng.uniform(0.8, 1.8, T) * v_th
-
     def good(ds, u, s, decay, v_th, width):
         z = np.abs(u - v_th) < width[:, None] / 2
         return (
@@ -64,7 +59,7 @@ def _draw_backward(rng):
         )
 
     for T, N in ((5, 8), (4, 6)):
-        yield until(good, lambda T=T, N=N: make(T, N))
+        yield until(good, forward_pass, rng, T, N, 0.4, 0.8)
     u, s = lif(np.array([[0.25, 0.5], [0.875, 0.125], [0.5, 1.0]]), 0.5, 0.5)  # u_2 = 1 in the first, u_3 = 1.0625 ...
     ds = np.array([[1.0, -2.0], [0.5, 3.0], [-1.0, 2.0]])
     yield Edge("a potential exactly at the window's edge", (ds, u, s, 0.5, 0.5, np.array([0.5, 1.0, 1.0])))

@@ -2,13 +2,15 @@
 
 import numpy as np
 
+from .neuron import lif
+
 TRIES = 1000
 
 
-def until(good, make):
-    """The first of `make()` that is good; RuntimeError after a thousand."""
+def until(good, make, *arguments):
+    """The first of `make(*arguments)` that is good; RuntimeError after a thousand."""
     for _ in range(TRIES):
-        made = make()
+        made = make(*arguments)
         if good(*made):
             return made
     raise RuntimeError(
@@ -24,6 +26,13 @@ def number(rng, low, high):
 def current(rng, T, N, v_th):
     """An input current (T, N) under which neurons fire, fall silent again, and drop below zero."""
     return rng.normal(0.8 * v_th, 1.2 * v_th, (T, N))
+
+
+def forward_pass(rng, T, N, slowest, fastest):
+    """(ds, u, s, decay, v_th, width) of N neurons, with a decay between these two: what a backward pass starts from."""
+    decay, v_th = number(rng, slowest, fastest), number(rng, 0.6, 1.4)
+    u, s = lif(current(rng, T, N, v_th), decay, v_th)
+    return rng.normal(0, 1, (T, N)), u, s, decay, v_th, rng.uniform(0.8, 1.8, T) * v_th
 
 
 def potentials(rng, N):

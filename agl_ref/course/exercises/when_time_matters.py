@@ -3,8 +3,8 @@
 import numpy as np
 
 from .definition import Edge, choice, exercise
-from .fresh_inputs import current, lively, number, on_all_sides, until
-from .neuron import bptt, lif, previous
+from .fresh_inputs import forward_pass, lively, number, on_all_sides, until
+from .neuron import bptt, previous
 
 
 def _draw_times(rng):
@@ -67,18 +67,13 @@ choice("what_counts_know", 1, "the same for every sample", hints=(
 
 
 def _draw_truncated(rng):
-    def make(T, N):
-        decay, v_th = number(rng, 0.5, 0.9), number(rng, 0.6, 1.4)
-        u, s = lif(current(rng, T, N, v_th), decay, v_th)
-        return rng.normal(0, 1, (T, N)), u, s, decay, v_th, rng.uniform(0.8, 1.8, T) * v_th
-
     def good(ds, u, s, decay, v_th, width):
         return lively(s) and on_all_sides(u, v_th, width) and (np.abs(u - v_th) < width[:, None] / 2)[1:-1].mean() > 0.2
 
     for T, N, reach in ((7, 6, 2), (10, 5, 4)):
-        yield *until(good, lambda T=T, N=N: make(T, N)), reach
-    yield Edge("reach = 1", (*until(good, lambda: make(5, 6)), 1))
-    yield Edge("a reach of more than T", (*until(good, lambda: make(5, 6)), 9))
+        yield *until(good, forward_pass, rng, T, N, 0.5, 0.9), reach
+    yield Edge("reach = 1", (*until(good, forward_pass, rng, 5, 6, 0.5, 0.9), 1))
+    yield Edge("a reach of more than T", (*until(good, forward_pass, rng, 5, 6, 0.5, 0.9), 9))
 
 
 def _sliding(ds, u, s, decay, v_th, width, reach):

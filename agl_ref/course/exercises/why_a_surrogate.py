@@ -106,7 +106,7 @@ def _draw_one_step(rng):
         return rng.normal(0, 1, N), rng.normal(v_th, 1.2, N), v_th, _width(rng)
 
     for N in (12, 16):
-        yield until(lambda ds, u, v_th, k: _both_sides(u - v_th, k), lambda N=N: make(N))
+        yield until(lambda ds, u, v_th, k: _both_sides(u - v_th, k), make, N)
     yield Edge(
         "a potential exactly at the window's edge", (np.array([1.0, 2.0, -1.0]), np.array([0.0, 1.0, 0.5]), 0.5, 1.0)
     )
