@@ -10,7 +10,7 @@ from agl_ref.train.ablation.report import summary_rows, text_table, write
 from agl_ref.train.ablation.runner import WorkerDied, read_results
 from agl_ref.train.ablation.runner import run as run_experiments
 
-from .shared import FAILED, add_json_option, folder_option, width_option
+from .shared import FAILED, add_json_option, width_option
 
 
 def add_options(parser):
@@ -71,7 +71,7 @@ def _chosen(args):
 
 
 def run(args):
-    experiments, folder = _chosen(args), folder_option("--out", args.out)
+    experiments, folder = _chosen(args), validate.path("--out", args.out)
     if args.jobs == 0 or args.jobs < -1:
         raise ValueError(f"--jobs: expected a number of processes or -1 for one per core, received {args.jobs}")
     if args.list:

@@ -1,6 +1,5 @@
 """The command `agl-ref course`: the points of submitted notebooks, and exams."""
 
-import argparse
 import json
 import os
 import secrets
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from agl_ref import files
+from agl_ref import files, validate
 from agl_ref.course.exam import exam
 from agl_ref.course.grading.report import as_csv, feedback, predictions_as_csv, report
 
@@ -33,9 +32,9 @@ def add_options(parser):
     )
     action.add_argument("notebooks", metavar="NOTEBOOK", nargs="+",
                         help="a notebook, named like the student, or a student's folder of notebooks")  # fmt: skip
-    action.add_argument("--timeout", type=_whole("seconds"), default=20, metavar="S",
+    action.add_argument("--timeout", type=int, default=20, metavar="S",
                         help="seconds for an exercise (%(default)s)")  # fmt: skip
-    action.add_argument("--jobs", type=_whole("students at a time"), default=os.cpu_count() or 1, metavar="N",
+    action.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
                         help="students at a time (as many as there are processors)")  # fmt: skip
     action.add_argument("--path", action="append", default=[], metavar="FILE",
                         help="a module with exercises of your own, or a folder of them; may be repeated")  # fmt: skip
@@ -63,18 +62,10 @@ def print_exam(args):
     return 0
 
 
-def _whole(what):
-    def number(text):
-        if not text.isdecimal() or int(text) == 0:
-            raise argparse.ArgumentTypeError(f"expected a whole number of {what} above 0, received {text!r}")
-        return int(text)
-
-    return number
-
-
 def run(args):
     seed = args.seed or secrets.token_hex(8)
-    maxima, rows = report(args.notebooks, seed, args.timeout, args.path, args.assignment, args.jobs)
+    timeout, jobs = validate.integer("--timeout", args.timeout), validate.integer("--jobs", args.jobs)
+    maxima, rows = report(args.notebooks, seed, timeout, args.path, args.assignment, jobs)
     students = []
     if args.feedback:
         Path(args.feedback).mkdir(parents=True, exist_ok=True)

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from agl_ref import data
+from agl_ref import data, validate
 from agl_ref.engine.parallel import at_most, threads
 from agl_ref.train import plots
 from agl_ref.train.config import TrainConfig
 from agl_ref.train.trainer import Trainer, remove_run
 
-from .shared import FAILED, add_json_option, folder_option
+from .shared import FAILED, add_json_option
 
 DEMO = {"channels": (8, 16, 32, 32), "T": 2, "encoding": "direct", "epochs": 1, "batch": 25, "lr": 0.1}
 DEMO_GOAL = 0.65  # test accuracy that the adaptive width must reach
@@ -67,7 +67,7 @@ def add_options(parser):
 
 def run(args):
     started = time.monotonic()
-    out, dataset = folder_option("--out", args.out), data.load("bundled")
+    out, dataset = validate.path("--out", args.out), data.load("bundled")
     configs = {
         (label, v_th): TrainConfig(v_th=v_th, seed=args.seed, **DEMO, **options)
         for label, (options, thresholds) in SERIES.items()

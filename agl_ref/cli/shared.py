@@ -1,16 +1,8 @@
 """What several commands share: exit codes, options, and how the evaluation of a run is printed."""
 
 import json
-from pathlib import Path
 
 FAILED, BAD_INPUT, STOPPED = 1, 3, 130
-
-
-def folder_option(option, name):
-    """The Path that an option names; ValueError for an empty name."""
-    if not name:
-        raise ValueError(f"{option}: expected the name of a folder, received an empty one; give a name")
-    return Path(name)
 
 
 def width_option(text):

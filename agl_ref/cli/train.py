@@ -4,11 +4,12 @@ import argparse
 import dataclasses
 import os
 
+from agl_ref import validate
 from agl_ref.train import plots
 from agl_ref.train.config import TrainConfig
 from agl_ref.train.trainer import Trainer, open_run
 
-from .shared import add_json_option, folder_option, print_evaluation, width_option
+from .shared import add_json_option, print_evaluation, width_option
 
 
 def _integers(text):
@@ -120,12 +121,12 @@ def run(args):
                 f"--resume: expected no other option than --data, received {', '.join('--' + s for s in surplus)}; a "
                 "resumed run keeps its options, start a new one for others"
             )
-        trainer = open_run(folder_option("--resume", args.resume), data_path=given.get("data"))
+        trainer = open_run(validate.path("--resume", args.resume), data_path=given.get("data"))
     else:
         config = TrainConfig(**given)
         width = f"fixed{config.fixed_width:g}" if config.width == "fixed" else config.width.replace(" ", "")
         default = f"runs/{config.network}-{width}-seed{config.seed}"
-        trainer = Trainer(config, default if args.out is None else folder_option("--out", args.out))
+        trainer = Trainer(config, validate.path("--out", default if args.out is None else args.out))
     trainer.fit(progress=not args.json)
     evaluation = trainer.evaluate()
     _save_figure(trainer, evaluation)

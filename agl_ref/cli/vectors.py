@@ -3,12 +3,13 @@
 import json
 import textwrap
 
+from agl_ref import validate
 from agl_ref.oracle.cases.export import DTYPES, FORMATS, export
 from agl_ref.oracle.cases.registry import notes
 from agl_ref.oracle.cases.vectors import cases, entry_of, load_case, manifest, written_out
 from agl_ref.oracle.types import unit_roundoff
 
-from .shared import add_json_option, folder_option
+from .shared import add_json_option
 
 _SCALARS = ("T", "v_th", "decay", "alpha", "eps", "training", "stride", "padding", "loss", "target", "lam",
             "surrogate")  # fmt: skip
@@ -159,7 +160,7 @@ def _figure(name, value):
 
 
 def _export(args):
-    folder = folder_option("--out", args.out)
+    folder = validate.path("--out", args.out)
     for id in args.ids:
         print(export(id, folder, args.format, args.dtype, args.time, args.channels))
     return 0

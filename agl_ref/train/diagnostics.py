@@ -210,13 +210,13 @@ class Running:
     def __init__(self, state=None):
         self.state = {"steps": 0, "sums": {}} if state is None else state
 
-    def add(self, layers):
-        """Take the statistics of one more step."""
+    def add(self, layers, weight=1.0):
+        """Take the statistics of one more step, or of a part of one that counts as much as `weight` says."""
         self.state["steps"] += 1
         for name, statistics in layers.items():
             sums = self.state["sums"].setdefault(name, {})
             for key, values in statistics.items():
-                sums[key] = (np.array(sums.get(key, 0.0)) + values).tolist()
+                sums[key] = (np.array(sums.get(key, 0.0)) + weight * values).tolist()
 
     def mean(self):
         """{"steps": their number, "layers": {name: {statistic: list of T}}}."""

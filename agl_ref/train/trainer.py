@@ -218,7 +218,7 @@ class Trainer:
             if not np.isfinite(array).all():
                 raise diagnostics.NonFiniteError(f"{name}: {validate.first_not_finite(array)}; take another checkpoint")
         x, y = self.dataset.x_test, self.dataset.y_test
-        correct, loss, layers = 0, 0.0, {}
+        correct, loss, layers = 0, 0.0, diagnostics.Running()
         for start in range(0, len(x), batch):
             labels = y[start : start + batch]
             images = self.encode(x[start : start + batch], np.random.default_rng([self.config.seed, start, 2]))
@@ -226,15 +226,13 @@ class Trainer:
             logits = self.net.predict(images, observe)
             loss += loss_of_network(logits, labels, self.loss, self.net.conventions)[0] * len(labels)
             correct += int((reduce_logits(logits).argmax(axis=1) == labels).sum())
-            for name, statistics in observe.layers(self.net).items():
-                sums = layers.setdefault(name, dict.fromkeys(statistics, 0.0))
-                for key, value in statistics.items():
-                    sums[key] = sums[key] + value * (len(labels) / len(x))
+            layers.add(observe.layers(self.net), len(labels) / len(x))
         if not np.isfinite(loss):
             raise diagnostics.NonFiniteError(
                 f"test loss: expected a finite number, received {loss}; lower the learning rate"
             )
-        return {"test_accuracy": correct / len(x), "test_loss": loss / len(x), "layers": diagnostics.as_json(layers)}
+        found = {"test_accuracy": correct / len(x), "test_loss": loss / len(x)}
+        return {**found, "layers": diagnostics.as_json(layers.state["sums"])}
 
     def trace(self, images=memory.TRACED):
         """The Trace of the first test images with running statistics, for figures."""

@@ -380,7 +380,7 @@ def test_the_demo_removes_no_other_run_and_nothing_before_its_options_are_checke
 def test_an_empty_folder_name_is_refused(argv, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(argv) == BAD_INPUT
-    assert "expected the name of a folder, received an empty one" in one_line(capsys)
+    assert "expected a path, received ''; name a file or a folder" in one_line(capsys)
     assert not list(tmp_path.iterdir())
 
 
