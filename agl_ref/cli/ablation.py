@@ -48,12 +48,8 @@ def _names(text):
 def _chosen(args):
     """The experiments that the options ask for. Raises ValueError for unknown names."""
     names = tuple(EXPERIMENTS) if args.experiments is None else args.experiments
-    unknown = sorted(set(names) - set(EXPERIMENTS))
-    if unknown or not names:
-        raise ValueError(
-            f"--experiments: expected some of {', '.join(EXPERIMENTS)}, received {', '.join(unknown) or 'none'}; "
-            "choose from these"
-        )
+    for name in names or [""]:
+        validate.one_of("--experiments", name, EXPERIMENTS)
     changes = {name: getattr(args, name) for name in ("epochs", "data") if getattr(args, name) is not None}
     chosen = {}
     for name in names:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agl_ref import files
+from agl_ref import files, validate
 from agl_ref.engine.loss import of_network as loss_of_network
 from agl_ref.interop.layouts import LAYOUTS
 from agl_ref.oracle.bounds.reference import collect
@@ -85,16 +85,13 @@ def _of_run(args, html):
     trainer = open_run(args.what, start="read", data_path=args.data)
     trainer.load_checkpoint(trainer.folder / "checkpoints" / "last.npz")
     net, data, image = trainer.net, trainer.dataset, 0 if args.image is None else args.image
-    if not 0 <= image < len(data.y_test):
-        raise ValueError(f"--image: expected 0 to {len(data.y_test) - 1}, received {image}; choose a test image")
+    validate.integer("--image", image, 0, len(data.y_test) - 1)
     x = trainer.encode(data.x_test[image : image + 1], np.random.default_rng([trainer.config.seed, 0, 2]))
     trace = net.forward(x, training=False)
     _, dlogits = loss_of_network(trace.logits, data.y_test[image : image + 1], trainer.loss, net.conventions)
     arrays, blocks = collect(net, trace, {}, dlogits), dict(net.blocks())
-    if args.layer is not None and args.layer not in blocks:
-        raise ValueError(f"--layer: expected one of {', '.join(blocks)}, received {args.layer!r}; choose one")
     best = {}
-    for name in blocks if args.layer is None else (args.layer,):
+    for name in blocks if args.layer is None else (validate.one_of("--layer", args.layer, blocks),):
         own = {key: arrays[f"{name}.{key}"] for key in ("u", "s", "width", "dx")}
         best[name] = telling(**own, v_th=blocks[name].neuron.v_th, edge=net.conventions.window_edge)
     layer = max(best, key=lambda name: best[name][0])

@@ -5,7 +5,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from agl_ref import files
+from agl_ref import files, validate
 from agl_ref.course import figures
 from agl_ref.course.figures.registry import style
 
@@ -23,8 +23,8 @@ def add_options(parser):
 
 def run(args):
     names = figures.names()
-    if unknown := [name for name in args.only or () if name not in names]:
-        raise ValueError(f"--only: expected one of {', '.join(names)}, received {unknown[0]!r}; choose one")
+    for name in args.only or ():
+        validate.one_of("--only", name, names)
     folder, paths = Path(args.folder), []
     if args.animation:
         paths.append(str(folder / f"backward_pass.{args.animation}"))

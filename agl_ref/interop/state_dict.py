@@ -45,15 +45,30 @@ def _as_array(value):
     raise TypeError(f"a {type(value).__name__}")
 
 
-def _problem_of(entry, value, dtype):
-    """What keeps `value` from becoming the array of `entry`, as (kind, text); None if nothing does."""
-    name = entry.torch_name
-    try:
-        array = _as_array(value)
-    except (TypeError, RuntimeError) as error:  # no tensor or array, or a tensor that NumPy cannot hold (bfloat16) or
-        return "unreadable", f"{name} ({error})"  # that has no values (torch's device "meta")
-    if array.shape != entry.torch_shape:
-        return "misshaped", f"{name} (expected {entry.torch_shape}, received {array.shape})"
+def _compared(shapes, given):
+    """({name: array} of what is given and fits {name: shape}, {what is wrong: names with it})."""
+    found, problems = {}, {"missing": [], "surplus": [str(name) for name in given if name not in shapes]}
+    for name, shape in shapes.items():
+        if name not in given:
+            problems["missing"].append(name)
+            continue
+        try:
+            array = _as_array(given[name])
+        except (
+            TypeError,
+            RuntimeError,
+        ) as error:  # no array, or a tensor without values (device "meta") or of bfloat16
+            problems.setdefault("unreadable", []).append(f"{name} ({error})")
+            continue
+        if array.shape == shape:
+            found[name] = array
+        else:
+            problems.setdefault("misshaped", []).append(f"{name} (expected {shape}, received {array.shape})")
+    return found, problems
+
+
+def _problem_of(name, array, dtype):
+    """What keeps an array of the right shape out of a network of this dtype, as (kind, text); None if nothing does."""
     if array.dtype.kind != "f" or not np.can_cast(array.dtype, dtype, "safe"):
         return "of a dtype that would be rounded", f"{name} ({array.dtype} into {dtype})"
     if not np.isfinite(array).all():
@@ -98,16 +113,14 @@ def load_torch_state_dict(net, state):
         )
     namings = [_entries(net, names) for names in (None, "native")]
     entries = min(namings, key=lambda own: _misfits(own, state))
-    counters = _counters(entries)
-    expected = {e.torch_name: e for e in entries}
-    problems = {"missing": [name for name in expected if name not in state]}
-    problems["surplus"] = [str(name) for name in state if name not in expected and name not in counters]
-    for name in sorted(counters & state.keys()):
+    counters = _counters(entries) & state.keys()
+    expected = {e.torch_name: e.torch_shape for e in entries}
+    arrays, problems = _compared(expected, {name: value for name, value in state.items() if name not in counters})
+    for name in sorted(counters):
         if np.shape(state[name]) != ():
             problems.setdefault("misshaped", []).append(f"{name} (expected (), received {np.shape(state[name])})")
-    for e in entries:
-        found = _problem_of(e, state[e.torch_name], net.dtype) if e.torch_name in state else None
-        if found:
+    for name, array in arrays.items():
+        if found := _problem_of(name, array, net.dtype):
             problems.setdefault(found[0], []).append(found[1])
     if any(problems.values()):
         raise ValueError(
@@ -115,7 +128,7 @@ def load_torch_state_dict(net, state):
             f"({_listed(problems)}); {_fix(problems, namings, state)}"
         )
     for e in entries:
-        e.array[...] = e.from_torch(_as_array(state[e.torch_name]))
+        e.array[...] = e.from_torch(arrays[e.torch_name])
 
 
 def _misfits(entries, state):
@@ -198,21 +211,13 @@ def grads_to_torch(net, grads, names=None):
     """
     entries, parameters = _entries(net, names), net.parameters()
     validate.mapping("grads", grads)
-    problems = {
-        "missing": [name for name in parameters if name not in grads],
-        "surplus": [str(name) for name in grads if name not in parameters],
-        "misshaped": [
-            f"{name} (expected {p.shape}, received {np.shape(grads[name])})"
-            for name, p in parameters.items()
-            if name in grads and np.shape(grads[name]) != p.shape
-        ],
-    }
+    arrays, problems = _compared({name: p.shape for name, p in parameters.items()}, grads)
     if any(problems.values()):
         raise ValueError(
             f"grads: expected one gradient for each of {len(parameters)} parameters, received {len(grads)} "
             f"({_listed(problems)}); pass what net.backward returned"
         )
-    return {e.torch_name: e.to_torch(np.asarray(grads[e.name])) for e in entries if e.name in parameters}
+    return {e.torch_name: e.to_torch(arrays[e.name]) for e in entries if e.name in parameters}
 
 
 def grads_from_torch(net, grads, names=None):
@@ -240,23 +245,11 @@ def grads_from_torch(net, grads, names=None):
     """
     validate.mapping("grads", grads)
     known = {e.torch_name: e for e in _entries(net, names) if e.name in net.parameters()}
-    problems = {"surplus": [str(name) for name in grads if name not in known], "no array": [], "misshaped": []}
-    found = {}
-    for name, entry in known.items():
-        if grads.get(name) is None:
-            continue
-        try:
-            found[entry.name] = _as_array(grads[name])
-        except TypeError as error:  # also a tensor that NumPy cannot hold, such as bfloat16
-            problems["no array"].append(f"{name} ({error})")
-            continue
-        if found[entry.name].shape != entry.torch_shape:
-            problems["misshaped"].append(f"{name} (expected {entry.torch_shape}, received {found[entry.name].shape})")
-        else:
-            found[entry.name] = entry.from_torch(found[entry.name])
+    given = {name: grad for name, grad in grads.items() if grad is not None}
+    found, problems = _compared({name: e.torch_shape for name, e in known.items() if name in given}, given)
     if any(problems.values()) or not found:
         raise ValueError(
             f"grads: expected gradients {_listed({'among': list(known)})}, received {len(grads)} "
             f"({_listed(problems) or 'none'}); pass those of the PyTorch module"
         )
-    return found
+    return {known[name].name: known[name].from_torch(array) for name, array in found.items()}

@@ -141,10 +141,10 @@ def test_a_dump_without_neurons_or_mistakes(dumps, capsys):
 @pytest.mark.parametrize("argv, words", [
     (["RUN", "--case", "lif-grid"], "--case: expected no such option for a run"),
     (["lif-grid.npz", "--layer", "conv1"], "--layer: expected no such option for a dump"),
-    (["RUN", "--layer", "conv9"], "--layer: expected one of conv1, conv2"),
+    (["RUN", "--layer", "conv9"], "--layer: expected one of 'conv1', 'conv2'"),
     (["RUN", "--layer", "conv1", "--neuron", "1,2"], "--neuron: expected 3 indices"),
     (["RUN", "--layer", "conv1", "--neuron", "0,0,4"], "--neuron: expected indices inside"),
-    (["RUN", "--image", "-1"], "--image: expected 0 to"),
+    (["RUN", "--image", "-1"], "--image: expected an integer >= 0, received -1"),
     (["right.npz"], "--case"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(run, dumps, capsys, argv, words):

@@ -453,7 +453,7 @@ def test_a_question_takes_one_of_its_options(question, capsys):
 def test_unknown_and_taken_names(question):
     with pytest.raises(ValueError, match=r"exercise, received 'lif_foward'; perhaps lif_forward"):
         check("lif_foward", None)
-    with pytest.raises(ValueError, match="expected an answer among"):
+    with pytest.raises(ValueError, match="answer: expected one of"):
         choice("other", 1, "x", {"y": ""})
 
     def leak(v, x, decay):

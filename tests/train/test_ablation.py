@@ -451,7 +451,7 @@ def test_command_lists_and_trains(data, tmp_path, capsys, monkeypatch):
     "argv, words",
     [
         (["--experiments", "breadth"], ("--experiments", "headline", "breadth")),
-        (["--experiments", ","], ("--experiments", "none")),
+        (["--experiments", ","], ("--experiments", "received ''")),
         (["--widths", "wide"], ("width", "adaptive", "wide")),
         (["--seeds", "0"], ("--seeds", "0")),
         (["--jobs", "0"], ("--jobs", "0")),

@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from agl_ref import validate
+
 EXERCISES = {}  # name: Exercise or Choice
 NOTEBOOK_OF = {}  # name: the module it is in
 
@@ -128,8 +130,7 @@ def exercise(points, draw, outputs, mistakes=None, time="", border="", **more):
 
 def choice(name, points, answer, options, hints=()):
     """Register a `Choice`; ValueError if the answer is not one of the options."""
-    if answer not in options:
-        raise ValueError(f"{name}: expected an answer among {list(options)}, received {answer!r}; correct it")
+    validate.one_of(f"{name}: answer", answer, options)
     return _add(Choice(name, points, answer, options, hints), inspect.currentframe().f_back.f_globals["__name__"])
 
 
