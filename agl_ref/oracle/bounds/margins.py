@@ -19,7 +19,7 @@ from . import replay_layers as layers
 from . import replay_neurons as neurons
 from . import walk_layers
 from .replay_network import neuron_of, norm_of, synapse_of
-from .tolerance import SECOND_ORDER, Rounding, is_exact, is_power_of_two, quantum, sum_size
+from .tolerance import SECOND_ORDER, NoRounding, is_exact, is_power_of_two, quantum, sum_size
 
 
 class Margins(NamedTuple):
@@ -156,7 +156,7 @@ class NetworkMargins:
     def __init__(self, net, trace, dtype="float32"):
         self.net, self.trace, self.dtype, self.found = net, trace, dtype, {}
         self.params = {**net.parameters(), **net.running_statistics()}
-        self.exact = Rounding(0, dtype)  # never begun: it changes nothing
+        self.exact = NoRounding(dtype)
         walk_layers.forward(self, describe(net), (trace.x, input_error(trace.x, dtype)))
 
     def add(self, body, side):

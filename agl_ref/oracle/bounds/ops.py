@@ -24,7 +24,7 @@ from agl_ref.engine.width import width_gradient, width_of_layer
 from . import margins as proven
 from . import replay_layers as layers
 from . import replay_neurons as neurons
-from .tolerance import Rounding
+from .tolerance import NoRounding
 
 
 class Op(NamedTuple):
@@ -151,7 +151,7 @@ def replay_forced(reference, forced, turned):
     """
     conventions, a = Conventions(**reference.conventions), as_float64(reference.inputs)
     values, meta = {**reference.arrays, **forced}, reference.meta
-    exact = Rounding(0, meta.get("dtype", "float32"))  # never begun: it changes nothing
+    exact = NoRounding(meta.get("dtype", "float32"))
     values |= {key: replay_neuron(exact, a, meta, conventions, values, forced)[key] for key in ("u", "width")}
     return lambda r: replay_neuron(r, a, meta, conventions, values, forced, turned.get("u"))
 

@@ -14,17 +14,20 @@ therefore runs the same pass many times with random errors of the sizes above an
 values share (1 / kappa, the means of tdBN) then add up as they do in an implementation.
 """
 
+import math
+
 import numpy as np
 from tqdm import tqdm
 
 from agl_ref.engine import parallel
+from agl_ref.engine.jit import kernel
 from agl_ref.oracle.types import BITS, representable
 
 LAMBDA = 3.0  # spreads of elementary errors, each taken as large as it can be, that a bound allows
 REPLAYS = 48
 FEW = 1000  # terms that may be added in an order that depends on their values, in `places_size`
 SCALE = 2.0**-30  # the random errors are those of an arithmetic with this u
-PIECE = 1 << 14  # elements that are worked on together: they stay in a processor's cache
+PIECE = 1 << 14  # elements that one thread works on at once
 SECOND_ORDER = 1.01  # covers the terms in u^2 that a first-order analysis leaves out, for n u < 0.01
 
 
@@ -162,14 +165,7 @@ class Rounding:
         e, equal = site
         sign = self._rng.integers(0, 2, e.shape if equal is None else equal.max() + 1, dtype=np.int8)
         sign, rounded = sign if equal is None else sign[equal], np.empty(e.shape)
-        flat = [np.reshape(a, -1) for a in (rounded, value, e, sign)]
-
-        def add(piece):
-            to, exact, error, signs = (a[piece] for a in flat)
-            np.multiply(error, 2 * signs - 1, out=to)
-            to += exact
-
-        by_pieces(add, e.size)
+        _everywhere(round_kernel, rounded, value, e, sign)
         return rounded[()]
 
     def given(self, value):
@@ -218,34 +214,33 @@ def spread(compute, rounding, replays=REPLAYS):
         rounding.begin()
         for name, value in compute(rounding).items():
             if value is not first[name]:  # as spikes are
-                _lengthen(lengths[name], value, plain[name])
+                _everywhere(lengthen_kernel, lengths[name], value, plain[name])
     for length in lengths.values():
         length *= LAMBDA
         length /= np.sqrt(replays)
     return plain, lengths
 
 
-def _lengthen(length, value, plain):
-    """Add the differences of the two, as one more component of vectors, to their lengths."""
-    flat = [np.reshape(a, -1) for a in (length, value, plain)]
-
-    def add(piece):
-        to, off, exact = (a[piece] for a in flat)
-        more = (off - exact) / SCALE
-        with np.errstate(over="ignore", under="ignore"):
-            longer = np.sqrt(to * to + more * more)
-        if (((longer < 1e-140) | (longer > 1e140)) & ((to != 0) | (more != 0))).any():  # a square may not be a number
-            longer = np.hypot(to, more)
-        to[...] = longer
-
-    by_pieces(add, length.size)
+@kernel
+def round_kernel(first, last, rounded, value, error, up):
+    """value + error, or value - error where `up` is 0."""
+    for i in range(first * PIECE, min(last * PIECE, rounded.size)):
+        rounded[i] = value[i] + (error[i] if up[i] else -error[i])
 
 
-def by_pieces(compute, size):
-    """compute(slice) for slices that together are all of `size` elements, in several threads."""
+@kernel
+def lengthen_kernel(first, last, length, value, plain):
+    """The lengths of vectors that get the differences of the two as one more component."""
+    for i in range(first * PIECE, min(last * PIECE, length.size)):
+        more = (value[i] - plain[i]) / SCALE
+        square = length[i] * length[i] + more * more
+        if 1e-280 < square < 1e280:
+            length[i] = math.sqrt(square)
+        elif more != 0:  # a square that is too small or too large
+            length[i] = math.hypot(length[i], more)
 
-    def some(first, last):
-        for piece in range(first, last):
-            compute(slice(piece * PIECE, (piece + 1) * PIECE))
 
-    parallel.run(some, parallel.pieces(size, PIECE))
+def _everywhere(function, changed, *arrays):
+    """Run a kernel on all elements of arrays of one shape; the first is written to, in place."""
+    flat = (np.ascontiguousarray(np.broadcast_to(a, changed.shape)).reshape(-1) for a in arrays)
+    parallel.run(function, parallel.pieces(changed.size, PIECE), changed.reshape(-1), *flat, grain=4)
