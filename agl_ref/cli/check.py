@@ -28,6 +28,7 @@ def add_options(parser):
     parser.add_argument("--layout", default="TN..C", choices=LAYOUTS, help="of the dump (%(default)s)")
     parser.add_argument("--force", default=(), metavar="s,u,width", help="replay the reference's backward pass "
                         "from the dump's own forward values, so that the backward pass is judged on its own")  # fmt: skip
+    parser.add_argument("--every", action="store_true", help="name every wrong array, however many there are")
     add_json_option(parser, "the report as JSON")
     parser.add_argument("--junit", metavar="FILE", help="also write the report as JUnit XML")
     parser.add_argument("--html", metavar="FILE", help="also write the report as one page that any browser opens")
@@ -55,7 +56,8 @@ def run(args):
         several = {"verdict": worst.verdict, "reports": {name: report.to_dict() for name, report in reports}}
         print(json.dumps(one.to_dict() if one else several))
     else:
-        print(one.text(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")) if one else _overview(reports))
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        print(one.text(colour, args.every) if one else _overview(reports))
     return worst.exit_code
 
 

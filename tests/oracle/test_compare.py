@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,8 +15,10 @@ from agl_ref.oracle import Oracle, assert_matches, compare, force, load_case, re
 from agl_ref.oracle.bounds.reference import op_reference, reference_of_case
 from agl_ref.oracle.cases.registry import definition
 from agl_ref.oracle.judge.downstream import Order
+from agl_ref.oracle.judge.report import SHOWN
 from agl_ref.oracle.mutants.variants import variant
 from agl_ref.oracle.problems import problem_of
+from agl_ref.oracle.types import Reference
 
 U32 = 2.0**-24
 
@@ -435,6 +437,17 @@ def test_junit_holds_the_report_once(lif):
     text = report.to_junit()
     assert text.count("first divergence") == 1 == str(report).count("first divergence")
     assert ElementTree.fromstring(text).find("system-out").text == str(report)
+
+
+def test_of_many_wrong_arrays_the_text_says_first_what_to_do_and_names_some():
+    names = [f"grad_fc{i}.weight" for i in range(SHOWN + 40)]
+    right = {name: np.ones(3) for name in names}
+    case = Reference("own", asdict(agl.MPD_AGL), {"op": "linear"}, {}, right, dict.fromkeys(names, np.zeros(3)))
+    report = compare(case, {name: 2 * array for name, array in right.items()}, guess=False)
+    lines = report.text().split("\n")
+    assert lines[0].startswith("FAIL") and lines[1].strip() == report.advice()[0]
+    assert sum("elements off" in line for line in lines) == SHOWN and "... and 40 more arrays" in report.text()
+    assert all(f"{name}: 3 of 3 elements off" in report.text(every=True) for name in names)
 
 
 def test_colour_only_where_asked(lif):

@@ -14,6 +14,7 @@ from .page import page, place
 from .submission import Made
 
 _COLOURS = {"PASS": "32", "FAIL": "31", "AMBIGUOUS": "33"}
+SHOWN = 12  # wrong arrays that the text names; of a network with more wrong ones it says first what to do
 EXIT_CODES = {"PASS": 0, "FAIL": 1, "AMBIGUOUS": 2}
 _NOTHING = (
     "a spike or a place in the window flipped within rounding distance of a boundary, so these numbers prove nothing"
@@ -109,8 +110,8 @@ class Report:
     def __str__(self):
         return self.text()
 
-    def text(self, colour=False):
-        """The report for people."""
+    def text(self, colour=False, every=False):
+        """The report for people; of more than SHOWN wrong arrays the first ones, or `every`."""
 
         def paint(word):
             return f"\033[{_COLOURS[word]}m{word}\033[0m" if colour else word
@@ -119,11 +120,16 @@ class Report:
             f"{paint(self.verdict)}  {self.headline()}",
             *(f"  {line}" for line in self.happened()),
         ]
-        for name, verdict in self.verdicts.items():
-            if verdict != "PASS" and self.details["off"][name]:
-                off, size, worst = (self.details[key][name] for key in ("off", "sizes", "worst"))
-                times = "must be equal" if math.isinf(worst) else f"up to {worst:.3g} times the bound"
-                lines.append(f"  {paint(verdict)}  {name}: {off} of {size} elements off, {times}")
+        wrong = [name for name, verdict in self.verdicts.items() if verdict != "PASS" and self.details["off"][name]]
+        hidden = [] if self.verdict == "PASS" else list(self.details["hidden"].values())
+        most, many = None if every else SHOWN, max(len(wrong), len(hidden)) > SHOWN
+        lines += [f"  {text}" for text in self.advice() if many]
+        for name in wrong[:most]:
+            off, size, worst = (self.details[key][name] for key in ("off", "sizes", "worst"))
+            times = "must be equal" if math.isinf(worst) else f"up to {worst:.3g} times the bound"
+            lines.append(f"  {paint(self.verdicts[name])}  {name}: {off} of {size} elements off, {times}")
+        if wrong[SHOWN:] and not every:
+            lines.append(f"  ... and {len(wrong) - SHOWN} more arrays: agl-ref check --every, report.text(every=True)")
         if self.details.get("contradiction"):
             what, why = sentences(self.details["contradiction"])
             lines += [f"  {what}", f"    {why}"]
@@ -134,8 +140,8 @@ class Report:
             lines += _place("first failure that no flip explains", failure)
         if self.details.get("cause"):
             lines.append(f"  it looks as if {self.details['cause']}")
-        lines += [f"  not visible: {text}" for text in self.details["hidden"].values() if self.verdict != "PASS"]
-        lines += [f"  {text}" for text in self.advice()]
+        lines += [f"  not visible: {text}" for text in hidden[:most]]
+        lines += [f"  {text}" for text in self.advice() if not many]
         lines.append(f"  checked {len(self.checked)}: {', '.join(self.checked)}")
         if self.verdict == "PASS":
             least = [f"{name} 1 ± {n:.0e}" for name, n in self.details["notices"].items() if 0 < n < math.inf]
