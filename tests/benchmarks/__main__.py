@@ -265,7 +265,7 @@ def roofline(args, folder):
         with np.load(step_work(name, dtype, folder, (TINY if args.tiny else SIZES)[name])) as stored:
             work = dict(stored)
         step = ours_step(work)
-        return step.net, work["x"], step
+        return step.net, work["x"], work["labels"], step
 
     return rows_of(args.dtypes, args.nets, step_of, args.tiny)
 

@@ -149,7 +149,7 @@ def kernels(dtype, tiny=False):
     yield "tdBN backward", both, lambda: tdbn.backward(ds, norm)
 
 
-def of_step(net, x, machine):
+def of_step(net, x, labels, machine):
     """Seconds of a training step at the machine's limits: of all blocks and of the optimiser."""
     total = 0.0
 
@@ -157,7 +157,7 @@ def of_step(net, x, machine):
         nonlocal total
         total += machine.limit(**work)
 
-    def observe(block, cache):
+    def observe(block, cache, ds, dx):
         first = block is next(net.blocks())[1]
         inputs = cache.synapse.x
         if conv.repeats(inputs):
@@ -173,14 +173,14 @@ def of_step(net, x, machine):
         for one in of_norm_and_neuron(cache.u.size).values():
             add(one)
 
-    net.predict(x, observe=observe)
+    net.loss_and_grads(x, labels, keep_trace=False, observe=observe)
     parameters = sum(p.size for p in net.parameters().values())
     add({"read": 3 * parameters, "written": 2 * parameters})
     return total
 
 
 def roofline(dtypes, nets, worker_step, tiny=False):
-    """Rows of the table: each kernel, then each network's step; `worker_step(net, dtype)` gives (net, x, function)."""
+    """Rows of the table: each kernel, then each network's step; `worker_step(net, dtype)` gives (net, x, labels, function)."""
     rows = []
     for dtype in dtypes:
         machine = Machine(dtype, tiny)
@@ -189,8 +189,8 @@ def roofline(dtypes, nets, worker_step, tiny=False):
         for name, work, call in kernels(dtype, tiny):
             rows.append(_row(name, dtype, machine.limit(**work), seconds(call)))
         for name in nets:
-            net, x, step = worker_step(name, dtype)
-            rows.append(_row(f"step of {name}", dtype, of_step(net, x, machine), seconds(step)))
+            net, x, labels, step = worker_step(name, dtype)
+            rows.append(_row(f"step of {name}", dtype, of_step(net, x, labels, machine), seconds(step)))
     return rows
 
 
