@@ -180,7 +180,7 @@ def of_step(net, x, labels, machine):
 
 
 def roofline(dtypes, nets, worker_step, tiny=False):
-    """Rows of the table: each kernel, then each network's step; `worker_step(net, dtype)` gives (net, x, labels, function)."""
+    """Rows of the table: kernels, then each network's step; `worker_step(net, dtype)` is (net, x, labels, function)."""
     rows = []
     for dtype in dtypes:
         machine = Machine(dtype, tiny)
