@@ -154,7 +154,7 @@ class Rounding:
     def __call__(self, value, size, alike=None):
         """`alike`: what the value is a function of; where it is equal, to float32's precision, the errors are equal too."""
         if self.recording:
-            e = np.asarray(size(), np.float64) * np.ones_like(value)
+            e = np.broadcast_to(np.asarray(size(), np.float64) * np.ones_like(value), np.shape(value))
             equal = None if alike is None else np.unique(np.float32(alike), return_inverse=True)[1].reshape(e.shape)
             self._sizes.append((SCALE * e, equal) if e.any() else None)
             return value
@@ -242,5 +242,5 @@ def lengthen_kernel(first, last, length, value, plain):
 
 def _everywhere(function, changed, *arrays):
     """Run a kernel on all elements of arrays of one shape; the first is written to, in place."""
-    flat = (np.ascontiguousarray(np.broadcast_to(a, changed.shape)).reshape(-1) for a in arrays)
+    flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
     parallel.run(function, parallel.pieces(changed.size, PIECE), changed.reshape(-1), *flat, grain=4)
