@@ -43,6 +43,8 @@ SURROGATES = (
     "leaky_relu",
 )
 KEPT = 16  # forward passes that are remembered
+CONFIRM = (({"replays": 12}, 0.5), ({}, math.inf))  # a quarter of the usual replays, and the share of their bounds that
+# is enough for a match then; or the usual ones
 
 
 class _Differs(Exception):
@@ -355,8 +357,9 @@ def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, secon
 
     def confirm(conventions, surrogate, arrays):
         other = Network(net.layers, net.input_shape, conventions, surrogate)
-        expected = reference_of(other, x, labels, loss, training, dlogits=dlogits)
-        return compare(expected, arrays, dtype=dtype, guess=False).verdict == "PASS"
+        return _within_bounds(
+            lambda **few: reference_of(other, x, labels, loss, training, dlogits=dlogits, **few), arrays, dtype
+        )
 
     return with_cases(search_surrogates(problem, theirs, net.conventions, dtype, confirm, seconds, layout))
 
@@ -387,9 +390,18 @@ def identify_case(case, theirs, dtype=None, seconds=60.0, layout=None):
         same = conventions == case.conventions and surrogate == problem.surrogate
         tier = case.tier if same else 3  # what is exact under one convention need not be under another
         other = replace(case, conventions=conventions, meta=meta, tier=tier)
-        return compare(reference_of_case(other), arrays, dtype=dtype, guess=False).verdict == "PASS"
+        return _within_bounds(lambda **few: reference_of_case(other, **few), arrays, dtype)
 
     return with_cases(search_surrogates(problem, theirs, case.conventions, dtype, confirm, seconds, layout))
+
+
+def _within_bounds(reference_of, arrays, dtype):
+    """Whether the arrays are within the bounds of `reference_of()`; a few replays do where they are well within."""
+    for few, enough in CONFIRM:
+        report = compare(reference_of(**few), arrays, dtype=dtype, guess=False)
+        if report.verdict == "PASS" and max(report.details["worst"].values()) <= enough:
+            return True
+    return False
 
 
 def with_cases(found):
