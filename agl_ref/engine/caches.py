@@ -8,6 +8,7 @@ import numpy as np
 
 from agl_ref.conventions import MPD_AGL, Conventions
 
+from .fast import tdbn_lif
 from .neuron import LIFCache
 from .tdbn import TdBNCache
 
@@ -28,7 +29,8 @@ class Mode:
 class BlockCache(NamedTuple):
     """One spiking block in one pass: caches of synapse, norm (None without one), neuron and pool (None), and kappa_t.
 
-    u, s and v raise ValueError after a pass that did not keep them.
+    u, s and v are computed again where the neuron's cache does not hold them but the norm's its input; where that is gone
+    too they raise ValueError.
     """
 
     synapse: tuple | None
@@ -37,27 +39,31 @@ class BlockCache(NamedTuple):
     width: np.ndarray
     pool: tuple | None = None
 
-    def _kept(self):
-        if self.neuron.u is None or self.neuron.s is None:
+    def whole_neuron(self):
+        """The neuron's cache with its u and s."""
+        own = self.neuron
+        if own.u is None and self.norm is not None and self.norm.x is not None:
+            _, own = tdbn_lif.forward(self.norm, own.decay, own.v_th, own.conventions, own.surrogate)
+        if own.u is None or own.s is None:
             raise ValueError(
                 "trace: expected one that holds u and s, received one of a pass with keep_trace=False; keep it"
             )
-        return self.neuron
+        return own
 
     @property
     def u(self):
         """Membrane potential before firing, (T, N, ...)."""
-        return self._kept().u
+        return self.whole_neuron().u
 
     @property
     def s(self):
         """Spikes, (T, N, ...)."""
-        return self._kept().s
+        return self.whole_neuron().s
 
     @property
     def v(self):
         """Membrane potential after reset, (T, N, ...)."""
-        return self._kept().v
+        return self.whole_neuron().v
 
 
 class ResidualCache(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import agl_ref as agl
+from agl_ref.engine.caches import Mode
 from agl_ref.engine.fast import packing
 from agl_ref.train import diagnostics
 
@@ -217,3 +218,23 @@ def test_a_prediction_without_norms_keeps_nothing_either():
     net = agl.Network([*layers, agl.Flatten(), agl.Readout("fc", 4 * 32 * 32, 3)], (32, 32, 4))
     x = np.random.default_rng(0).normal(size=(8, 4, 32, 32, 4))
     assert peak_of(lambda: net.predict(x)) < 0.5 * peak_of(lambda: net.forward(x, training=False))
+
+
+def test_a_block_of_ones_own_sees_u_and_s_on_the_way_back():
+    """Whichever way a pass was kept: the block's cache computes them, in a subclass and in a block that is run alone."""
+    seen = []
+
+    class Watched(agl.SpikingBlock):
+        def backward(self, ds, cache, observe=None, need_dx=True):
+            seen.append((cache.u, cache.s, cache.v))
+            return super().backward(ds, cache, observe, need_dx)
+
+    net, x, labels = make()
+    stem = net.layers[0]
+    net.layers[0] = Watched(stem.name, stem.synapse, stem.norm, stem.neuron)
+    expected = net.loss_and_grads(x, labels).trace["stem"]
+    net.loss_and_grads(x, labels, keep_trace=False)
+    alone = net.layers[0].forward(x, Mode(conventions=net.conventions))[1]
+    for found in (*seen, (alone.u, alone.s, alone.v)):
+        for array, key in zip(found, ("u", "s", "v"), strict=True):
+            helpers.assert_same_bits(array, getattr(expected, key), key)

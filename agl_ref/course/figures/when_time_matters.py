@@ -36,10 +36,10 @@ class ShortMemory(SpikingBlock):
     reach = 1
 
     def backward(self, ds, cache, observe=None, need_dx=True):
-        dx = np.zeros_like(ds)
+        dx, whole = np.zeros_like(ds), cache.whole_neuron()
         for start in range(0, len(ds), self.reach) if self.reach else ():
             steps = slice(start, start + self.reach)
-            neuron = cache.neuron._replace(u=cache.u[steps], s=cache.s[steps])
+            neuron = whole._replace(u=whole.u[steps], s=whole.s[steps])
             dx[steps], _ = ops.lif_backward(ds[steps], neuron, cache.width[steps])
         if observe is not None:
             observe(self, cache, ds, dx)

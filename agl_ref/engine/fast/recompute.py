@@ -59,5 +59,5 @@ def whole(cache):
     own = cache.neuron
     if own.u is not None or cache.norm is None or cache.norm.x is None:
         return cache
-    _, own = tdbn_lif.forward(cache.norm, own.decay, own.v_th, own.conventions, own.surrogate)
+    own = cache.whole_neuron()
     return cache._replace(synapse=synapse_cache(cache, own.u.dtype), neuron=own)
