@@ -2,14 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import agl_ref as agl
-from agl_ref.engine import tdbn
+from agl_ref.engine import parallel, tdbn
 from agl_ref.oracle import compare, reference
-from agl_ref.oracle.bounds.reference import agree, op_reference, reference_of_case, run
+from agl_ref.oracle.bounds.reference import agree, forward, op_reference, reference_of_case, run
 from agl_ref.oracle.bounds.tolerance import (
     LAMBDA,
+    LARGE,
+    MANY,
     PIECE,
+    REPLAYS,
     SCALE,
     Rounding,
     is_exact,
@@ -114,7 +118,7 @@ def test_spread_of_one_error_is_lambda_times_its_size():
         a = r(np.array([1.0, -2.0, 0.0]), lambda: np.array([1.0, 2.0, 0.0]))
         return {"a": a, "same": np.ones(2), "sum": a.sum()}
 
-    arrays, bounds = spread(compute, Rounding(0), replays=64)
+    arrays, bounds = spread(compute, Rounding(0))
     assert arrays["a"].tolist() == [1.0, -2.0, 0.0]
     np.testing.assert_allclose(bounds["a"], [LAMBDA, 2 * LAMBDA, 0], rtol=SCALE * 2)
     assert not bounds["same"].any()
@@ -129,11 +133,57 @@ def test_every_element_of_a_long_array_is_rounded_and_measured():
 
     rounding = Rounding(0)
     assert not compute(rounding)["y"].any()
-    rounding.begin()
-    y = compute(rounding)["y"].ravel()
+    y = compute(rounding.with_errors())["y"].ravel()
     assert np.array_equal(np.abs(y), SCALE * size) and 0.4 < np.mean(y > 0) < 0.6
-    bound = spread(compute, Rounding(0), 4)[1]["y"]
+    bound = spread(compute, Rounding(0))[1]["y"]
     assert np.allclose(bound, LAMBDA * size.reshape(3, -1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("replays", [4, 24, 48, 100])
+def test_a_spread_from_few_passes_is_less_certain_and_its_bound_larger(replays):
+    bound = spread(lambda r: {"y": r(np.ones(3), lambda: 1.0)}, Rounding(0), replays)[1]["y"]
+    assert np.allclose(stats.t.sf(bound, replays), stats.t.sf(LAMBDA, REPLAYS), rtol=1e-9)
+
+
+def large(r):
+    """Shared and own errors of more than LARGE numbers, through a linear function, and what was given to it."""
+    x = np.linspace(-1, 1, 2 * MANY).reshape(2, -1)
+    x = r(x, lambda: np.abs(x))
+    x = r(r(np.ones((2, 1)), lambda: 1.0) * x, lambda: 1e-3)
+    (y,) = r.linear(lambda x, weight: (x @ weight,), x, WEIGHT)
+    return {"x": x, "y": y, "z": r.memo(lambda: np.zeros(LARGE), WEIGHT)}
+
+
+WEIGHT = np.random.default_rng(1).normal(size=(MANY, 2))
+
+
+def test_a_large_array_has_the_bounds_of_a_small_one_whatever_the_number_of_threads(monkeypatch):
+    """In float32 are only the differences: of the value itself it would see nothing, since errors are 2^-30 of it."""
+    from agl_ref.oracle.bounds import tolerance
+
+    arrays, bounds = spread(large, Rounding(0))
+    with parallel.at_most(1):
+        again = spread(large, Rounding(0))
+    monkeypatch.setattr(tolerance, "MANY", np.inf)
+    whole = spread(large, Rounding(0))
+    for name in arrays:
+        assert np.array_equal(bounds[name], again[1][name]) and np.array_equal(arrays[name], whole[0][name])
+        np.testing.assert_allclose(bounds[name], whole[1][name], rtol=1e-5)
+    monkeypatch.setattr(tolerance, "LARGE", np.inf)
+    passes = spread(large, Rounding(0), 24)  # with more than LARGE numbers half of REPLAYS
+    np.testing.assert_allclose(passes[1]["y"], bounds["y"], rtol=1e-5)
+
+
+def test_what_float32_cannot_hold_is_computed_in_float64():
+    """Errors of 1e-60 beside those of 1: a smooth surrogate far from the threshold gives such gradients."""
+
+    def compute(r):
+        x = np.repeat([1.0, 1e-60], MANY)
+        x = r(x, lambda: x)
+        return {"y": r.linear(lambda x, weight: (x * weight,), x, np.array(3.0))[0]}
+
+    bound = spread(compute, Rounding(0))[1]["y"]
+    np.testing.assert_allclose(bound, LAMBDA * np.repeat([3.0, 3e-60], MANY), rtol=1e-6)
 
 
 # --- sums in float32
@@ -209,7 +259,7 @@ def implementations(ref):
             for part in [*parts, layer] if hasattr(layer, "params") else parts:
                 part.params = {key: value.astype(np.float32) for key, value in part.params.items()}
         again = agl.Network(net.layers, net.input_shape, net.conventions, net.surrogate)
-        yield "engine", run(again, x.astype(np.float32), labels, ref.meta["loss"])[1]
+        yield "engine", run(again, x.astype(np.float32), labels, ref.meta["loss"])
 
 
 CASES = ("lif-realistic", "plif-spikingjelly", "tdbn-training", "tdbn-large-mean", "conv-realistic", "linear-spikes",
@@ -275,7 +325,7 @@ def test_a_network_weight_that_misses_one_term_is_noticed():
     for seed in (0, 3):
         ref = reference(*small_net(seed))
         net, x, labels = network_of_reference(ref)
-        trace = run(net, x, labels)[0]
+        trace = forward(net, x)
         got = dict(implementations(ref))["forward"]
         for name, block in net.blocks():
             dy = tdbn.backward(ref.arrays[f"{name}.dx"], trace[name].norm)[0]

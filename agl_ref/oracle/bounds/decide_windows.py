@@ -58,7 +58,7 @@ def decide(reference, forced, near, theirs, allowed):
     replay = replay_of(reference, forced, {}, _Deciding)
     if isinstance(replay, _Deciding):
         replay.settle = settle
-        replay(r)
+        replay.replay(r)
     else:
         settle("", lambda turned: replay_of(reference, forced, {"u": turned})(r))
     return tuple({name: masks[i] for name, masks in decided.items()} for i in (0, 1))

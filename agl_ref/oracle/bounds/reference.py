@@ -21,7 +21,7 @@ from agl_ref.oracle.types import WINDOWED, Reference, array_name, dtype_name, re
 from . import margins as proven
 from .ops import OPS, as_float64, neuron_margins, run_op
 from .replay_network import NetworkReplay
-from .tolerance import REPLAYS, Rounding, spread
+from .tolerance import Rounding, spread
 
 AGREEMENT = 1e-9  # of an array's magnitude: how close the replay must come to the engine
 
@@ -32,24 +32,31 @@ def in_float64(net):
     return network_of({"layers": describe(net), "surrogate": net.surrogate}, inputs, net.conventions)
 
 
+def forward(net, x, training=True):
+    """The trace; a window that collapses does so without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trace = net.forward(x, training=training)
+    validate.float_array("logits", trace.logits)
+    return trace
+
+
 def run(net, x, target, loss="ce", training=True):
-    """(trace, arrays): one forward and backward pass, everything of it by name in the order of computation.
+    """Everything of one forward and backward pass; see `collect`."""
+    return collect(net, forward(net, x, training), target, loss)
+
+
+def collect(net, trace, target, loss):
+    """{name: array} of a trace and its backward pass, in the order of computation.
 
     `target` is what the loss compares the logits with: labels, or of the loss "given" its gradient dlogits.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a collapsed window is a legal case
-        trace = net.forward(x, training=training)
-    validate.float_array("logits", trace.logits)
+    value, dlogits = {}, target
     if loss == "given":
         validate.same_shape("dlogits", target, trace.logits.shape, "the logits")
-        return trace, collect(net, trace, {}, target)
-    value, dlogits = loss_of_network(trace.logits, target, loss, net.conventions)
-    return trace, collect(net, trace, {"loss": np.array(value)}, dlogits)
-
-
-def collect(net, trace, loss, dlogits):
-    """Run the backward pass of `trace` and name everything, in the order of computation; `loss` {"loss": value} or {}."""
+    else:
+        value, dlogits = loss_of_network(trace.logits, target, loss, net.conventions)
+        value = {"loss": np.array(value)}
     record, arrays = {}, {}
     grads = net.backward(trace, dlogits, record)
     blocks = dict(net.blocks())
@@ -58,7 +65,7 @@ def collect(net, trace, loss, dlogits):
         arrays[f"{name}.x"] = input_current(blocks[name], cache)
         for key in ("u", "s", "v"):
             arrays[f"{name}.{key}"] = getattr(cache, key)
-    arrays.update({"logits": trace.logits, **loss, "dlogits": dlogits})
+    arrays.update({"logits": trace.logits, **value, "dlogits": dlogits})
     for name, cache in reversed(trace.items()):
         arrays[f"{name}.ds"] = record[f"{name}.ds"]
         dx = record[f"{name}.dx"]
@@ -80,7 +87,7 @@ def input_current(block, cache):
     return tdbn.normalise(cache.norm)
 
 
-def reference(net, x, labels=None, loss="ce", training=True, dtype="float32", replays=REPLAYS, dlogits=None):
+def reference(net, x, labels=None, loss="ce", training=True, dtype="float32", replays=None, dlogits=None):
     """Every intermediate value and gradient of a network on this input, with bounds and margins.
 
     Parameters
@@ -94,8 +101,8 @@ def reference(net, x, labels=None, loss="ce", training=True, dtype="float32", re
         Batch statistics in tdBN, or the running ones.
     dtype : str
         The coarsest dtype in which the bounds are to hold: inputs and parameters that it rounds are counted as errors.
-    replays : int
-        Passes with random rounding from which the bounds are taken.
+    replays : int, optional
+        Passes with random rounding from which the bounds are taken; 48, or 24 for a network with more than a million numbers.
     dlogits : ndarray (T, N, K), float32 or float64
         Instead of labels and loss: the gradient of any other loss with respect to the logits, which is then an input.
 
@@ -119,7 +126,8 @@ def reference(net, x, labels=None, loss="ce", training=True, dtype="float32", re
     ((2, 1, 2, 2, 2), 0.0)
     """
     validate.boolean("training", training)
-    validate.integer("replays", replays)
+    if replays is not None:
+        validate.integer("replays", replays)
     target, loss = target_of(net, x, labels, loss, dlogits)
     return network_reference("own", net, x, target, loss, training, dtype, replays, False)
 
@@ -152,8 +160,9 @@ def network_reference(id, net, x, target, loss, training, dtype, replays, exact)
         )
     validate.float_array("x", x)
     wide, (wide_target,) = in_float64(net), as_float64(target).values()
-    trace, arrays = run(wide, x.astype(np.float64), wide_target, loss, training)
+    trace = forward(wide, x.astype(np.float64), training)
     plain, bounds = spread(NetworkReplay(wide, trace, wide_target, loss), Rounding(seed_of(id), dtype), replays)
+    arrays = collect(wide, trace, wide_target, loss)
     agree(plain, arrays)
     margins = {}
     for name, found in proven.NetworkMargins(wide, trace, dtype).found.items():
@@ -174,7 +183,7 @@ def network_reference(id, net, x, target, loss, training, dtype, replays, exact)
     return assemble(id, net.conventions, meta, inputs, arrays, bounds, margins, exact, wide)
 
 
-def op_reference(id, op, inputs, meta, conventions, exact=False, dtype="float32", replays=REPLAYS):
+def op_reference(id, op, inputs, meta, conventions, exact=False, dtype="float32", replays=None):
     """The Reference of one op on these inputs; see `agl_ref.oracle.bounds.ops` for the names.
 
     Parameters
@@ -239,7 +248,7 @@ def seed_of(id):
     return zlib.crc32(id.encode())
 
 
-def reference_of_case(case, replays=REPLAYS):
+def reference_of_case(case, replays=None):
     """The Reference of a golden case (`agl_ref.oracle.cases.Case`): its op or network, computed anew.
 
     Parameters

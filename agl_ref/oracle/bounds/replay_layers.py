@@ -146,6 +146,11 @@ def product_size(magnitude, *factors):
     return np.zeros_like(magnitude) if any(is_power_of_two(f) for f in factors) else magnitude
 
 
+def nonzero(*arrays):
+    """1 where they are not 0; in float32, which adds up to 2^24 of them exactly."""
+    return [(a != 0).astype(np.float32) for a in arrays]
+
+
 def in_tiles(weight, p):
     """Whether the convolution may be computed in tiles of 2x2 outputs (Winograd), as this package does from 48 channels.
 
@@ -173,10 +178,10 @@ def conv2d_size(x, weight, p, bits, lam=1.0):
     q = quantum(x) * quantum(weight)
     if is_exact(q if p.bias is None else min(q, quantum(p.bias)), magnitude, bits):
         return np.zeros_like(magnitude)
-    count = convolve((x != 0).astype(float), (weight != 0).astype(float), p) + (p.bias is not None)
+    count = convolve(*nonzero(x, weight), p).astype(float) + (p.bias is not None)
     result = convolve(x, weight, p) + (0 if p.bias is None else p.bias)
     same = 1 if lam is None else repeats(weight.reshape(-1, weight.shape[-1]))
-    size = sum_size(result, magnitude, np.rint(count), same, lam) + product_size(magnitude, x, weight)
+    size = sum_size(result, magnitude, count, same, lam) + product_size(magnitude, x, weight)
     if not in_tiles(weight, p):
         return size
     return over_tile(size, convolve(np.abs(x), over_taps(np.abs(weight)), p))
@@ -193,13 +198,12 @@ def conv2d_forward(r, x, p):
 def conv2d_backward(r, dy, x, p):
     """(dx, dweight, dbias)."""
     weight = p.weight
-    dx, dweight = transposed(dy, x, weight, p)  # (C2), (C3)
+    dx, dweight = r.linear(lambda dy, x, weight: transposed(dy, x, weight, p), dy, x, weight)  # (C2), (C3)
 
     def sizes():
         a, b = np.abs(dy), np.abs(x)
         dx_sum, dweight_sum = transposed(a, b, np.abs(weight), p)
-        ones = [(v != 0).astype(float) for v in (dy, x, weight)]
-        dx_count, dweight_count = (np.rint(n) for n in transposed(*ones, p))
+        dx_count, dweight_count = (n.astype(float) for n in transposed(*nonzero(dy, x, weight), p))
         dx_count = dx_count.reshape(dx.shape)
         by_input = repeats(np.moveaxis(weight, -2, -1).reshape(-1, weight.shape[-2]))
         pairs = np.minimum(repeats(x)[:, None], repeats(dy)[None, :])
@@ -220,7 +224,7 @@ def conv2d_backward(r, dy, x, p):
 
 def avg_pool_forward(r, x):
     """Mean of 2x2 squares; the sum of spikes and a quarter of it are exact."""
-    y = conv.pool_forward(x)[0]  # (C5)
+    y = r.memo(lambda: conv.pool_forward(x)[0], x)  # (C5)
     return r(y, lambda: 0.0 if is_exact(quantum(x), 4 * np.abs(x), r.bits) else 3 * conv.pool_forward(np.abs(x))[0])
 
 
@@ -252,7 +256,7 @@ def global_avg_pool_backward(r, dy, shape):
 
 def add(r, a, b):
     """a + b, exact for spikes and where one of the two is 0."""
-    result = a + b  # (R1), (R2)
+    result = r.memo(lambda: a + b, a, b)  # (R1), (R2)
     q = min(quantum(a), quantum(b)) if r.recording else 0.0
     exact = r.recording and is_exact(q, np.abs(a) + np.abs(b), r.bits)
     return r(result, lambda: 0.0 if exact else np.where(a * b != 0, np.abs(result), 0.0))

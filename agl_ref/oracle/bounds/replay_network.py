@@ -4,6 +4,8 @@ Built from a trace in float64, whose spikes and windows stay as they are. `Netwo
 name, for `tolerance.spread`.
 """
 
+import copy
+
 import numpy as np
 
 from agl_ref.engine.neuron import dw_from_ddecay
@@ -62,6 +64,10 @@ class NetworkReplay:
             self.neurons[name] = neuron_of(net, block, trace[name], self.forced.get(f"{name}.s"))
 
     def __call__(self, r):
+        return copy.copy(self).replay(r)  # passes may run side by side
+
+    def replay(self, r):
+        """Every array, by name, in the order of computation; those of the pass are kept here."""
         self.r, self.arrays, self.grads, self.states = r, {}, {}, {}
         logits, entered = walk_layers.forward(self, self.layers, r.given(self.trace.x))
         self.arrays["logits"] = logits

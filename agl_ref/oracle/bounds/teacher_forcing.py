@@ -15,9 +15,9 @@ from agl_ref.oracle.types import WINDOWED, Reference, array_name
 
 from .margins import given_window, input_error
 from .ops import replay_forced
-from .reference import run, seed_of
+from .reference import forward, seed_of
 from .replay_network import NetworkReplay
-from .tolerance import REPLAYS, Rounding, spread
+from .tolerance import Rounding, spread
 
 WHAT = ("s", "u", "width")
 SAFETY = 2.0  # a decision is near the edge up to this many times the bound of a replayed u, which is no proven one
@@ -70,7 +70,7 @@ def force(reference, theirs, what=WHAT, turned=None):
         if name.rpartition(".")[2] == "width" and (array < 0).any():
             raise ValueError(f"{name}: expected kappa >= 0, received {array.min()}; dump the width that was used")
     dtype = reference.meta.get("dtype", "float32")
-    arrays, bounds = spread(replay_of(reference, forced, turned or {}), Rounding(seed_of(reference.id), dtype), REPLAYS)
+    arrays, bounds = spread(replay_of(reference, forced, turned or {}), Rounding(seed_of(reference.id), dtype))
     arrays = {name: np.asarray(arrays[name]).reshape(reference.arrays[name].shape) for name in reference.arrays}
     bounds = {name: bounds[name].reshape(arrays[name].shape) for name in arrays}
     margins = {}
@@ -100,5 +100,5 @@ def replay_of(reference, forced, turned, of_network=NetworkReplay):
     if reference.meta["op"] != "network":
         return replay_forced(reference, forced, turned)
     net, x, target = network_of_reference(reference)
-    loss, training = reference.meta.get("loss", "ce"), reference.meta.get("training", True)
-    return of_network(net, run(net, x, target, loss, training)[0], target, loss, forced, turned)
+    trace = forward(net, x, reference.meta.get("training", True))
+    return of_network(net, trace, target, reference.meta.get("loss", "ce"), forced, turned)

@@ -17,6 +17,7 @@ values share (1 / kappa, the means of tdBN) then add up as they do in an impleme
 import math
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 from tqdm import tqdm
 
 from agl_ref.engine import parallel
@@ -25,6 +26,9 @@ from agl_ref.oracle.types import BITS, representable
 
 LAMBDA = 3.0  # spreads of elementary errors, each taken as large as it can be, that a bound allows
 REPLAYS = 48
+LARGE = 1 << 20  # numbers in all arrays, from which half as many passes do, and run side by side
+AT_ONCE = 4  # passes, at most, whose arrays are held
+MANY = 1 << 15  # numbers of an input, from which differences are computed in float32
 FEW = 1000  # terms that may be added in an order that depends on their values, in `places_size`
 SCALE = 2.0**-30  # the random errors are those of an arithmetic with this u
 PIECE = 1 << 14  # elements that one thread works on at once
@@ -90,6 +94,12 @@ def is_exact(q, magnitude, bits):
     return q > 0 and float(np.max(magnitude, initial=0.0)) <= q * 2.0**bits
 
 
+def fits_float32(a):
+    """Whether `a` is large, and float32 holds all of its nonzero elements and their products with common weights."""
+    size = np.abs(a) if a.size >= MANY else np.zeros(())
+    return 1e-30 < size.min(where=size > 0, initial=1.0) and 0 < size.max() < 1e30
+
+
 def is_power_of_two(a):
     """Whether every nonzero element is plus or minus a power of 2, so that multiplying by it is exact."""
     fraction = np.abs(np.frexp(a)[0])
@@ -126,51 +136,80 @@ def total(r, terms, inexact=0.0):
 
 
 class Rounding:
-    """Adds to every rounded result a random error as large as rounding can make it.
+    """The first pass of a computation, which finds how large rounding can make the error of each result.
 
-    The computation calls `r(value, size)` at each site, `size` a function without arguments. The first pass finds the
-    sizes and changes nothing; each later pass adds SCALE times the size with a random sign.
+    The computation calls `r(value, size)` at each site, `size` a function without arguments. This pass changes nothing; in
+    each later one, `with_errors()`, r adds SCALE times the size with a random sign.
     """
+
+    recording = True
 
     def __init__(self, seed, dtype="float32"):
         self.dtype, self.bits = dtype, BITS[dtype]
-        self._rng = np.random.default_rng(seed)
-        self._sizes, self._next, self.recording = [], 0, True
-        self._made, self._asked = [], 0
+        self.rng = np.random.default_rng(seed)
+        self.sites, self.made = [], []
 
-    def begin(self):
-        """Start a pass with errors."""
-        self._next, self._asked, self.recording = 0, 0, False
+    def with_errors(self):
+        """The `Rounding` of one more pass."""
+        return _RandomErrors(self)
 
     def memo(self, compute, *inputs):
-        """`compute()`, or what it gave in the first pass if the inputs are the very same arrays."""
-        if self.recording:
-            self._made.append((inputs, compute()))
-            return self._made[-1][1]
-        before, value = self._made[self._asked]
-        self._asked += 1
-        return value if all(a is b for a, b in zip(before, inputs, strict=True)) else compute()
+        """`compute()`, or in a later pass what it gave in the first, if the inputs are the very same arrays."""
+        self.made.append((inputs, compute()))
+        return self.made[-1][1]
+
+    def linear(self, compute, x, *fixed):
+        """The arrays `compute(x, *fixed)`, linear in x: in a later pass the change of a large x is enough, in float32."""
+        return self.memo(lambda: compute(x, *fixed), x, *fixed)
 
     def __call__(self, value, size, alike=None):
         """`alike`: what the value is a function of; where it is equal, to float32's precision, the errors are equal too."""
-        if self.recording:
-            e = np.broadcast_to(np.asarray(size(), np.float64) * np.ones_like(value), np.shape(value))
-            equal = None if alike is None else np.unique(np.float32(alike), return_inverse=True)[1].reshape(e.shape)
-            self._sizes.append((SCALE * e, equal) if e.any() else None)
-            return value
-        site = self._sizes[self._next]
-        self._next += 1
-        if site is None:
-            return value
-        e, equal = site
-        sign = self._rng.integers(0, 2, e.shape if equal is None else equal.max() + 1, dtype=np.int8)
-        sign, rounded = sign if equal is None else sign[equal], np.empty(e.shape)
-        _everywhere(round_kernel, rounded, value, e, sign)
-        return rounded[()]
+        e = np.broadcast_to(np.asarray(size(), np.float64) * np.ones_like(value), np.shape(value))
+        equal = None if alike is None else np.unique(np.float32(alike), return_inverse=True)[1].reshape(e.shape)
+        e = SCALE * e
+        self.sites.append((e.astype(np.float32) if fits_float32(e) else e, equal) if e.any() else None)
+        return value
 
     def given(self, value):
         """An input: rounded where the dtype cannot represent it."""
         return self(value, lambda: np.where(representable(value, self.dtype), 0.0, np.abs(value)))
+
+
+class _RandomErrors(Rounding):
+    """A later pass. Its signs are drawn at once, so that passes may run side by side."""
+
+    recording = False
+
+    def __init__(self, first):
+        self.dtype, self.bits = first.dtype, first.bits
+        self.sites, self.made = iter(first.sites), iter(first.made)
+        shapes = [site and (site[0].shape if site[1] is None else site[1].max() + 1) for site in first.sites]
+        self.signs = iter(
+            [None if shape is None else first.rng.integers(0, 2, shape, dtype=np.int8) for shape in shapes]
+        )
+
+    def memo(self, compute, *inputs):
+        before, value = next(self.made)
+        return value if all(a is b for a, b in zip(before, inputs, strict=True)) else compute()
+
+    def linear(self, compute, x, *fixed):
+        (before, *same), values = next(self.made)
+        change = x - before
+        unit = np.abs(change).max(initial=0.0) or 1.0
+        change /= unit
+        if not fits_float32(change) or not all(a is b for a, b in zip(same, fixed, strict=True)):
+            return compute(x, *fixed)
+        changes = compute(*(a.astype(np.float32) for a in (change, *fixed)))
+        return tuple(value + unit * more for value, more in zip(values, changes, strict=True))
+
+    def __call__(self, value, size, alike=None):
+        site, sign = next(self.sites), next(self.signs)
+        if site is None:
+            return value
+        e, equal = site
+        sign, rounded = sign if equal is None else sign[equal], np.empty(e.shape)
+        _everywhere(round_kernel, rounded, value, e, sign)
+        return rounded[()]
 
 
 class NoRounding:
@@ -185,6 +224,10 @@ class NoRounding:
         """`compute()`."""
         return compute()
 
+    def linear(self, compute, *inputs):
+        """`compute(*inputs)`."""
+        return compute(*inputs)
+
     def __call__(self, value, size, alike=None):
         return value
 
@@ -193,14 +236,17 @@ class NoRounding:
         return value
 
 
-def spread(compute, rounding, replays=REPLAYS):
+def spread(compute, rounding, replays=None):
     """Bounds of all arrays that `compute(rounding)` returns: LAMBDA times the spread that random rounding gives them.
 
     Parameters
     ----------
     compute : function of a Rounding that returns {name: ndarray}
+        It may be called in several threads at once.
     rounding : Rounding
-    replays : int
+    replays : int, optional
+        Passes with errors; by default REPLAYS, and half as many for more than LARGE numbers. With other than REPLAYS passes
+        LAMBDA is the quantile of Student's distribution that has the same probability: the spread is less certain.
 
     Returns
     -------
@@ -209,16 +255,39 @@ def spread(compute, rounding, replays=REPLAYS):
     first = compute(rounding)
     plain = {name: np.asarray(value, np.float64) for name, value in first.items()}
     lengths = {name: np.zeros(value.shape) for name, value in plain.items()}
+    large = sum(value.size for value in plain.values()) > LARGE
+    replays = replays or (REPLAYS // 2 if large else REPLAYS)
+    at_once = min(parallel.threads(), AT_ONCE) if large else 1
+
     # A bar for whoever waits at a terminal; elsewhere, and where it takes two seconds or less, nothing is written.
-    for _ in tqdm(range(replays), desc="bounds", delay=2, disable=None, leave=False):
-        rounding.begin()
-        for name, value in compute(rounding).items():
-            if value is not first[name]:  # as spikes are
-                _everywhere(lengthen_kernel, lengths[name], value, plain[name])
+    bar = tqdm(total=replays, desc="bounds", delay=2, disable=None, leave=False)
+    for begun in range(0, replays, at_once):
+        found = _side_by_side(compute, [rounding.with_errors() for _ in range(min(at_once, replays - begun))])
+        bar.update(len(found))
+        while found:
+            for name, value in found.pop(0).items():
+                if value is not first[name]:  # as spikes are
+                    _everywhere(lengthen_kernel, lengths[name], value, plain[name])
+            del value
+    bar.close()
+    lam = LAMBDA if replays == REPLAYS else -stdtrit(replays, stdtr(REPLAYS, -LAMBDA))
     for length in lengths.values():
-        length *= LAMBDA
+        length *= lam
         length /= np.sqrt(replays)
     return plain, lengths
+
+
+def _side_by_side(compute, passes):
+    """compute(r) of each of the passes, each in a thread of its own."""
+    found = [None] * len(passes)
+
+    def some(first, last):
+        for i in range(first, last):
+            found[i] = compute(passes[i])
+
+    with parallel.one_blas_thread():
+        parallel.run(some, len(passes))
+    return found
 
 
 @kernel

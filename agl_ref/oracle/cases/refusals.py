@@ -169,7 +169,7 @@ def values(case, conventions):
     if case.op != "network":
         return run_op(case.op, inputs, case.meta, conventions)
     net = network_of(case.meta, inputs, conventions)
-    return run(net, inputs["x"], inputs["labels"], case.meta["loss"], case.meta["training"])[1]
+    return run(net, inputs["x"], inputs["labels"], case.meta["loss"], case.meta["training"])
 
 
 # --- certificate ----------------------------------------------------------------------------------------------------
