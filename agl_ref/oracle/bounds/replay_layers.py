@@ -11,7 +11,7 @@ from scipy.ndimage import maximum_filter
 from agl_ref.engine import conv, parallel
 from agl_ref.engine.fast import winograd
 
-from .tolerance import is_exact, is_power_of_two, quantum, repeats, sum_size, total
+from .tolerance import in_float32, is_exact, is_power_of_two, quantum, repeats, sum_size, total
 
 ROWS = 256  # output places, at least, in one product of matrices, if there are as many
 TRANSFORMS = 4.0  # roundings of Winograd's transforms
@@ -105,40 +105,62 @@ def convolve(x, weight, p):
 
 
 def transposed(dy, x, weight, p):
-    """(dx, dweight) of the same sums: a product of matrices for each place of the kernel, as in the reference.
+    """(dx, dweight) of the same sums."""
+    return gradient_of_input(dy, weight, p, x.shape), gradient_of_weight(dy, x, weight, p)
 
-    The engine's own products are for many images; where there are few, a sum over blocks of them is mostly copying.
-    """
-    flat = dy.reshape(-1, dy.shape[-1])
+
+# A product of matrices for each place of the kernel, as in the reference. The engine's own products are for many
+# images; where there are few, a sum over blocks of them is mostly copying.
+
+
+def seen(images, place, Ho, Wo, stride):
+    """What one place of the kernel sees of padded images."""
+    i, j = place
+    return images[:, i : i + stride * Ho : stride, j : j + stride * Wo : stride]
+
+
+def share_out(work, chunks, size):
+    """Run it in several threads, if the gradient is large enough to be worth them."""
+    with parallel.one_blas_thread():
+        parallel.run(work, chunks, grain=1 + 10**6 // size)
+
+
+def gradient_of_input(dy, weight, p, shape):
+    """dx of this shape."""
     if weight.ndim == 2:
-        return dy @ weight.T, x.reshape(-1, x.shape[-1]).T @ flat
-    kh, kw, C_in, C_out = weight.shape
-    (H, W), (Ho, Wo), pad = x.shape[-3:-1], dy.shape[-3:-1], p.padding
-    images = np.pad(x.reshape(-1, H, W, C_in), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    dy, dimages, dweight = dy.reshape(-1, Ho, Wo, C_out), np.zeros_like(images), np.empty_like(weight)
+        return dy @ weight.T
+    (H, W, C_in), (Ho, Wo, C_out), pad = shape[-3:], dy.shape[-3:], p.padding
+    dy = dy.reshape(-1, Ho, Wo, C_out)
+    dimages = np.zeros((len(dy), H + 2 * pad, W + 2 * pad, C_in), dy.dtype)
     at_once = max(1, ROWS // (Ho * Wo))  # images, whatever the number of threads: the bits are to be the same
-
-    def seen(images, place):
-        """What one place of the kernel sees of them."""
-        i, j = place
-        return images[:, i : i + p.stride * Ho : p.stride, j : j + p.stride * Wo : p.stride]
-
-    def of_weights(first, last):
-        for place in list(np.ndindex(kh, kw))[first:last]:
-            np.matmul(seen(images, place).reshape(-1, C_in).T, flat, out=dweight[place])  # (C2)
 
     def of_images(first, last):
         for group in range(first, last):
             part = slice(group * at_once, (group + 1) * at_once)
-            for place in np.ndindex(kh, kw):
-                target = seen(dimages[part], place)
+            for place in np.ndindex(weight.shape[:2]):
+                target = seen(dimages[part], place, Ho, Wo, p.stride)
                 target += (dy[part].reshape(-1, C_out) @ weight[place].T).reshape(target.shape)  # (C3)
 
-    with parallel.one_blas_thread():
-        grain = 1 + 10**6 // flat.size  # what is small is not worth a thread
-        parallel.run(of_weights, kh * kw, grain=grain)
-        parallel.run(of_images, parallel.pieces(len(images), at_once), grain=grain)
-    return dimages[:, pad : pad + H, pad : pad + W].reshape(x.shape), dweight
+    share_out(of_images, parallel.pieces(len(dy), at_once), dy.size)
+    return dimages[:, pad : pad + H, pad : pad + W].reshape(shape)
+
+
+def gradient_of_weight(dy, x, weight, p):
+    """dweight; of the weight only its shape counts."""
+    flat = dy.reshape(-1, dy.shape[-1])
+    if weight.ndim == 2:
+        return x.reshape(-1, x.shape[-1]).T @ flat
+    (H, W, C_in), (Ho, Wo), pad = x.shape[-3:], dy.shape[-3:-1], p.padding
+    images = np.pad(x.reshape(-1, H, W, C_in), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    dweight = np.empty_like(weight)
+
+    def of_weights(first, last):
+        for place in list(np.ndindex(weight.shape[:2]))[first:last]:
+            rows = seen(images, place, Ho, Wo, p.stride).reshape(-1, C_in)
+            np.matmul(rows.T, flat, out=dweight[place])  # (C2)
+
+    share_out(of_weights, weight.shape[0] * weight.shape[1], dy.size)
+    return dweight
 
 
 def product_size(magnitude, *factors):
@@ -172,10 +194,14 @@ def over_taps(a):
 
 def conv2d_size(x, weight, p, bits, lam=1.0):
     """Largest error of x W + b, whose inputs are exact."""
-    magnitude = convolve(np.abs(x), np.abs(weight), p)
+
+    def sums(x, weight):
+        return (convolve(x, weight, p),)
+
+    q, a, b = quantum(x) * quantum(weight), np.abs(x), np.abs(weight)
+    (magnitude,) = sums(a, b) if q > 0 else in_float32(sums, a, b)  # from whole numbers it has to be exact
     if p.bias is not None:
         magnitude = magnitude + np.abs(p.bias)
-    q = quantum(x) * quantum(weight)
     if is_exact(q if p.bias is None else min(q, quantum(p.bias)), magnitude, bits):
         return np.zeros_like(magnitude)
     count = convolve(*nonzero(x, weight), p).astype(float) + (p.bias is not None)
@@ -184,7 +210,7 @@ def conv2d_size(x, weight, p, bits, lam=1.0):
     size = sum_size(result, magnitude, count, same, lam) + product_size(magnitude, x, weight)
     if not in_tiles(weight, p):
         return size
-    return over_tile(size, convolve(np.abs(x), over_taps(np.abs(weight)), p))
+    return over_tile(size, in_float32(sums, a, over_taps(b))[0])
 
 
 def conv2d_forward(r, x, p):
@@ -201,17 +227,17 @@ def conv2d_backward(r, dy, x, p):
     dx, dweight = r.linear(lambda dy, x, weight: transposed(dy, x, weight, p), dy, x, weight)  # (C2), (C3)
 
     def sizes():
-        a, b = np.abs(dy), np.abs(x)
-        dx_sum, dweight_sum = transposed(a, b, np.abs(weight), p)
+        magnitudes = np.abs(dy), np.abs(x), np.abs(weight)
+        dx_sum, dweight_sum = in_float32(lambda dy, x, weight: transposed(dy, x, weight, p), *magnitudes)
         dx_count, dweight_count = (n.astype(float) for n in transposed(*nonzero(dy, x, weight), p))
-        dx_count = dx_count.reshape(dx.shape)
         by_input = repeats(np.moveaxis(weight, -2, -1).reshape(-1, weight.shape[-2]))
         pairs = np.minimum(repeats(x)[:, None], repeats(dy)[None, :])
         dx_size = sum_size(dx, dx_sum, dx_count, by_input) + product_size(dx_sum, dy, weight)
         dweight_size = sum_size(dweight, dweight_sum, dweight_count, pairs) + product_size(dweight_sum, dy, x)
         if not in_tiles(weight, p):
             return dx_size, dweight_size
-        around = transposed(a, b, over_taps(np.abs(weight)), p)[0].reshape(dx.shape)
+        taps = magnitudes[0], over_taps(magnitudes[2])
+        (around,) = in_float32(lambda dy, weight: (gradient_of_input(dy, weight, p, x.shape),), *taps)
         return over_tile(dx_size, around), over_taps(dweight_size + TRANSFORMS * dweight_sum)
 
     found = sizes() if r.recording else (None, None)

@@ -100,6 +100,14 @@ def fits_float32(a):
     return 1e-30 < size.min(where=size > 0, initial=1.0) and 0 < size.max() < 1e30
 
 
+def in_float32(compute, x, *fixed):
+    """The arrays `compute(x, *fixed)`, linear in x, to six digits; in float64 if x is small or float32 cannot hold it."""
+    unit = np.abs(x).max(initial=0.0) or 1.0
+    if not fits_float32(x / unit):
+        return compute(x, *fixed)
+    return tuple(unit * np.asarray(a, np.float64) for a in compute(*(a.astype(np.float32) for a in (x / unit, *fixed))))
+
+
 def is_power_of_two(a):
     """Whether every nonzero element is plus or minus a power of 2, so that multiplying by it is exact."""
     fraction = np.abs(np.frexp(a)[0])
@@ -194,13 +202,9 @@ class _RandomErrors(Rounding):
 
     def linear(self, compute, x, *fixed):
         (before, *same), values = next(self.made)
-        change = x - before
-        unit = np.abs(change).max(initial=0.0) or 1.0
-        change /= unit
-        if not fits_float32(change) or not all(a is b for a, b in zip(same, fixed, strict=True)):
+        if x.size < MANY or not all(a is b for a, b in zip(same, fixed, strict=True)):
             return compute(x, *fixed)
-        changes = compute(*(a.astype(np.float32) for a in (change, *fixed)))
-        return tuple(value + unit * more for value, more in zip(values, changes, strict=True))
+        return tuple(map(np.add, values, in_float32(compute, x - before, *fixed)))
 
     def __call__(self, value, size, alike=None):
         site, sign = next(self.sites), next(self.signs)
