@@ -102,7 +102,7 @@ def reference(net, x, labels=None, loss="ce", training=True, dtype="float32", re
     dtype : str
         The coarsest dtype in which the bounds are to hold: inputs and parameters that it rounds are counted as errors.
     replays : int, optional
-        Passes with random rounding from which the bounds are taken; 48, or 24 for a network with more than a million numbers.
+        Passes with random rounding from which the bounds are taken; 48, or 16 for a network with more than a million numbers.
     dlogits : ndarray (T, N, K), float32 or float64
         Instead of labels and loss: the gradient of any other loss with respect to the logits, which is then an input.
 

@@ -26,7 +26,7 @@ from agl_ref.oracle.types import BITS, representable
 
 LAMBDA = 3.0  # spreads of elementary errors, each taken as large as it can be, that a bound allows
 REPLAYS = 48
-LARGE = 1 << 20  # numbers in all arrays, from which half as many passes do, and run side by side
+LARGE = 1 << 20  # numbers in all arrays, from which a third of the passes does, and they run side by side
 AT_ONCE = 4  # passes, at most, whose arrays are held
 MANY = 1 << 15  # numbers of an input, from which differences are computed in float32
 FEW = 1000  # terms that may be added in an order that depends on their values, in `places_size`
@@ -249,7 +249,7 @@ def spread(compute, rounding, replays=None):
         It may be called in several threads at once.
     rounding : Rounding
     replays : int, optional
-        Passes with errors; by default REPLAYS, and half as many for more than LARGE numbers. With other than REPLAYS passes
+        Passes with errors; by default REPLAYS, and a third for more than LARGE numbers. With other than REPLAYS passes
         LAMBDA is the quantile of Student's distribution that has the same probability: the spread is less certain.
 
     Returns
@@ -260,7 +260,7 @@ def spread(compute, rounding, replays=None):
     plain = {name: np.asarray(value, np.float64) for name, value in first.items()}
     lengths = {name: np.zeros(value.shape) for name, value in plain.items()}
     large = sum(value.size for value in plain.values()) > LARGE
-    replays = replays or (REPLAYS // 2 if large else REPLAYS)
+    replays = replays or (REPLAYS // 3 if large else REPLAYS)
     at_once = min(parallel.threads(), AT_ONCE) if large else 1
 
     # A bar for whoever waits at a terminal; elsewhere, and where it takes two seconds or less, nothing is written.
