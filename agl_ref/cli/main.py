@@ -35,6 +35,13 @@ TRAINING = ("demo", "train", "eval", "ablation")  # they have large arrays
 class _Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line and exit code 3."""
 
+    def parse_known_args(self, args=None, namespace=None):
+        """Refuse what a command does not know in its own name: argparse would leave it to the parser of all commands."""
+        namespace, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return namespace, rest
+
     def error(self, message):
         print(f"agl-ref: {message}; see {self.prog} --help", file=sys.stderr)
         raise SystemExit(BAD_INPUT)

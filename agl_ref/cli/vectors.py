@@ -6,7 +6,7 @@ import textwrap
 from agl_ref import validate
 from agl_ref.oracle.cases.export import DTYPES, FORMATS, export
 from agl_ref.oracle.cases.registry import notes
-from agl_ref.oracle.cases.vectors import cases, entry_of, load_case, manifest, written_out
+from agl_ref.oracle.cases.vectors import cases, conventions_of, entry_of, load_case, manifest, written_out
 from agl_ref.oracle.types import unit_roundoff
 
 from .shared import add_json_option
@@ -116,7 +116,8 @@ def _convention(text):
 
 
 def _show(args):
-    entry = entry_of(args.ids[0])
+    stored = entry_of(args.ids[0])
+    entry = {**stored, "conventions": conventions_of(stored)}
     flags = {flag: notes()["flags"][flag] for flag in entry["meta"]["flags"]}
     if args.json:
         print(json.dumps({**entry, "notes": flags}))
@@ -126,18 +127,23 @@ def _show(args):
     print(textwrap.fill(meta["comment"], 100))
     for flag, note in flags.items():
         print(textwrap.fill(f"  {flag} ({note['bug']}): {note['effect']}", 100, subsequent_indent="    "))
-    print("conventions: " + ", ".join(f"{key} {value}" for key, value in entry["conventions"].items()))
+    rows = {"conventions": ", ".join(f"{key} {value}" for key, value in entry["conventions"].items())}
     facts = written_out(meta, entry["arrays"]["inputs"])
     scalars = {key: facts[key] for key in _SCALARS if key in facts}
-    print("scalars:     " + ", ".join(f"{key} {value}" for key, value in scalars.items()))
+    rows["scalars"] = ", ".join(f"{key} {value}" for key, value in scalars.items())
+    print("\n".join(_row(*row) for row in rows.items()))
     for layer in meta.get("layers", ()):
         print("layer:       " + _layer(layer))
     for part in ("inputs", "arrays"):
         named = ", ".join(f"{name} {tuple(facts['shape'])}" for name, facts in entry["arrays"][part].items())
-        print(textwrap.fill(f"{part + ':':12} {named}", 100, subsequent_indent=" " * 13))
+        print(_row(part, named))
     for layer, figures in meta["coverage"].items():
-        print(f"coverage{' of ' + layer if layer else ''}: " + ", ".join(_figure(*item) for item in figures.items()))
+        print(_row(f"coverage{' of ' + layer if layer else ''}", ", ".join(_figure(*item) for item in figures.items())))
     return 0
+
+
+def _row(title, text):
+    return textwrap.fill(f"{title + ':':12} {text}", 100, subsequent_indent=" " * 13, break_long_words=False)
 
 
 def _layer(layer):

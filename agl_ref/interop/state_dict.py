@@ -156,7 +156,10 @@ def _fix(problems, namings, state):
             "an official checkpoint of an earlier version: subtract fc.0.layer.bias from fc.0.bn.running_mean, which comes "
             "to the same, and delete both biases; if fc.2.layer.bias is not zero, add it to the logits yourself"
         )
-    return "build the network with the state dict's layers, sizes, neuron and dtype"
+    build = "build the network with the state dict's layers, sizes, neuron and dtype"
+    if problems["missing"] and problems["surplus"]:
+        return f"rename its entries to the names that agl.interop.state_dict_to_torch(net) has, or {build}"
+    return build
 
 
 def _prefix(namings, state):

@@ -125,7 +125,8 @@ def equations_of(reference, name):
     """The numbers of the equations that an array of a Reference comes from directly, the likeliest first.
 
     Directly: from the arrays before it in the order of computation, so that the first wrong array points to them. Of a
-    network's gradient of a weight or bias, tdBN's own (N6) is among them, because it is no array of its own.
+    network's gradient of a weight or bias, tdBN's own (N6) is among them, because it is no array of its own, where the
+    layer has a tdBN: a readout has none.
     """
     meta, op = reference.meta, reference.meta.get("op")
     loss = op if op in ("cross_entropy", "tet") else meta.get("loss")
@@ -139,11 +140,22 @@ def equations_of(reference, name):
     kinds = {layer["kind"] for layer in meta.get("layers", ())}
     absent = {"C5", "C6"} if op == "network" and not kinds & {"pool", "sum_pool", "global_pool"} else set()
     absent |= {"R1", "R2"} if op == "network" and "residual" not in kinds else set()
+    named = [layer for layer in meta.get("layers", ()) if "name" in layer]
+    gives = zip(
+        named, named[1:] if short == "ds" else named, strict=False
+    )  # its layer, and the one that the gradient leaves
+    block = name.removeprefix("grad_").rpartition(".")[0]
+    if any(own["name"] == block and "body" not in giver and not giver.get("norm") for own, giver in gives):
+        absent.add("N6")
     return tuple(number for number in known.get(short, ()) if number not in absent)
 
 
 def rule_of(reference, name):
     """The same as words: "equation F3 (reset)", or "" where nothing is known."""
-    numbers = equations_of(reference, name)
+    return in_words(equations_of(reference, name))
+
+
+def in_words(numbers):
+    """Numbers of equations with their names: "equation F3 (reset)", or "" for none."""
     listed = ", ".join(f"{number} ({EQUATION_NAMES[number]})" for number in numbers)
     return f"equation{'s' if len(numbers) > 1 else ''} {listed}" if numbers else ""

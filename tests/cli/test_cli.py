@@ -167,6 +167,15 @@ def test_bad_usage_is_exit_code_3_and_one_line(argv, capsys):
     assert "--help" in one_line(capsys)
 
 
+@pytest.mark.parametrize("argv, command", [
+    (["train", "--widht", "2"], "agl-ref train"), (["vectors", "list", "--ops", "lif"], "agl-ref vectors list"),
+])  # fmt: skip
+def test_an_unknown_option_points_to_the_help_of_its_command(argv, command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(argv)
+    assert f"unrecognized arguments: {' '.join(argv[-2:])}; see {command} --help" in one_line(capsys)
+
+
 def test_an_eval_without_a_checkpoint_or_with_a_corrupt_one_says_so(trained, images, capsys):
     run = str(trained)
     assert cli.main(small(images, "--out", run)) == BAD_INPUT

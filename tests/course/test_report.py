@@ -230,6 +230,16 @@ def test_the_files_of_moodle_s_archives_are_put_together_by_student(handed_in):
     assert {name: row["total"] for name, row in found.items()} == {"Ada Lovelace_12": 5, "Ada Lovelace_13": 1}
 
 
+def test_the_folder_of_all_students_in_place_of_each_is_a_note(handed_in):
+    for student in ("one", "two"):
+        (handed_in / "all" / student).mkdir(parents=True)
+        nbformat.write(solved_notebook(), handed_in / "all" / student / "week1.ipynb")
+    _, found = rows([handed_in / "all"])
+    assert found["all"]["notes"][0].startswith("all: 2 notebooks named week1.ipynb, taken for one student's")
+    _, found = rows([handed_in / "all" / "one"])
+    assert found["one"]["notes"] == []
+
+
 def test_several_students_at_a_time(handed_in):
     command = [sys.executable, "-m", "agl_ref", "course", "report", "--jobs=2", str(handed_in / "ada.ipynb"),
                str(handed_in / "bob.ipynb"), f"--assignment={handed_in / 'given.ipynb'}"]  # fmt: skip

@@ -369,6 +369,15 @@ def test_a_prefix_before_some_names_only_is_no_fix():
         interop.load_torch_state_dict(small_vgg(), state)
 
 
+def test_names_of_ones_own_module_are_to_be_renamed():
+    net = small_vgg()
+    state = {f"{name}_": array for name, array in interop.state_dict_to_torch(net).items()}
+    with pytest.raises(
+        ValueError, match=r"rename its entries to the names that agl.interop.state_dict_to_torch\(net\) has"
+    ):
+        interop.load_torch_state_dict(net, state)
+
+
 def test_biases_of_an_earlier_official_checkpoint_can_be_folded_as_the_message_says():
     """x W + b - mean is x W - (mean - b); the logits move by the readout's bias."""
     net, rng = scrambled(small_resnet(), 1), np.random.default_rng(2)

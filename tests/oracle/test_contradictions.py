@@ -38,6 +38,13 @@ def test_a_fused_multiply_add_in_the_threshold_test_alone(near):
     assert compare(reference, {"s": fused}, dtype="float32").verdict in ("PASS", "AMBIGUOUS")  # nothing to follow from
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_what_is_no_spike_is_called_so(near, factor):
+    reference, u, _, _ = near
+    text = str(compare(reference, {"u": u, "s": factor * (u >= V_TH)}, dtype="float32"))
+    assert f"s = {factor:g}, but u >= V_th" in text and f"says 1: {factor:g} is no spike" in text
+
+
 def test_u_that_is_stored_in_bfloat16_may_have_been_rounded_after_the_test(near):
     reference, u, _, _ = near
     rng = np.random.default_rng(0)

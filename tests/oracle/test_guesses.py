@@ -147,6 +147,15 @@ def test_a_network_of_ones_own():
     assert "conventions.reset_gradient is 'detached' where the case has 'attached'" in report.details["cause"]
 
 
+def test_a_weight_behind_a_flatten_with_its_inputs_in_pytorchs_order():
+    net = agl.models.conv_snn(image_size=12, channels=(4, 6), num_classes=3)
+    x, labels = np.random.default_rng(0).normal(0.2, 0.8, (3, 4, 12, 12, 1)), np.array([0, 2, 1, 1])
+    theirs = net.loss_and_grads(x, labels).grads
+    theirs["fc.weight"] = theirs["fc.weight"].reshape(3, 3, 6, 3).transpose(2, 0, 1, 3).reshape(54, 3)
+    report = compare(agl.oracle.reference(net, x, labels, replays=4), theirs, dtype="float64")
+    assert report.verdict == "FAIL" and "(C, H, W), as PyTorch flattens" in report.details["cause"]
+
+
 def test_no_rule_is_tried_on_a_replayed_backward_pass_or_where_it_is_not_wanted():
     reference = load_case("lif-hard-attached")
     arrays = problem_of(reference).run(conventions=own_rules(reference, reset_gradient="detached"), dtype=np.float32)

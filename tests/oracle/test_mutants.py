@@ -11,7 +11,7 @@ from agl_ref.cli.main import parser_of
 from agl_ref.oracle import cases, compare, load_case
 from agl_ref.oracle.equations import EQUATION_NAMES, equations_of
 from agl_ref.oracle.mutants.registry import judged, kills, names_the_rule
-from agl_ref.oracle.mutants.selftest import Row, Selftest, selftest
+from agl_ref.oracle.mutants.selftest import Alarm, Row, Selftest, selftest
 from agl_ref.oracle.mutants.table import LISTED, NOT_LISTED, Mutant, mutant_of, mutants, one_block
 from agl_ref.oracle.mutants.variants import variant
 from agl_ref.oracle.problems import Problem, problem_of
@@ -156,6 +156,14 @@ def test_every_array_of_a_golden_case_has_equations(references):
     assert set(EQUATION_NAMES) - used == {"F5"}, "no stored case has a soft reset a step late"
 
 
+def test_the_norm_is_named_only_where_a_gradient_passes_one():
+    conv, linear = load_case("net-conv"), load_case("net-linear")
+    assert equations_of(conv, "grad_fc.bias") == ("C4",) and equations_of(conv, "grad_conv2.weight") == ("C2", "N6")
+    assert equations_of(conv, "conv2.ds") == ("C3", "C6") and equations_of(conv, "conv1.ds") == ("C3", "N6", "C6")
+    assert equations_of(linear, "grad_hidden1.weight") == ("C2",), "this layer has no tdBN"
+    assert "N6" in equations_of(load_case("net-residual"), "conv1.ds")
+
+
 class TestByHand:
     """Single mutants against arithmetic on paper."""
 
@@ -232,8 +240,20 @@ class TestSelftest:
             "lif-hard-attached: FAIL at v: equation F3 (reset)",
             "net-conv: FAIL at conv1.v: equation F3 (reset)",
         ]
-        assert result.text().startswith("reference.py is wrong on 2 of 3 golden cases")
-        assert result.text().endswith("equation F3 (reset): 2 cases")
+        assert result.text().splitlines() == [
+            "reference.py is wrong on 2 of 3 golden cases. Where it goes wrong first:",
+            "  equation F3 (reset): lif-hard-attached (FAIL at v), net-conv (FAIL at conv1.v)",
+        ]
+
+    def test_of_many_alarms_a_line_has_what_they_share(self):
+        shapes = ["S2", "S2", "S2", "S4"]
+        alarms = [Alarm(f"case-{k}", "FAIL", "du", ("B2", "S1", shape), "") for k, shape in enumerate(shapes)]
+        text = Selftest(9, 9, [*alarms, Alarm("width", "FAIL", "width", ("W1",), "")], broken=True).text()
+        assert text.splitlines()[1:] == [
+            "  equations B2 (gradient of the potential), S1 (height of the surrogate): case-0 (FAIL at du), "
+            "case-1 (FAIL at du), case-2 (FAIL at du) and 1 more",
+            "  equation W1 (width): width (FAIL at width)",
+        ]
 
     def test_a_false_alarm_or_an_unnamed_rule_is_not_good(self):
         assert not Selftest(0, 0).good

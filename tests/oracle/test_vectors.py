@@ -102,7 +102,11 @@ def test_show_tells_all_that_a_kernel_needs(capsys):
                   "surrogate rectangular", "global_pool", "eps 1e-05"):  # fmt: skip
         assert words in shown
     assert cli.main(["vectors", "show", "lif-grid"]) == 0
-    assert "surrogate rectangular" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "surrogate rectangular" in shown and "norm_shift beta" in shown, (
+        "younger than this case, and yet a rule of it"
+    )
+    assert max(map(len, shown.splitlines())) <= 100
 
 
 def test_cases_by_convention(capsys):

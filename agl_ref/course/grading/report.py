@@ -12,7 +12,7 @@ import itertools
 import multiprocessing
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -79,6 +79,11 @@ def read_submission(student, paths):
     """The `Submission` in some notebooks; what cannot be read is a note."""
     about, answers, predictions = set(), {}, {}
     notes = [] if paths else [f"{student}: no notebook in the folder"]
+    for name, many in Counter(path.name for path in paths).items():
+        if many > 1:
+            notes.append(
+                f"{student}: {many} notebooks named {name}, taken for one student's; name students' folders singly"
+            )
     for path in paths:
         try:
             statements, ids, odd = read_statements(path)

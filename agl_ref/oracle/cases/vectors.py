@@ -83,7 +83,7 @@ def cases(op=None, flags=(), dtype=None, tier=None, folder=None, conventions=Non
         and flags <= set(entry["meta"]["flags"])
         and (dtype is None or dtype in entry["meta"]["dtypes"])
         and (tier is None or entry["meta"]["tier"] == tier)
-        and all(_conventions(entry)[field] == value for field, value in wanted.items())
+        and all(conventions_of(entry)[field] == value for field, value in wanted.items())
     ]
 
 
@@ -190,7 +190,7 @@ def load_case(id, folder=None):
     }
     return Reference(
         id,
-        _conventions(header),
+        conventions_of(header),
         written_out(header["meta"], inputs),
         inputs,
         arrays,
@@ -200,7 +200,7 @@ def load_case(id, folder=None):
     )
 
 
-def _conventions(header):
+def conventions_of(header):
     """Every convention: a case that is older than one of them has its default."""
     return asdict(MPD_AGL) | header["conventions"]
 

@@ -70,10 +70,13 @@ def first_contradiction(reference, arrays, found):
 def sentences(at):
     """A contradiction in two lines of a report."""
     index = ", ".join(map(str, at["index"]))
-    other = (
+    why = (
         "the spike test is the other one, or had another u" if at["u"] == at["v_th"] else "the spike test had another u"
     )
+    if at["s"] not in (0, 1):
+        why = f"{at['s']:g} is no spike: was s scaled, or a smooth step dumped in its place?"
+    says = int(fires(at["u"], at["v_th"], at["test"]))
     return [
         f"{at['name']} does not follow from the dumped u at {at['count']} places, the first of them [{index}]:",
-        f"s = {at['s']:g}, but u {at['test']} V_th with u = {at['u']!r}, V_th = {at['v_th']!r} says {1 - at['s']:g}: {other}",
+        f"s = {at['s']:g}, but u {at['test']} V_th with u = {at['u']!r}, V_th = {at['v_th']!r} says {says}: {why}",
     ]

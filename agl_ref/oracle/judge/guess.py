@@ -51,7 +51,7 @@ def guess_cause(reference, arrays, off, first, tolerance=None, unit=2.0**-24, la
     clipped = _clipped(reference, arrays)
     if clipped and name.startswith("grad_"):
         return clipped
-    for test in (_sign, _shift, _weight_decay, _constant, _timestep, _block, _transposed):
+    for test in (_flattened, _sign, _shift, _weight_decay, _constant, _timestep, _block, _transposed):
         found = test(reference, name, expected, received, wrong, first)
         if found:
             return found
@@ -81,6 +81,21 @@ def _boundary(reference, name, wrong):
     edge = None if width is None else z == (width / 2).reshape((-1,) + (1,) * (u.ndim - 1))
     if kind in ("du", "grad_x", "dx") and edge is not None and edge[wrong].all():
         return "only neurons on the window's edge are wrong: < or <=, conventions.window_edge"
+    return None
+
+
+def _flattened(reference, name, expected, received, wrong, first):
+    """The weight behind a flatten has its inputs in PyTorch's order, which no transposition of its two axes shows."""
+    kinds = [layer["kind"] for layer in reference.meta.get("layers", ())]
+    if expected.ndim != 2 or "flatten" not in kinds:
+        return None
+    for channels in {a.shape[-1] for key, a in reference.arrays.items() if key.endswith(".s") and a.ndim > 3}:
+        by_place = expected.reshape(-1, channels, expected.shape[1]) if len(expected) % channels == 0 else expected
+        if np.allclose(received, by_place.swapaxes(0, 1).reshape(expected.shape), rtol=1e-3, atol=1e-9):
+            return (
+                "its inputs are in the order (C, H, W), as PyTorch flattens, and not in (H, W, C): "
+                "agl.interop.grads_from_torch(net, ...) turns a network's gradients"
+            )
     return None
 
 

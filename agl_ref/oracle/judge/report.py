@@ -129,7 +129,7 @@ class Report:
             times = "must be equal" if math.isinf(worst) else f"up to {worst:.3g} times the bound"
             lines.append(f"  {paint(self.verdicts[name])}  {name}: {off} of {size} elements off, {times}")
         if wrong[SHOWN:] and not every:
-            lines.append(f"  ... and {len(wrong) - SHOWN} more arrays: agl-ref check --every, report.text(every=True)")
+            lines.append(f"  ... and {len(wrong) - SHOWN} more: agl-ref check --every, report.text(every=True)")
         if self.details.get("contradiction"):
             what, why = sentences(self.details["contradiction"])
             lines += [f"  {what}", f"    {why}"]
@@ -160,7 +160,9 @@ class Report:
                 how = f"Dump {', '.join(shown)}" if shown else "Judge it with settle=True"
             return [f"{_NOTHING}. {how}, or take a case whose certificate covers this dtype (agl-ref vectors list)"]
         if self.verdict == "FAIL" and (self.details.get("first_failure") or not self.details.get("contradiction")):
-            return ["which rule is it? agl-ref identify names the conventions that give these numbers"]
+            own = self.id == "own"
+            how = "agl.oracle.identify(net, x, labels, theirs)" if own else "agl-ref identify"
+            return [f"which rule is it? {how} names the conventions that give these numbers"]
         return []
 
     def happened(self):

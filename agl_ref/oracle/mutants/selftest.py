@@ -1,6 +1,5 @@
 """Do the golden cases pass what is right and kill what is wrong: `agl-ref selftest`."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -9,7 +8,7 @@ import numpy as np
 
 from agl_ref.conventions import Conventions
 from agl_ref.oracle.cases.vectors import cases, load_case
-from agl_ref.oracle.equations import rule_of
+from agl_ref.oracle.equations import equations_of, in_words
 from agl_ref.oracle.problems import problem_of
 
 from .registry import judged, kills, names_the_rule
@@ -18,6 +17,7 @@ from .table import mutants as every_mutant
 from .truncations import faults, survivors
 from .variants import ONE_PASS, variant
 
+EXAMPLES = 3  # cases that are named of those on which a broken reference.py goes wrong alike
 CORRECT = [
     (dtype, order, one_pass)
     for dtype in ("float32", "float64")
@@ -32,11 +32,11 @@ class Alarm(NamedTuple):
     case: str
     verdict: str
     array: str
-    rule: str
+    equations: tuple  # their numbers, the likeliest first
     how: str  # its dtype and order of summation; nothing where it is reference.py as it stands
 
     def __str__(self):
-        rule, how = f": {self.rule}" if self.rule else "", f" ({self.how})" if self.how else ""
+        rule, how = f": {in_words(self.equations)}" if self.equations else "", f" ({self.how})" if self.how else ""
         return f"{self.case}: {self.verdict} at {self.array}{rule}{how}"
 
 
@@ -110,12 +110,8 @@ class Selftest:
         """For a terminal."""
         lines = [f"{self.runs} correct runs on {self.cases} cases: {len(self.alarms)} false alarms"]
         if self.broken:
-            lines = [f"reference.py is wrong on {len(self.alarms)} of {self.cases} golden cases"]
+            return "\n".join(self._broken())
         lines += [f"  {alarm}" for alarm in self.alarms]
-        if self.broken:
-            rules = Counter(alarm.rule for alarm in self.alarms)
-            lines.append("where it goes wrong first:")
-            lines += [f"  {rule or 'another array'}: {count} cases" for rule, count in rules.most_common()]
         if self.rows:
             survived = [row.id for row in self.rows if not row.kills]
             unnamed = [row.id for row in self.rows if row.named is False]
@@ -136,6 +132,18 @@ class Selftest:
             )
             lines += [f"survived: {', '.join(self.beyond)}"] if self.beyond else []
         return "\n".join(lines)
+
+    def _broken(self):
+        """Lines on a reference.py that is wrong: alarms with the same likeliest equation have one, with what they share."""
+        yield f"reference.py is wrong on {len(self.alarms)} of {self.cases} golden cases. Where it goes wrong first:"
+        groups = {}
+        for alarm in self.alarms:
+            groups.setdefault(alarm.equations[:1], []).append(alarm)
+        for alike in sorted(groups.values(), key=len, reverse=True):
+            shared = [number for number in alike[0].equations if all(number in alarm.equations for alarm in alike)]
+            examples = ", ".join(f"{alarm.case} ({alarm.verdict} at {alarm.array})" for alarm in alike[:EXAMPLES])
+            more = f" and {len(alike) - EXAMPLES} more" if alike[EXAMPLES:] else ""
+            yield f"  {in_words(shared) or 'another array'}: {examples}{more}"
 
     def markdown(self, brief=False):
         """The table of mutants for the oracle's page; the brief one has a row for each set of golden cases that kill."""
@@ -210,7 +218,7 @@ def false_alarms(reference, correct=CORRECT):
         if verdict != "PASS":
             other = (dtype, order, one_pass) != CORRECT[0]
             how = f"{dtype}, {order}{', one pass' if one_pass else ''}" if other else ""
-            alarms.append(Alarm(reference.id, verdict, array, rule_of(reference, array), how))
+            alarms.append(Alarm(reference.id, verdict, array, equations_of(reference, array), how))
     return alarms
 
 
