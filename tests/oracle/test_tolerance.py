@@ -168,10 +168,10 @@ def test_a_large_array_has_the_bounds_of_a_small_one_whatever_the_number_of_thre
     whole = spread(large, Rounding(0))
     for name in arrays:
         assert np.array_equal(bounds[name], again[1][name]) and np.array_equal(arrays[name], whole[0][name])
-        np.testing.assert_allclose(bounds[name], whole[1][name], rtol=1e-5)
+        np.testing.assert_allclose(bounds[name], whole[1][name], rtol=1e-4)
     monkeypatch.setattr(tolerance, "LARGE", np.inf)
     passes = spread(large, Rounding(0), 16)  # with more than LARGE numbers a third of REPLAYS
-    np.testing.assert_allclose(passes[1]["y"], bounds["y"], rtol=1e-5)
+    np.testing.assert_allclose(passes[1]["y"], bounds["y"], rtol=1e-4)
 
 
 def test_what_float32_cannot_hold_is_computed_in_float64():
