@@ -15,6 +15,7 @@ values share (1 / kappa, the means of tdBN) then add up as they do in an impleme
 """
 
 import math
+from collections import deque
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -27,7 +28,7 @@ from agl_ref.oracle.types import BITS, representable
 LAMBDA = 3.0  # spreads of elementary errors, each taken as large as it can be, that a bound allows
 REPLAYS = 48
 LARGE = 1 << 20  # numbers in all arrays, from which a third of the passes does, and they run side by side
-AT_ONCE = 4  # passes, at most, whose arrays are held
+HELD = 1 << 27  # numbers, at most, of passes that run side by side
 MANY = 1 << 15  # numbers of an input, from which differences are computed in float32
 FEW = 1000  # terms that may be added in an order that depends on their values, in `places_size`
 SCALE = 2.0**-30  # the random errors are those of an arithmetic with this u
@@ -120,9 +121,10 @@ def repeats(a):
     Values that float32 cannot distinguish count as equal.
     """
     a = np.abs(np.asarray(a)).astype(np.float32)
-    a = np.sort(np.ascontiguousarray(a.reshape(-1, a.shape[-1]).T), axis=1)
+    a = np.ascontiguousarray(a.reshape(-1, a.shape[-1]).T)
     if a.size == 0:
         return np.ones(len(a))
+    parallel.run(lambda first, last: a[first:last].sort(axis=1), len(a), grain=1 + PIECE // a.shape[1])
     starts = np.flatnonzero(np.diff(a, axis=1, prepend=-1.0))  # of runs of equal values
     lengths = np.diff(starts, append=a.size)
     lengths[a.ravel()[starts] == 0] = 1
@@ -192,8 +194,8 @@ class _RandomErrors(Rounding):
         self.dtype, self.bits = first.dtype, first.bits
         self.sites, self.made = iter(first.sites), iter(first.made)
         shapes = [site and (site[0].shape if site[1] is None else site[1].max() + 1) for site in first.sites]
-        self.signs = iter(
-            [None if shape is None else first.rng.integers(0, 2, shape, dtype=np.int8) for shape in shapes]
+        self.signs = deque(
+            None if shape is None else first.rng.integers(0, 2, shape, dtype=np.int8) for shape in shapes
         )
 
     def memo(self, compute, *inputs):
@@ -207,7 +209,7 @@ class _RandomErrors(Rounding):
         return tuple(map(np.add, values, in_float32(compute, x - before, *fixed)))
 
     def __call__(self, value, size, alike=None):
-        site, sign = next(self.sites), next(self.signs)
+        site, sign = next(self.sites), self.signs.popleft()
         if site is None:
             return value
         e, equal = site
@@ -259,9 +261,9 @@ def spread(compute, rounding, replays=None):
     first = compute(rounding)
     plain = {name: np.asarray(value, np.float64) for name, value in first.items()}
     lengths = {name: np.zeros(value.shape) for name, value in plain.items()}
-    large = sum(value.size for value in plain.values()) > LARGE
-    replays = replays or (REPLAYS // 3 if large else REPLAYS)
-    at_once = min(parallel.threads(), AT_ONCE) if large else 1
+    numbers = sum(value.size for value in plain.values())
+    replays = replays or (REPLAYS // 3 if numbers > LARGE else REPLAYS)
+    at_once = max(1, min(parallel.threads(), HELD // numbers)) if numbers > LARGE else 1
 
     # A bar for whoever waits at a terminal; elsewhere, and where it takes two seconds or less, nothing is written.
     bar = tqdm(total=replays, desc="bounds", delay=2, disable=None, leave=False)
