@@ -18,7 +18,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 def float_array(name, x, min_ndim=1, dtype=None, finite=True):
     """`x` itself if it is a float32 or float64 array (of `dtype` if given), of at least `min_ndim` axes, finite."""
     if not isinstance(x, np.ndarray):
-        raise TypeError(f"{name}: expected a NumPy array, received {type(x).__name__}; use np.asarray(x, np.float64)")
+        raise TypeError(f"{name}: expected a NumPy array, received {type(x).__name__}; use np.asarray(..., np.float64)")
     unmasked(name, x)
     if x.dtype not in FLOATS:
         raise TypeError(

@@ -148,6 +148,11 @@ class Network:
             )
         self.dtype = dtypes.pop()
 
+    def __repr__(self):
+        names = ", ".join([name for name, _ in self.blocks()] + [self.layers[-1].name])
+        count = sum(p.size for p in self.parameters().values())
+        return f"<Network {names}: input {self.input_shape}, {count:,} parameters in {self.dtype}>"
+
     def blocks(self):
         """(name, SpikingBlock) in the order of computation."""
         for layer in self.layers:

@@ -57,7 +57,10 @@ class Reference:
     bounds: dict
     margins: dict = field(default_factory=dict)
     exact: bool = False
-    source: object = field(default=None, repr=False, compare=False)
+    source: object = field(default=None, compare=False)
+
+    def __repr__(self):
+        return f"<Reference {self.id}: {', '.join(self.arrays)}>"
 
     def names(self):
         """Names of the arrays in the order of computation."""

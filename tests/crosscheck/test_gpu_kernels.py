@@ -187,6 +187,14 @@ def test_every_mutant_is_caught_where_it_is(impl, folder):
     assert names == [mutant.name for mutant in MUTANTS[impl]] and len(names) >= 10
 
 
+def test_an_unknown_mutant_is_refused(folder, capsys):
+    from try_mutants import main
+
+    with pytest.raises(SystemExit):
+        main(["--impl", "torch", "--mutants", "nosuch"])
+    assert "received nosuch" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 def test_patches_fit(impl, folder):
     """Each changes the source, and one whose old text is not there exactly once is refused."""

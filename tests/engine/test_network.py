@@ -518,6 +518,11 @@ def test_parameters_are_the_network_s_own():
     np.testing.assert_allclose(net.forward(x).logits, before + 1.0, rtol=0, atol=1e-14)
 
 
+def test_a_network_says_what_it_is():
+    net = agl.models.conv_snn(image_size=4, channels=(2, 3), num_classes=2, dtype=np.float32)
+    assert repr(net) == "<Network conv1, conv2, fc: input (4, 4, 1), 90 parameters in float32>"
+
+
 def test_trace_names():
     net, layers, _, x, _ = make("residual")
     trace = net.forward(x)

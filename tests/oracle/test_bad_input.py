@@ -203,6 +203,7 @@ def test_a_scalar_may_be_a_list_of_one(command, right):
         ("arrays/u", "u"),
         ("x_grad", "grad_x"),
         ("grad_decy", "grad_decay"),
+        ("decy", "grad_decay"),
     ],
 )
 def test_a_misnamed_array_hears_its_name(command, given, meant, capsys, right):

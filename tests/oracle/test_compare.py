@@ -58,6 +58,10 @@ def test_pass_names_what_was_not_checked(lif):
     assert "NOT checked 5: width, s, v, du, grad_decay" in str(report)
 
 
+def test_a_reference_prints_its_names_and_no_numbers(lif):
+    assert repr(lif) == "<Reference lif-realistic: width, u, s, v, du, grad_x, grad_decay>"
+
+
 def test_one_element_just_outside_its_bound_fails(lif):
     got = lif.arrays["grad_x"].copy()
     index = tuple(np.argwhere(lif.bounds["grad_x"] > 0)[5])

@@ -133,6 +133,9 @@ def main(argv=None):
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--report", action="store_true", help="print the oracle's report on each")
     args = parser.parse_args(argv)
+    known = [mutant.name for mutant in MUTANTS[args.impl]]
+    if strange := sorted(set(args.mutants) - set(known)):
+        parser.error(f"--mutants: expected some of {', '.join(known)}, received {', '.join(strange)}; correct them")
     mutants = [mutant for mutant in MUTANTS[args.impl] if not args.mutants or mutant.name in args.mutants]
     wrong = right_source_fails(args.impl, mutants, args.device)
     for mutant in mutants:

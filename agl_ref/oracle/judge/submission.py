@@ -171,4 +171,5 @@ def _meant(given, names):
                   f"grad_{name.removesuffix('_grad')}", f"grad_{name[1:]}"):  # fmt: skip
         if guess in names:
             return guess
-    return next(iter(difflib.get_close_matches(name, names, 1, 0.8)), None)
+    near = [close for each in (name, f"grad_{name}") for close in difflib.get_close_matches(each, names, 1, 0.8)]
+    return near[0] if near else None
