@@ -202,9 +202,13 @@ def test_a_window_that_flipped_is_found_from_the_spikes_alone(block):
     assert compare(ref, wrong, guess=False).verdict == "FAIL"
 
 
-@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 4])
 def test_whole_networks_in_float16_pass(seed):
-    """Dozens of spikes flip in so coarse a dtype, and what they change is right, given them."""
+    """Dozens of spikes flip in so coarse a dtype, and what they change is right, given them.
+
+    Hundreds of c1's neurons may be on either side of the window's edge, of which 100 gradients of parameters do not tell;
+    the gradient of x does, with s alone, and with u (seed 4) where a neuron shows there and hardly in those.
+    """
     rng, net = np.random.default_rng(seed), every_layer(surrogate="gaussian" if seed == 3 else "rectangular")
     for value in net.parameters().values():
         value[...] = np.float16(value * rng.normal(1, 0.1, value.shape))
@@ -212,14 +216,12 @@ def test_whole_networks_in_float16_pass(seed):
     ref = reference(net, x, LABELS, dtype="float16")
     got = problem_of(ref).run(dtype=np.float16)
     assert sum((got[name] != ref.arrays[name]).sum() for name in got if name.endswith(".s")) > 3
-    for kind in ("full", "s u"):
+    for kind in ("full", "s u", "s"):
         report = compare(ref, dump(got, kind), dtype="float16")
         assert report.verdict == "PASS" and report.details["settled"], str(report)
     wrong = {**got, "grad_h.weight": got["grad_h.weight"] * np.float16(1.25)}
     for kind in ("s u", "s"):
         assert compare(ref, dump(wrong, kind), dtype="float16", guess=False).verdict == "FAIL"
-    report = compare(ref, dump(got, "s"), dtype="float16")  # hundreds of c1's windows, of which 90 weights do not tell
-    assert {name for name, verdict in report.verdicts.items() if verdict != "PASS"} <= {"grad_c1.weight", "grad_x"}
 
 
 ON_GIVEN = ({}, {"force": "s,u"})

@@ -17,6 +17,8 @@ from agl_ref.oracle.bounds.decide_windows import decide
 from agl_ref.oracle.bounds.teacher_forcing import SAFETY, force
 from agl_ref.oracle.types import array_name, fires, unit_roundoff
 
+from .submission import Made
+
 
 def settled(reference, arrays, dtype, judge):
     """The reports of the steps that were made, in order; none where the dump shows no decision.
@@ -81,16 +83,20 @@ def decided(reference, judged, forced, rest, dtype, judge):
         As for `settled`.
     """
     unit = unit_roundoff(dtype)
-    windows = {n: np.asarray(m) <= unit for n, m in judged.margins.items() if n.rpartition(".")[2] == "window"}
-    near = {array_name(name.rpartition(".")[0], "u"): mask for name, mask in windows.items() if mask.any()}
+    windows = {n: np.asarray(m) / unit for n, m in judged.margins.items() if n.rpartition(".")[2] == "window"}
+    near = {
+        array_name(name.rpartition(".")[0], "u"): np.where(distance <= 1, distance, np.inf)
+        for name, distance in windows.items()
+        if (distance <= 1).any()
+    }
     if not near:
         return []
-    turned, still = decide(reference, forced, near, rest, {name: judged.bounds[name] * unit for name in rest})
+    turned, still = decide(reference, forced, near, rest, Made(judged.bounds, lambda name: judged.bounds[name] * unit))
     if any(mask.any() for mask in turned.values()):
         judged, _ = force(reference, forced, turned=turned)
     margins = dict(judged.margins)
-    for name, mask in windows.items():
-        left = still.get(array_name(name.rpartition(".")[0], "u"), mask)
+    for name, distance in windows.items():
+        left = still.get(array_name(name.rpartition(".")[0], "u"), distance <= 1)
         margins[name] = np.where(left, margins[name], np.inf)
     taken = tuple(sorted({name.rpartition(".")[2] for name in forced}))
     report = judge(replace(judged, margins=margins), rest, (*taken, "windows"))
