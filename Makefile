@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Also where the environment forbids byte code: the tests start many processes, and each would compile all modules again.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test slow coverage lint tutorials notebooks site clean
 

@@ -131,15 +131,15 @@ def test_threads_that_train_different_networks_compute_the_bits_of_one_alone(tmp
 
     from joblib import Parallel, delayed
 
-    alone, before, together = [digest(seed) for seed in range(8)], blas_threads(), {}
-    workers = [Thread(target=lambda seed=seed: together.update({seed: digest(seed)})) for seed in range(8)]
+    alone, before, together = [digest(seed) for seed in range(4)], blas_threads(), {}
+    workers = [Thread(target=lambda seed=seed: together.update({seed: digest(seed)})) for seed in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert [together[seed] for seed in range(8)] == alone and len(set(alone)) == 8
+    assert [together[seed] for seed in range(4)] == alone and len(set(alone)) == 4
     assert blas_threads() == before and {n for _, n in before} == {2}, (before, blas_threads())
-    assert Parallel(n_jobs=4, backend="threading")(delayed(digest)(seed) for seed in range(4)) == alone[:4]
+    assert Parallel(n_jobs=4, backend="threading")(delayed(digest)(seed) for seed in range(4)) == alone
     assert blas_threads() == before
     print("same")
     """
@@ -168,7 +168,9 @@ def test_a_fork_after_kernels_have_run_computes_the_same_bits_in_parent_and_chil
     assert run(tmp_path, STEPS, program) == ["same"]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method", ["spawn", *(pytest.param(m, marks=pytest.mark.slow) for m in ("fork", "forkserver"))]
+)
 def test_processes_of_a_pool_compute_the_bits_of_one_alone(method, tmp_path):
     program = f"""
     import multiprocessing
@@ -189,7 +191,7 @@ def test_interruptions_leave_settings_and_bits_as_they_were(tmp_path):
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it from the start
     alone, before, interrupted = digest(0), blas_threads(), 0
-    for i in range(60):
+    for i in range(30):
         timer = threading.Timer(random.Random(i).uniform(0.001, 0.1), os.kill, (os.getpid(), signal.SIGINT))
         try:
             timer.start()
@@ -198,7 +200,7 @@ def test_interruptions_leave_settings_and_bits_as_they_were(tmp_path):
         except KeyboardInterrupt:
             interrupted += 1
         timer.join()
-    assert interrupted > 20, interrupted
+    assert interrupted > 10, interrupted
     assert digest(0) == alone
     assert blas_threads() == before, (before, blas_threads())
     print("same")

@@ -120,9 +120,10 @@ def test_a_changed_file_that_a_kernel_calls_is_compiled_again(run):
     assert run() == (["4.0", "4.0", "2"], "")
 
 
-@pytest.mark.parametrize(
-    "files, damage", [("*.nbi", "cut"), ("*.nbi", "foreign"), ("*.nbc", "empty"), ("*.nbc", "foreign")]
-)
+@pytest.mark.parametrize("files, damage", [
+    ("*.nbi", "cut"), pytest.param("*.nbi", "foreign", marks=pytest.mark.slow),
+    pytest.param("*.nbc", "empty", marks=pytest.mark.slow), ("*.nbc", "foreign"),
+])  # fmt: skip
 def test_a_damaged_cache_is_an_absent_one(files, damage, run):
     for path in run.cache(files):
         whole = path.read_bytes()

@@ -729,6 +729,7 @@ def fingerprint(numba_threads, blas_threads):
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="without the JIT there are no threads to compare")
 def test_same_bits_with_one_and_two_threads():
     """Several chunks of neurons and of rows in each layer, a process for each number of Numba's and BLAS's threads."""

@@ -117,7 +117,10 @@ def test_a_right_run_with_a_flipped_spike_passes(block, kind):
     assert f"flipped within rounding: 1 of {block}.s" in report.to_html()
 
 
-@pytest.mark.parametrize("id, kind", [(id, KINDS[(i + k) % 4]) for i, id in enumerate(MUTANTS) for k in (0, 1)])
+@pytest.mark.parametrize("id, kind", [
+    *((id, KINDS[i % 4]) for i, id in enumerate(MUTANTS)),
+    *(pytest.param(id, KINDS[(i + 1) % 4], marks=pytest.mark.slow) for i, id in enumerate(MUTANTS)),
+])  # fmt: skip
 def test_a_wrong_run_with_a_flipped_spike_fails(id, kind):
     ref, index = planted("c1")
     report = compare(ref, dump(flipped(ref, "c1", index, mutant_of(id)), kind), guess=False)
@@ -190,7 +193,7 @@ def test_a_wrong_spike_behind_a_flip_is_not_excused():
     assert report.verdict == "FAIL" and report.verdicts["r1.b.s"] == "FAIL"
 
 
-@pytest.mark.parametrize("block", ["c1", "h"])
+@pytest.mark.parametrize("block", ["c1", pytest.param("h", marks=pytest.mark.slow)])
 def test_a_window_that_flipped_is_found_from_the_spikes_alone(block):
     """Nothing in the dump says on which side of the window's edge the neuron was, but its layer's gradients."""
     ref, whole = on_the_edge(block)
@@ -228,7 +231,9 @@ ON_GIVEN = ({}, {"force": "s,u"})
 
 
 @pytest.mark.parametrize("block, kind, options", [
-    ("h", "full", {}), ("h", "s u", {"force": "s,u"}), ("r1.short", "s u", {}), ("r1.short", "full", {"force": "s,u"}),
+    ("h", "s u", {"force": "s,u"}), ("r1.short", "s u", {}),
+    pytest.param("h", "full", {}, marks=pytest.mark.slow),
+    pytest.param("r1.short", "full", {"force": "s,u"}, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_window_at_its_edge_is_decided_and_excuses_nothing_behind_it(block, kind, options):
     ref, got = on_the_edge(block)
@@ -244,7 +249,7 @@ def test_a_window_at_its_edge_is_decided_and_excuses_nothing_behind_it(block, ki
     assert report.details["flips"] == {f"{block}.window": 1}  # and no other that might have
 
 
-@pytest.mark.parametrize("id", MUTANTS[:3])
+@pytest.mark.parametrize("id", [MUTANTS[0], *(pytest.param(id, marks=pytest.mark.slow) for id in MUTANTS[1:3])])
 def test_a_wrong_run_with_a_window_at_its_edge_fails(id):
     ref, got = on_the_edge("h", id)
     for kind, options in (("full", {}), ("s u", {"force": "s,u"}), ("s", {})):

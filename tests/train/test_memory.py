@@ -29,7 +29,10 @@ print(json.dumps([memory.PROCESS + sum(size for size, _ in parts.values()), peak
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT or sys.platform != "linux", reason="the peak of compiled kernels, in KiB")
-@pytest.mark.parametrize("options", [{"T": 8, "channels": [32, 32]}, {"T": 100, "channels": [1], "encoding": "events"}])
+@pytest.mark.parametrize("options", [
+    {"T": 8, "channels": [32, 32]},
+    pytest.param({"T": 100, "channels": [1], "encoding": "events"}, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_the_estimate_is_within_a_factor_of_two_of_the_peak(tmp_path, options):
     argv = [sys.executable, "-c", PEAK, str(tmp_path / "run"), json.dumps(options)]
     estimated, measured = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
