@@ -122,23 +122,27 @@ def pytest_generate_tests(metafunc):
     """One test per golden case and dtype that the marker names."""
     if "agl_case" not in metafunc.fixturenames:
         return
-    marker = metafunc.definition.get_closest_marker(MARKER)
+    marker, test = metafunc.definition.get_closest_marker(MARKER), metafunc.definition.nodeid
     if marker is None:
-        raise pytest.UsageError(
-            f"{metafunc.definition.nodeid}: expected the marker @pytest.mark.{MARKER}(...) beside the fixture agl_case, "
-            "received none; without arguments it takes every case"
-        )
+        pytest.fail(f"{test}: expected the marker @pytest.mark.{MARKER}(...) beside the fixture agl_case, received none; "
+                    "without arguments it takes every case", pytrace=False)  # fmt: skip
     _remember(metafunc.config)
     expected = metafunc.config.stash[_EXPECTED]
-    params = []
-    for id, dtype in _selected(metafunc.definition.nodeid, *marker.args, **marker.kwargs):
+    chosen, params, refused = (), [], ""
+    try:
+        chosen = _selected(*marker.args, **marker.kwargs)
+    except (TypeError, ValueError) as error:
+        refused = str(error).replace(_selected.__name__, MARKER)
+    if refused:  # here, where no other exception is being handled that would be shown too
+        pytest.fail(f"{test}: {refused}; pytest --markers says what {MARKER} takes", pytrace=False)
+    for id, dtype in chosen:
         reason = expected.get(f"{metafunc.definition.originalname}/{id}", expected.get(id))
         marks = pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError) if reason else ()
         params.append(pytest.param((id, dtype), marks=marks, id=f"{id}-{dtype}"))
     metafunc.parametrize("agl_case", params, indirect=True)
 
 
-def _selected(test, ids=None, op=None, flags=(), dtype="float32", tier=None, conventions=None):
+def _selected(ids=None, op=None, flags=(), dtype="float32", tier=None, conventions=None):
     """(id, dtype) of the marker's cases; a marker that selects nothing would be a test that cannot fail."""
     golden, found = vectors(), []
     for one in (dtype,) if isinstance(dtype, str) else dtype:
@@ -146,10 +150,10 @@ def _selected(test, ids=None, op=None, flags=(), dtype="float32", tier=None, con
         for id in (ids,) if isinstance(ids, str) else ids or ():
             golden.entry_of(id)  # says which ids there are
             if id not in chosen:
-                raise pytest.UsageError(f"{test}: expected {id!r} to have these flags, op, tier and {one}; drop it")
+                raise ValueError(f"expected {id!r} to have these flags, op, tier and {one}; drop it")
         found += [(id, one) for id in chosen if ids is None or id in ((ids,) if isinstance(ids, str) else ids)]
     if not found:
-        raise pytest.UsageError(f"{test}: expected at least one golden case, received none for this marker; widen it")
+        raise ValueError("expected at least one golden case, received none for this marker; widen it")
     return found
 
 

@@ -105,6 +105,10 @@ def test_lif(agl_case):
         ("@pytest.mark.agl_vectors(op='lif', flags='dead_channel')", "*at least one golden case*"),
         ("@pytest.mark.agl_vectors(ids='lif-grid', op='tdbn')", "*'lif-grid'*"),
         ("@pytest.mark.agl_vectors(ids='lif-nope')", "*agl-ref vectors list*"),
+        (
+            "@pytest.mark.agl_vectors(convention={'reset': 'hard'})",
+            "*agl_vectors() got an unexpected*pytest --markers*",
+        ),
     ],
 )
 def test_a_marker_that_selects_nothing_is_an_error(pytester, marker, words):
@@ -112,6 +116,7 @@ def test_a_marker_that_selects_nothing_is_an_error(pytester, marker, words):
     assert result.ret != 0
     assert not result.parseoutcomes().get("passed")
     assert fnmatch(result.stdout.str() + result.stderr.str(), words)
+    assert "_hookexec" not in result.stdout.str(), "pytest's own frames say nothing to who wrote the marker"
 
 
 def test_conventions_choose_the_cases(pytester):
