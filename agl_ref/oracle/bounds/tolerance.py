@@ -193,10 +193,8 @@ class _RandomErrors(Rounding):
     def __init__(self, first):
         self.dtype, self.bits = first.dtype, first.bits
         self.sites, self.made = iter(first.sites), iter(first.made)
-        shapes = [site and (site[0].shape if site[1] is None else site[1].max() + 1) for site in first.sites]
-        self.signs = deque(
-            None if shape is None else first.rng.integers(0, 2, shape, dtype=np.int8) for shape in shapes
-        )
+        shapes = [site and (site[0].shape if site[1] is None else (site[1].max() + 1,)) for site in first.sites]
+        self.signs = deque(shape and _bits(first.rng, shape) for shape in shapes)
 
     def memo(self, compute, *inputs):
         before, value = next(self.made)
@@ -213,9 +211,23 @@ class _RandomErrors(Rounding):
         if site is None:
             return value
         e, equal = site
-        sign, rounded = sign if equal is None else sign[equal], np.empty(e.shape)
+        sign = _unpacked(sign, e.shape) if equal is None else _unpacked(sign, (equal.max() + 1,))[equal]
+        rounded = np.empty(e.shape)
         _everywhere(round_kernel, rounded, value, e, sign)
         return rounded[()]
+
+
+def _bits(rng, shape):
+    """Random zeros and ones; many of them as bytes of eight."""
+    size = math.prod(shape)
+    return rng.integers(0, 2, shape, dtype=np.int8) if size < MANY else rng.bytes(-(-size // 8))
+
+
+def _unpacked(bits, shape):
+    """The array (int8 or uint8) of this shape."""
+    if not isinstance(bits, bytes):
+        return bits
+    return np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(shape)).reshape(shape)
 
 
 class NoRounding:
