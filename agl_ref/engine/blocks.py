@@ -122,7 +122,7 @@ class SpikingBlock(Layer):
 
     def backward(self, ds, cache, observe=None, need_dx=True):
         """Neuron, norm, synapse in reverse. `observe`, if given, is called with (block, cache, ds, dx of the neuron)."""
-        dx, ddecay, dwidth = recompute.neuron_grads(ds, cache)
+        dx, ddecay, dwidth = recompute.neuron_grads(ds, cache, learns=isinstance(self.neuron, PLIF))
         if observe is not None:
             observe(self, recompute.whole(cache), ds, dx)
         del ds  # here and below: so that its memory can be used again

@@ -11,14 +11,22 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 JIT = {"nogil": True, "fastmath": False, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
-def inner(function):
-    """Compile a function that kernels call. With NUMBA_DISABLE_JIT=1 it stays plain Python."""
+def maker(function):
+    """Compile a function that kernels call and that makes arrays. With NUMBA_DISABLE_JIT=1 it stays plain Python."""
     return numba.njit(**JIT)(function)
+
+
+def inner(function):
+    """The same for one that makes none and returns none, and does without Numba's counts of who uses an array.
+
+    Counting takes longer than the work on a row of numbers: loops that take rows out of arrays belong into such a function.
+    """
+    return numba.njit(**JIT, _nrt=False)(function)
 
 
 def kernel(function):
     """Compile a serial loop over the chunks first..last-1, its first two arguments, and keep the code on the disk."""
-    compiled = inner(function)
+    compiled = maker(function)
     if not numba.config.DISABLE_JIT:
         with _in_memory_alone_if_it_fails(numba.config.CACHE_DIR or "beside the package and in the home folder"):
             compiled._cache = _KernelCache(function)

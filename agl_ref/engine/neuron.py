@@ -20,6 +20,7 @@ from .parallel import pieces
 from .surrogate import derivative_row, primitive_row, window_of
 
 CHUNK = 8192  # neurons that one thread takes at a time; depends on nothing, so results never do
+ROW = 1024  # of them that go through all timesteps together, so that what they need stays in the first-level cache
 
 
 class LIFCache(NamedTuple):
@@ -70,6 +71,7 @@ class Neuron(NamedTuple):
     attached: float  # 1 if the gradient also flows through the reset, else 0
     inclusive: bool  # whether u = V_th fires
     scaled: bool  # whether gain is 1 - tau
+    one: float  # in the arrays' dtype
 
 
 def neuron_constants(dtype, decay, v_th, conventions):
@@ -84,18 +86,23 @@ def neuron_constants(dtype, decay, v_th, conventions):
     }
     attached = dtype.type(conventions.reset_gradient == "attached")
     inclusive = conventions.spike_test == ">="
-    return Neuron(tau, one - tau if scaled else one, v_th, *resets[conventions.reset], attached, inclusive, scaled)
+    return Neuron(tau, one - tau if scaled else one, v_th, *resets[conventions.reset], attached, inclusive, scaled, one)
 
 
 @inner
-def lif_step(x, p, v, s_before, u, s):
-    """One timestep of a row of neurons; v and s_before go from t - 1 to t."""
-    one, zero = u.dtype.type(1), u.dtype.type(0)
+def fire(x, u_before, s_before, p):
+    """(u_t, s_t) of a neuron with the current x, from u and s of the timestep before."""
+    v = u_before * (p.one - p.hard * s_before) - p.soft * s_before  # (F3) (F4)
+    ut = p.tau * v + p.gain * x - p.late * s_before  # (F1) (F5)
+    st = ut > p.v_th or (p.inclusive and ut == p.v_th)  # (F2)
+    return ut, st
+
+
+@inner
+def lif_step(x, p, u_before, s_before, u, s):
+    """One timestep of a row of neurons; u_before and s_before are 0 at the first."""
     for i in range(x.size):
-        ut = p.tau * v[i] + p.gain * x[i] - p.late * s_before[i]  # (F1) (F5)
-        st = one if ut > p.v_th or (p.inclusive and ut == p.v_th) else zero  # (F2)
-        u[i], s[i], s_before[i] = ut, st, st
-        v[i] = ut * (one - p.hard * st) - p.soft * st  # (F3) (F4)
+        u[i], s[i] = fire(x[i], u_before[i], s_before[i], p)
 
 
 @inner
@@ -110,14 +117,20 @@ def lif_step_relaxed(x, p, window, t, v, s_before, u, s):
         s_before[i] = s[i]
 
 
+@inner
+def lif_row(x, a, b, p, zeros, u, s):
+    """The neurons a, ..., b - 1 through all timesteps."""
+    u_before, s_before = zeros, zeros
+    for t in range(len(x)):
+        lif_step(x[t, a:b], p, u_before, s_before, u[t, a:b], s[t, a:b])
+        u_before, s_before = u[t, a:b], s[t, a:b]
+
+
 @kernel
 def lif_forward_kernel(first, last, x, p, u, s):
-    T, n = x.shape
-    for chunk in range(first, last):
-        a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
-        v, s_before = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)
-        for t in range(T):
-            lif_step(x[t, a:b], p, v, s_before, u[t, a:b], s[t, a:b])
+    n, zeros = x.shape[1], np.zeros(ROW, x.dtype)
+    for a in range(first * CHUNK, min(last * CHUNK, n), ROW):
+        lif_row(x, a, min(a + ROW, n), p, zeros, u, s)
 
 
 @kernel
@@ -131,70 +144,55 @@ def lif_relaxed_kernel(first, last, x, p, window, u, s):
 
 
 @inner
-def lif_step_backward(ds, u, s, x, u_before, s_before, p, window, t, h, dv, du, dx, ddecay):
-    """Timestep t of a row of neurons, backward: dv and du go from t + 1 to t, ddecay grows; returns dkappa_t.
+def lif_step_backward(ds, u, s, x, u_before, s_before, p, window, t, h, du, dx, ddecay, sums):
+    """Timestep t of a row of neurons, backward: du goes from t + 1 to t; ddecay, unless it is empty, and sums[1 + t] grow.
 
     h is memory for one row: surrogate'(u_t), and then ds_total surrogate'(u_t).
     """
-    one, kappa = u.dtype.type(1), window.kappa[t]
+    kappa = window.kappa[t]
     hard, soft, late = p.attached * p.hard, p.attached * p.soft, p.attached * p.late
     derivative_row(u, p.v_th, kappa, window.height[t], window.code, window.closed, h)
     for i in range(ds.size):
+        dv = p.tau * du[i]  # (B5)
         # ds_t - u_t dv_t through a hard reset, ds_t - V_th dv_t through a soft one, ds_t - V_th du_{t+1} through a late one
-        ds_total = ds[i] - ((hard * u[i] + soft) * dv[i] + late * du[i])  # (B1)
+        ds_total = ds[i] - ((hard * u[i] + soft) * dv + late * du[i])  # (B1)
         passed = ds_total * h[i]
-        dut = dv[i] * (one - p.hard * s[i]) + passed  # (B2)
-        v_before = u_before[i] * (one - p.hard * s_before[i]) - p.soft * s_before[i]  # F3 or F4 again
-        ddecay[i] += dut * v_before  # (B4)
-        h[i], du[i] = passed, dut
-        dx[i] = p.gain * dut  # (B3)
-        dv[i] = p.tau * dut  # (B5)
-    if p.scaled:
-        for i in range(ds.size):
+        dut = dv * (p.one - p.hard * s[i]) + passed  # (B2)
+        h[i], du[i], dx[i] = passed, dut, p.gain * dut  # (B3)
+    for i in range(ddecay.size):
+        v_before = u_before[i] * (p.one - p.hard * s_before[i]) - p.soft * s_before[i]  # F3 or F4 again
+        ddecay[i] += du[i] * v_before  # (B4)
+        if p.scaled:
             ddecay[i] -= du[i] * x[i]  # B4 pairs du with v_{t-1} - x_t
-    dkappa = np.float64(0.0)
     if window.flows and kappa > 0:
+        dkappa = sums[1 + t]
         for i in range(ds.size):
             dkappa -= h[i] * ((u[i] - p.v_th) / kappa)  # (B7)
-    return dkappa
+        sums[1 + t] = dkappa
 
 
 @inner
-def sum_in_order(terms):
-    total = 0.0
-    for i in range(terms.size):
-        total += terms[i]
-    return total
+def lif_row_backward(ds, a, n, u, s, x, own, p, window, memory, ddecay, dx, sums):
+    """The n neurons from a on, in u, s and x from `own` on, back through all timesteps. memory (3, n), zeros at first."""
+    zeros, du, h, e = memory[0, :n], memory[1, :n], memory[2, :n], own + n
+    du[:], ddecay[:] = 0, 0
+    for k in range(len(ds)):
+        t = len(ds) - 1 - k
+        before = (u[t - 1, own:e], s[t - 1, own:e]) if t > 0 else (zeros, zeros)
+        rows = ds[t, a : a + n], u[t, own:e], s[t, own:e], x[t, own:e]
+        lif_step_backward(*rows, *before, p, window, t, h, du, dx[t, a : a + n], ddecay[:n], sums)
+    total = sums[0]
+    for i in range(min(n, ddecay.size)):
+        total += ddecay[i]
+    sums[0] = total
 
 
 @kernel
-def lif_backward_kernel(first, last, ds, u, s, x, p, window, dx, sums):
-    """sums (chunks, 1 + T), float64: each chunk's ddecay and dkappa_t, which the caller adds up in order."""
-    T, n = ds.shape
-    for chunk in range(first, last):
-        a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
-        dv, du, h = np.zeros(b - a, u.dtype), np.zeros(b - a, u.dtype), np.empty(b - a, u.dtype)
-        ddecay, nothing = np.zeros(b - a), np.zeros(b - a, u.dtype)
-        for k in range(T):
-            t = T - 1 - k
-            u_before, s_before = (u[t - 1, a:b], s[t - 1, a:b]) if t > 0 else (nothing, nothing)
-            sums[chunk, 1 + t] = lif_step_backward(
-                ds[t, a:b],
-                u[t, a:b],
-                s[t, a:b],
-                x[t, a:b],
-                u_before,
-                s_before,
-                p,
-                window,
-                t,
-                h,
-                dv,
-                du,
-                dx[t, a:b],
-                ddecay,
-            )
-        sums[chunk, 0] = sum_in_order(ddecay)
+def lif_backward_kernel(first, last, ds, u, s, x, p, window, learns, dx, sums):
+    """sums (chunks, 1 + T), float64: each chunk's ddecay, 0 unless it `learns`, and dkappa_t; the caller adds them up."""
+    n, memory, ddecay = ds.shape[1], np.zeros((3, ROW), u.dtype), np.empty(ROW if learns else 0)
+    for a in range(first * CHUNK, min(last * CHUNK, n), ROW):
+        lif_row_backward(ds, a, min(ROW, n - a), u, s, x, a, p, window, memory, ddecay, dx, sums[a // CHUNK])
 
 
 def backward_arguments(ds, cache, width, conventions, surrogate):
@@ -204,7 +202,7 @@ def backward_arguments(ds, cache, width, conventions, surrogate):
         np.ascontiguousarray(a).reshape(T, -1) for a in (ds, cache.u, cache.s, cache.x if scaled else cache.u)
     )
     p = neuron_constants(u.dtype, cache.decay, cache.v_th, conventions)
-    return ds, u, s, x, p, window_of(width, conventions, surrogate), *new_grads(u)
+    return ds, u, s, x, p, window_of(width, conventions, surrogate), True, *new_grads(u)
 
 
 def new_grads(x):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .jit import kernel
+from .jit import inner, kernel
 from .parallel import pieces, run
 
 CHUNK = 256  # rows (of C values) that one thread takes at a time
@@ -59,6 +59,12 @@ def moments_kernel(first, last, x, mean, m2):
                 dev[c] += (rows[r, c] - mu[c]) * (rows[r, c] - mu[c])  # (N2)
 
 
+@inner
+def normalised(x, mean, inv_std, gamma, scale, offset):
+    x_hat = (x - mean) * inv_std  # (N3)
+    return gamma * (scale * x_hat) + offset  # (N4)
+
+
 @kernel
 def normalise_kernel(first, last, x, mean, inv_std, gamma, scale, offset, y):
     M, C = x.shape
@@ -66,8 +72,7 @@ def normalise_kernel(first, last, x, mean, inv_std, gamma, scale, offset, y):
         for r in range(chunk * CHUNK, min((chunk + 1) * CHUNK, M)):
             xr, yr = x[r], y[r]
             for c in range(C):
-                x_hat = (xr[c] - mean[c]) * inv_std[c]  # (N3)
-                yr[c] = gamma[c] * (scale * x_hat) + offset[c]  # (N4)
+                yr[c] = normalised(xr[c], mean[c], inv_std[c], gamma[c], scale, offset[c])
 
 
 @kernel

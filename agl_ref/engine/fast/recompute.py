@@ -42,10 +42,10 @@ def released(cache):
     return cache if isinstance(cache, PoolCache) else None
 
 
-def neuron_grads(ds, cache):
-    """`LIFGrads` of a block's neuron, whether or not its u and s were kept."""
+def neuron_grads(ds, cache, learns):
+    """`LIFGrads` of a block's neuron, whether or not its u and s were kept; ddecay counts only if its decay `learns`."""
     if cache.neuron.u is None:
-        return tdbn_lif.backward(ds, cache.norm, cache.neuron, cache.width)
+        return tdbn_lif.backward(ds, cache.norm, cache.neuron, cache.width, learns)
     return lif_backward_full.unchecked(ds, cache.neuron, cache.width, cache.neuron.conventions, cache.neuron.surrogate)
 
 

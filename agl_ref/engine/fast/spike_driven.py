@@ -11,7 +11,7 @@ reaches only every stride-th tap: which ones depends on the remainder of w + pad
 
 import numpy as np
 
-from agl_ref.engine.jit import inner, kernel
+from agl_ref.engine.jit import inner, kernel, maker
 from agl_ref.engine.parallel import pieces, run
 
 POSITIONS = 256  # output or input positions that one thread works on at a time, so that their rows stay in its cache
@@ -31,7 +31,7 @@ def aligned(rows, columns, like):
     return memory[skipped : skipped + rows * columns].reshape(rows, columns)
 
 
-aligned_jitted = inner(aligned)
+aligned_jitted = maker(aligned)
 
 
 @inner

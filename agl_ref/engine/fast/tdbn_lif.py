@@ -14,12 +14,11 @@ import numpy as np
 from agl_ref.engine import neuron as lif
 from agl_ref.engine import tdbn
 from agl_ref.engine.jit import inner, kernel
-from agl_ref.engine.neuron import CHUNK, LIFCache, lif_step, lif_step_backward, sum_in_order
+from agl_ref.engine.neuron import CHUNK, ROW, LIFCache, fire, lif_row_backward
 from agl_ref.engine.ops import lif_forward
 from agl_ref.engine.parallel import pieces, run
 from agl_ref.engine.surrogate import window_of
-
-ROW = 512  # numbers, at least, that are normalised in one loop: few channels are repeated up to that
+from agl_ref.engine.tdbn import normalised
 
 
 class Norm(NamedTuple):
@@ -40,61 +39,68 @@ def norm_of(cache):
 
 
 @inner
-def normalise_row(x, mean, inv_std, gamma, scale, offset, y):
-    for c in range(x.size):
-        y[c] = gamma[c] * (scale * ((x[c] - mean[c]) * inv_std[c])) + offset[c]  # (N3) (N4)
+def normalise_row(x, norm, c, y):
+    """y = the norm of x, whose first number is of the norm's c-th."""
+    mean, inv_std, gamma, offset = norm.mean[c:], norm.inv_std[c:], norm.gamma[c:], norm.offset[c:]
+    for i in range(x.size):
+        y[i] = normalised(x[i], mean[i], inv_std[i], gamma[i], norm.scale, offset[i])
 
 
 @inner
-def normalise_chunk(x, first, norm, y):
-    """y = the norm of x[first], x[first + 1], ..."""
-    i, c = 0, first % norm.mean.size
-    while i < y.size:
-        n = min(norm.mean.size - c, y.size - i)
-        e, source, target = c + n, x[first + i : first + i + n], y[i : i + n]
-        normalise_row(source, norm.mean[c:e], norm.inv_std[c:e], norm.gamma[c:e], norm.scale, norm.offset[c:e], target)
-        i, c = i + n, 0
+def step(x, norm, c, p, u_before, s_before, u, s):
+    """`lif_step` of what `normalise_row` makes of x."""
+    mean, inv_std, gamma, offset = norm.mean[c:], norm.inv_std[c:], norm.gamma[c:], norm.offset[c:]
+    for i in range(x.size):
+        current = normalised(x[i], mean[i], inv_std[i], gamma[i], norm.scale, offset[i])
+        u[i], s[i] = fire(current, u_before[i], s_before[i], p)
+
+
+@inner
+def end_of_row(a, n, size):
+    """Where the row of neurons that begins at a ends: with the channels, the chunk or the neurons."""
+    return min(a + size - a % size, (a // CHUNK + 1) * CHUNK, n)
+
+
+@inner
+def row_forward(x, a, b, norm, p, zeros, u, own_u, s, own_s):
+    """The neurons a, ..., b - 1, in u and s from own_u and own_s on, through all timesteps. u has room for two or for all."""
+    c, end_u, end_s = a % norm.mean.size, own_u + b - a, own_s + b - a
+    u_before, s_before = zeros, zeros
+    for t in range(len(x)):
+        u_now, s_now = u[t % len(u), own_u:end_u], s[t, own_s:end_s]
+        step(x[t, a:b], norm, c, p, u_before, s_before, u_now, s_now)
+        u_before, s_before = u_now, s_now
 
 
 @kernel
 def forward_kernel(first, last, x, norm, p, u, s):
     """u is of s's shape, or empty where it is not to be stored."""
-    T, n = x.shape
-    for chunk in range(first, last):
-        a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
-        v, s_before = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)
-        current, not_stored = np.empty(b - a, x.dtype), np.empty(b - a, x.dtype)
-        for t in range(T):
-            normalise_chunk(x[t], a, norm, current)
-            lif_step(current, p, v, s_before, u[t, a:b] if len(u) > 0 else not_stored, s[t, a:b])
+    n, size, stored = x.shape[1], norm.mean.size, len(u) > 0
+    zeros, room = np.zeros(size, x.dtype), u if stored else np.empty((2, size), x.dtype)
+    a = first * CHUNK
+    while a < min(last * CHUNK, n):
+        b = end_of_row(a, n, size)
+        row_forward(x, a, b, norm, p, zeros, room, a if stored else 0, s, a)
+        a = b
 
 
 @kernel
-def backward_kernel(first, last, ds, x, norm, p, window, dx, sums):
-    """Each chunk's u and s again, and back; sums (chunks, 1 + T) as for `lif_backward_kernel`."""
+def backward_kernel(first, last, ds, x, norm, p, window, learns, dx, sums):
+    """Each row's u and s again, and back; `learns` and sums as for `lif_backward_kernel`."""
     T, n = x.shape
-    for chunk in range(first, last):
-        a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
-        v, s_before, nothing = np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype), np.zeros(b - a, x.dtype)
-        u, s = np.empty((T, b - a), x.dtype), np.empty((T, b - a), x.dtype)
-        currents = np.empty((T if p.scaled else 1, b - a), x.dtype)  # the backward pass reads them only if scaled
-        for t in range(T):
-            current = currents[t if p.scaled else 0]
-            normalise_chunk(x[t], a, norm, current)
-            lif_step(current, p, v, s_before, u[t], s[t])
-        dv, du, h, ddecay = (
-            np.zeros(b - a, x.dtype),
-            np.zeros(b - a, x.dtype),
-            np.empty(b - a, x.dtype),
-            np.zeros(b - a),
-        )
-        for k in range(T):
-            t = T - 1 - k
-            current = currents[t if p.scaled else 0]
-            ub, sb = (u[t - 1], s[t - 1]) if t > 0 else (nothing, nothing)
-            rows = ds[t, a:b], u[t], s[t], current, ub, sb
-            sums[chunk, 1 + t] = lif_step_backward(*rows, p, window, t, h, dv, du, dx[t, a:b], ddecay)
-        sums[chunk, 0] = sum_in_order(ddecay)
+    size = norm.mean.size
+    u, s, memory = np.empty((T, size), x.dtype), np.empty((T, size), x.dtype), np.zeros((3, size), x.dtype)
+    ddecay = np.empty(size if learns else 0)
+    currents = np.empty_like(u) if learns and p.scaled else u  # nobody else reads them
+    a = first * CHUNK
+    while a < min(last * CHUNK, n):
+        b = end_of_row(a, n, size)
+        row_forward(x, a, b, norm, p, memory[0], u, 0, s, 0)
+        if learns and p.scaled:
+            for t in range(T):
+                normalise_row(x[t, a:b], norm, a % size, currents[t])
+        lif_row_backward(ds, a, b - a, u, s, currents, 0, p, window, memory, ddecay, dx, sums[a // CHUNK])
+        a = b
 
 
 def forward(norm, decay, v_th, conventions, surrogate, store_u=True):
@@ -110,11 +116,11 @@ def forward(norm, decay, v_th, conventions, surrogate, store_u=True):
     return s, LIFCache(*stored, None, decay, v_th, conventions, surrogate)
 
 
-def backward(ds, norm, cache, width):
-    """LIFGrads of ds (T, ...) from the two caches, whether or not the neuron's holds u and s."""
+def backward(ds, norm, cache, width, learns=True):
+    """LIFGrads of ds (T, ...) from the two caches, whether or not the neuron's holds u and s; ddecay only if it `learns`."""
     x, conventions = norm.x.reshape(len(norm.x), -1), cache.conventions
     ds, results = np.ascontiguousarray(ds).reshape(x.shape), lif.new_grads(x)
     p = lif.neuron_constants(x.dtype, cache.decay, cache.v_th, conventions)
     window = window_of(width, conventions, cache.surrogate)
-    run(backward_kernel, pieces(x.shape[1], CHUNK), ds, x, norm_of(norm), p, window, *results)
+    run(backward_kernel, pieces(x.shape[1], CHUNK), ds, x, norm_of(norm), p, window, learns, *results)
     return lif.grads_of(*results, norm.x.shape)

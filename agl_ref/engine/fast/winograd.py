@@ -106,8 +106,17 @@ def transform_output_back(y0, y1, m0, m1, m2, m3):
 
 
 @inner
-def image_row(x, b, h, blank):
-    return x[b, h] if 0 <= h < x.shape[1] else blank
+def transform_images(x, b, h, blank, part, mid, C, tile, V):
+    """V of a row of tiles: of the four rows of image b from h on. Of mid (4, ...) `part` is what is in the image."""
+    H = x.shape[1]
+    d0, d1 = x[b, h] if 0 <= h < H else blank, x[b, h + 1] if 0 <= h + 1 < H else blank
+    d2, d3 = x[b, h + 2] if 0 <= h + 2 < H else blank, x[b, h + 3] if 0 <= h + 3 < H else blank
+    transform_input(d0, d1, d2, d3, part[0], part[1], part[2], part[3])
+    for a in range(4):
+        for j in range(mid.shape[1] // (2 * C) - 1):
+            d, k = mid[a, 2 * j * C : (2 * j + 4) * C], tile + j
+            v0, v1, v2, v3 = V[4 * a, k], V[4 * a + 1, k], V[4 * a + 2, k], V[4 * a + 3, k]
+            transform_input(d[:C], d[C : 2 * C], d[2 * C : 3 * C], d[3 * C :], v0, v1, v2, v3)
 
 
 @kernel
@@ -120,57 +129,56 @@ def inputs_kernel(first, last, x, row, tiles, padding, V):
     mid = np.zeros((4, wanted), x.dtype)
     part = mid[:, start : start + width]
     for r in range(first, last):
-        b, h = (row + r) // th, (row + r) % th * 2 - padding
-        d0, d1 = image_row(x, b, h, blank), image_row(x, b, h + 1, blank)
-        d2, d3 = image_row(x, b, h + 2, blank), image_row(x, b, h + 3, blank)
-        transform_input(d0, d1, d2, d3, part[0], part[1], part[2], part[3])
-        for a in range(4):
-            for j in range(tw):
-                d, tile = mid[a, 2 * j * C : (2 * j + 4) * C], r * tw + j
-                v0, v1, v2, v3 = V[4 * a, tile], V[4 * a + 1, tile], V[4 * a + 2, tile], V[4 * a + 3, tile]
-                transform_input(d[:C], d[C : 2 * C], d[2 * C : 3 * C], d[3 * C :], v0, v1, v2, v3)
+        transform_images(x, (row + r) // th, (row + r) % th * 2 - padding, blank, part, mid, C, r * tw, V)
+
+
+@inner
+def transform_products(M, tile, mid, out, target):
+    """The two rows of the image y that a row of tiles gives; `target` is an image's rows from the first of the two on."""
+    C = M.shape[2]
+    for j in range(out.shape[1] // (2 * C)):
+        for c in range(4):
+            m0, m1, m2, m3 = M[c, tile + j], M[4 + c, tile + j], M[8 + c, tile + j], M[12 + c, tile + j]
+            transform_output(m0, m1, m2, m3, mid[0, c], mid[1, c])
+        for p in range(2):
+            m, place = mid[p], out[p, 2 * j * C : (2 * j + 2) * C]
+            transform_output(m[0], m[1], m[2], m[3], place[:C], place[C:])
+    for p in range(min(2, len(target))):
+        for k in range(target.shape[1]):
+            target[p, k] = out[p, k]
 
 
 @kernel
 def outputs_kernel(first, last, M, row, tiles, y):
     """y's 2x2 of each tile = A^T M A; y (B, Ho, Wo C). Tiles may reach one row or column over its edge."""
     th, tw, C = tiles
-    _, Ho, width = y.shape
     mid = np.empty((2, 4, C), y.dtype)
     out = np.empty((2, 2 * tw * C), y.dtype)
     for r in range(first, last):
-        b, h = (row + r) // th, (row + r) % th * 2
-        for j in range(tw):
-            tile = r * tw + j
-            for c in range(4):
-                m0, m1, m2, m3 = M[c, tile], M[4 + c, tile], M[8 + c, tile], M[12 + c, tile]
-                transform_output(m0, m1, m2, m3, mid[0, c], mid[1, c])
-            for p in range(2):
-                m, place = mid[p], out[p, 2 * j * C : (2 * j + 2) * C]
-                transform_output(m[0], m[1], m[2], m[3], place[:C], place[C:])
-        for p in range(min(2, Ho - h)):
-            source, target = out[p], y[b, h + p]
-            for k in range(width):
-                target[k] = source[k]
+        transform_products(M, r * tw, mid, out, y[(row + r) // th, (row + r) % th * 2 :])
+
+
+@inner
+def transform_gradients(dy, b, h, blank, part, mid, C, tile, Z):
+    """Z of a row of tiles: of the two rows of image b from h on."""
+    y0, y1 = dy[b, h], dy[b, h + 1] if h + 1 < dy.shape[1] else blank
+    transform_output_back(y0, y1, part[0], part[1], part[2], part[3])
+    for a in range(4):
+        for j in range(mid.shape[1] // (2 * C)):
+            d, k = mid[a, 2 * j * C : (2 * j + 2) * C], tile + j
+            z0, z1, z2, z3 = Z[4 * a, k], Z[4 * a + 1, k], Z[4 * a + 2, k], Z[4 * a + 3, k]
+            transform_output_back(d[:C], d[C:], z0, z1, z2, z3)
 
 
 @kernel
 def output_gradients_kernel(first, last, dy, row, tiles, Z):
     """Z[4 a + c, tile] = (A dy A^T)[a, c]; dy (B, Ho, Wo C)."""
     th, tw, C = tiles
-    width = dy.shape[2]
-    blank = np.zeros(width, dy.dtype)
+    blank = np.zeros(dy.shape[2], dy.dtype)
     mid = np.zeros((4, 2 * tw * C), dy.dtype)
-    part = mid[:, :width]
+    part = mid[:, : dy.shape[2]]
     for r in range(first, last):
-        b, h = (row + r) // th, (row + r) % th * 2
-        y0, y1 = image_row(dy, b, h, blank), image_row(dy, b, h + 1, blank)
-        transform_output_back(y0, y1, part[0], part[1], part[2], part[3])
-        for a in range(4):
-            for j in range(tw):
-                d, tile = mid[a, 2 * j * C : (2 * j + 2) * C], r * tw + j
-                z0, z1, z2, z3 = Z[4 * a, tile], Z[4 * a + 1, tile], Z[4 * a + 2, tile], Z[4 * a + 3, tile]
-                transform_output_back(d[:C], d[C:], z0, z1, z2, z3)
+        transform_gradients(dy, (row + r) // th, (row + r) % th * 2, blank, part, mid, C, r * tw, Z)
 
 
 @kernel

@@ -9,11 +9,11 @@ import pytest
 import agl_ref as agl
 from agl_ref.engine import tdbn
 from agl_ref.engine.fast import tdbn_lif
-from agl_ref.engine.neuron import CHUNK
+from agl_ref.engine.neuron import CHUNK, ROW
 from agl_ref.engine.ops import lif_backward_full
 
 # channels, and neurons at a timestep: one chunk and several, few channels that are repeated, more than ROW, no divisors
-MANY = tdbn_lif.ROW + 5
+MANY = ROW + 5
 SIZES = [(1, 23), (3, 3 * 41), (16, CHUNK + 16), (48, 48 * 172), (MANY, 3 * MANY), (129, 129 * 80)]
 
 
@@ -86,3 +86,14 @@ def test_a_potential_at_the_threshold_fires_only_under_at_least():
     for test, fires in ((">=", 2), (">", 0)):
         s, own = tdbn_lif.forward(cache, 0.0, 0.5, agl.Conventions(spike_test=test), "rectangular")
         assert (own.u == 0.5).sum() == 2 and s.sum() == fires
+
+
+@pytest.mark.parametrize("dtype", helpers.DTYPES)
+def test_a_fixed_decay_changes_nothing_but_ddecay(dtype):
+    _, cache, ds, width = case(5, 5 * 41, dtype)
+    flows = agl.Conventions(width_gradient="flows")
+    _, own = tdbn_lif.forward(cache, 0.3, 0.5, flows, "arctan", store_u=False)
+    learned, fixed = (tdbn_lif.backward(ds, cache, own, width, learns) for learns in (True, False))
+    helpers.assert_same_bits(fixed.dx, learned.dx, "dx")
+    helpers.assert_same_bits(fixed.dwidth, learned.dwidth, "dwidth")
+    assert learned.ddecay != 0 and fixed.ddecay == 0
