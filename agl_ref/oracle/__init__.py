@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = attach(
         "judge.compare": ("compare", "assert_matches"),
         "bounds.teacher_forcing": ("force",),
         "judge.dump": ("load_dump",),
-        "identify.search": ("identify",),
+        "identify.confirm": ("identify",),
         "cases.vectors": ("load_case", "cases"),
     },
 )

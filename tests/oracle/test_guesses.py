@@ -105,9 +105,9 @@ def test_a_network_of_ones_own():
     reference = agl.oracle.reference(net, x, labels)
     rules = Conventions(reset_gradient="detached")
     other = agl.models.conv_snn(image_size=8, channels=(3, 4), num_classes=3, neuron="plif", conventions=rules)
-    start = time.monotonic()
+    start = time.process_time()
     report = compare(reference, other.loss_and_grads(x, labels).grads, dtype="float64")
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
     assert "conventions.reset_gradient is 'detached' where the case has 'attached'" in report.details["cause"]
 
 

@@ -10,7 +10,7 @@ from agl_ref import cli, reference
 from agl_ref.oracle import cases, compare, load_case
 from agl_ref.oracle.cases import sizes
 from agl_ref.oracle.cases.sizes import AXES, by_size
-from agl_ref.oracle.identify.search import identify_case
+from agl_ref.oracle.identify import identify_case
 from agl_ref.oracle.mutants import truncations
 from agl_ref.oracle.problems import problem_of
 

@@ -20,9 +20,9 @@ def _currents(draw):
     return {"x": x, "ds": draw.normal(0.0, 0.5, shape), "width": WIDTHS}
 
 
-def _far(id, op, name, make, draw=0):
+def _far(id, op, name, make):
     meta = {"v_th": 0.5, "surrogate": name} | ({"decay": 0.5} if op == "lif" else {})
-    return case(id, op, 3, make, meta, (), ("surrogate_scale",), draw=draw)
+    return case(id, op, 3, make, meta, (), ("surrogate_scale",))
 
 
 CASES = [

@@ -24,17 +24,20 @@ def _norm_exact(draw):
     }
 
 
-def _norm_exact_evaluation(draw):
-    """eps = 1/16 completes the running variances to 1/4, 1 and 4."""
-    shape = (3, 2, 3, 5, 3)
-    return {
-        "x": draw.dyadic(-2, 2, 1 / 8, shape),
-        "gamma": np.array([1.25, -0.5, 0.75]),
-        "beta": np.array([0.125, 0.25, -0.375]),
-        "dy": draw.dyadic(-2, 2, 1 / 4, shape),
-        "running_mean": np.array([0.5, -0.25, 1.125]),
-        "running_var": np.array([0.1875, 0.9375, 3.9375]),
-    }
+def exact_evaluation(shape, gamma, beta, mean, var):
+    """Exact inputs of tdBN in evaluation; eps = 1/16 completes the running variances to 1/4, 1 or 4."""
+
+    def make(draw):
+        x, dy = draw.dyadic(-2, 2, 1 / 8, shape), draw.dyadic(-2, 2, 1 / 4, shape)
+        inputs = {"x": x, "gamma": gamma, "beta": beta, "dy": dy, "running_mean": mean, "running_var": var}
+        return {name: np.array(value) for name, value in inputs.items()}
+
+    return make
+
+
+EVALUATION = exact_evaluation(
+    (3, 2, 3, 5, 3), (1.25, -0.5, 0.75), (0.125, 0.25, -0.375), (0.5, -0.25, 1.125), (0.1875, 0.9375, 3.9375)
+)
 
 
 def norm_inputs(shape, mean=0.3, std=1.5, running=False, dead=False):
@@ -63,7 +66,7 @@ def _tdbn(id, tier, make, flags=(), decides=(), meta=None, bits=None, **conventi
 
 NORMS = [
     _tdbn("tdbn-training-exact", 2, _norm_exact, ("odd_sizes",), ("norm_scale",), {"eps": 0.4375}, 24),
-    _tdbn("tdbn-evaluation-exact", 1, _norm_exact_evaluation, ("odd_sizes",), ("norm_scale",), {"eps": 0.0625}, 24),
+    _tdbn("tdbn-evaluation-exact", 1, EVALUATION, ("odd_sizes",), ("norm_scale",), {"eps": 0.0625}, 24),
     _tdbn("tdbn-training", 3, norm_inputs((4, 3, 5, 3, 6)), ("odd_sizes",), ("norm_variance", "norm_scale")),
     _tdbn("tdbn-evaluation", 3, norm_inputs((4, 3, 5, 3, 6), running=True), ("odd_sizes",), ("norm_scale",)),
     _tdbn("tdbn-unbiased", 3, norm_inputs((2, 3, 7)), ("odd_sizes",), ("norm_variance",), norm_variance="unbiased"),

@@ -19,11 +19,11 @@ def currents(draw, shape, offset=OFF, low=-0.75, high=1.25):
     return draw.dyadic(low, high, 1 / 8, shape) + offset
 
 
-def neurons(shape=(4, 3, 7), offset=OFF, width=WIDTHS, **more):
-    """Exact x and ds of a neuron layer, with these widths; `more` are further inputs."""
+def neurons(shape=(4, 3, 7), offset=OFF, width=WIDTHS, low=-0.75, high=1.25, **more):
+    """Exact x, from `low` to `high`, and ds of a neuron layer, with these widths; `more` are further inputs."""
 
     def make(draw):
-        inputs = {"x": currents(draw, shape, offset), "ds": draw.dyadic(-1, 1, 1 / 4, shape)}
+        inputs = {"x": currents(draw, shape, offset, low, high), "ds": draw.dyadic(-1, 1, 1 / 4, shape)}
         if width is not None:
             inputs["width"] = np.resize(np.array(width), shape[0])
         return {**inputs, **{name: np.array(value) for name, value in more.items()}}
@@ -43,12 +43,12 @@ def realistic(shape, gamma=(), bits=24, mean=0.1, std=0.6, **more):
     return make
 
 
-def one_value(u, shape=(3, 2, 5), ds_step=1 / 4, width=WIDTHS):
+def one_value(u):
     """The same current for every neuron, with gradients that differ."""
 
     def make(draw):
-        ds = draw.dyadic(-1, 1, ds_step, shape)
-        return {"x": np.full(shape, u), "ds": ds, "width": np.resize(np.array(width), shape[0])}
+        ds = draw.dyadic(-1, 1, 1 / 4, (3, 2, 5))
+        return {"x": np.full(ds.shape, u), "ds": ds, "width": np.array(WIDTHS[:3])}
 
     return make
 
@@ -84,10 +84,15 @@ def _two_forwards(draw):
     return {**inputs, "x_second": currents(draw, inputs["x"].shape)}
 
 
-def _long(draw):
-    x = currents(draw, (64, 1, 5), low=-0.25, high=1.25)
-    x[3::4] = 2.0625  # everyone fires at least every fourth step, so that no value needs more than 24 bits
-    return {"x": x, "ds": draw.dyadic(-1, 1, 1 / 4, x.shape), "width": np.resize(np.array(WIDTHS), 64)}
+def long(shape):
+    """Many timesteps; everyone fires at least at every fourth, so that no value needs more than 24 bits."""
+
+    def make(draw):
+        inputs = neurons(shape, low=-0.25)(draw)
+        inputs["x"][3::4] = 2.0625
+        return inputs
+
+    return make
 
 
 def _large(draw):
@@ -127,7 +132,13 @@ LIF = [
     _lif("lif-all-silent", make=one_value(0.1875), flags=("all_silent",)),
     _lif("lif-all-firing", make=one_value(0.6875), flags=("all_firing",)),
     _lif("lif-one-timestep", bits=8, make=neurons((1, 4, 9)), flags=("one_timestep",)),
-    _lif("lif-long", bits=11, make=_long, flags=("long_time", "one_sample", "odd_sizes"), reset_gradient="detached"),
+    _lif(
+        "lif-long",
+        bits=11,
+        make=long((64, 1, 5)),
+        flags=("long_time", "one_sample", "odd_sizes"),
+        reset_gradient="detached",
+    ),
     _lif(
         "lif-one-neuron",
         make=lambda d: {

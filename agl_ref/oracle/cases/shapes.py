@@ -4,16 +4,13 @@ import numpy as np
 
 from .case import case
 from .neuron import ATTACHED, FLAT, neurons, realistic
+from .surrogates import realistic_potentials
 
 
 def _exact(draw):
     u = draw.dyadic(-1.5, 2.5, 1 / 16, (4, 33))
     u[:, 0] = 0.5
     return {"u": u, "width": np.array([1.0, 0.5, 2.0, 4.0])}
-
-
-def _normal(draw):
-    return {"u": draw.normal(0.5, 0.7, (4, 33)), "width": np.array([0.9375, 1.0625, 0.40625, 3.1875])}
 
 
 def _surrogate(name, tier, make, flags=(), bits=None):
@@ -27,9 +24,9 @@ def _lif(name, tier, make, decides=ATTACHED, bits=None):
 
 
 CASES = [
-    _surrogate("fast_sigmoid", 3, _normal),
+    _surrogate("fast_sigmoid", 3, realistic_potentials),
     _surrogate("straight_through", 1, _exact, ("on_threshold",), 8),
-    _surrogate("leaky_relu", 3, _normal),
+    _surrogate("leaky_relu", 3, realistic_potentials),
     _lif("fast_sigmoid", 3, realistic((4, 3, 25), FLAT), (*ATTACHED, "width")),
     _lif("straight_through", 1, neurons(), bits=24),
     _lif("leaky_relu", 3, realistic((4, 3, 25), FLAT), (*ATTACHED, "width")),

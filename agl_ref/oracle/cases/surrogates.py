@@ -13,7 +13,7 @@ def _potentials(draw):
     return {"u": u, "width": np.array([1.0, 0.5, 2.0, 4.0])}
 
 
-def _realistic_potentials(draw):
+def realistic_potentials(draw):
     return {"u": draw.normal(0.5, 0.7, (4, 33)), "width": np.array([0.9375, 1.0625, 0.40625, 3.1875])}
 
 
@@ -32,7 +32,7 @@ SURROGATES = [
     _surrogate("surrogate-rectangular-half", "rectangular", SCALE, surrogate_scale="1/(2 kappa)"),
     _surrogate("surrogate-triangular", "triangular", SCALE, ("on_threshold",)),
     *[
-        _surrogate(f"surrogate-{name}", name, SCALE, (), _realistic_potentials, 3, None)
+        _surrogate(f"surrogate-{name}", name, SCALE, (), realistic_potentials, 3, None)
         for name in ("sigmoid", "arctan", "gaussian")
     ],
 ]
@@ -40,22 +40,22 @@ SURROGATES = [
 RULE = {"v_th": 0.5, "decay": 0.75, "T": 4}
 
 
-def _width(id, gamma=EIGHT, flags=("first_step_width",), decides=(), meta=RULE, tier=1, bits=8, **conventions):
+def width_case(id, gamma=EIGHT, flags=("first_step_width",), decides=(), meta=RULE, tier=1, bits=8, **conventions):
     """A width rule on this gamma: numbers, or the function that draws them."""
     make = gamma if callable(gamma) else lambda draw: {"gamma": np.array(gamma)}
     return case(id, "width", tier, make, meta, flags, decides, bits, **conventions)
 
 
 WIDTHS = [
-    _width("width-adaptive", decides=("width", "norm_scale")),
-    _width("width-first", decides=("width",), width="first"),
-    _width("width-later", decides=("width",), width="later"),
-    _width("width-fixed", flags=(), decides=("width",), width="fixed", fixed_width=0.5),
-    _width("width-one-timestep", flags=("one_timestep", "first_step_width"), meta={**RULE, "T": 1}),
-    _width("width-mixed", MIXED, decides=("width",)),
-    _width("width-gamma-zero", (1.0, -1.0, 0.5, -0.5), ("gamma_zero",)),
-    _width("width-gamma-negative", tuple(-g for g in EIGHT), ("gamma_negative",)),
-    _width(
+    width_case("width-adaptive", decides=("width", "norm_scale")),
+    width_case("width-first", decides=("width",), width="first"),
+    width_case("width-later", decides=("width",), width="later"),
+    width_case("width-fixed", flags=(), decides=("width",), width="fixed", fixed_width=0.5),
+    width_case("width-one-timestep", flags=("one_timestep", "first_step_width"), meta={**RULE, "T": 1}),
+    width_case("width-mixed", MIXED, decides=("width",)),
+    width_case("width-gamma-zero", (1.0, -1.0, 0.5, -0.5), ("gamma_zero",)),
+    width_case("width-gamma-negative", tuple(-g for g in EIGHT), ("gamma_negative",)),
+    width_case(
         "width-geometric",
         (0.90625, 1.21875, 0.65625),
         (),
@@ -65,7 +65,7 @@ WIDTHS = [
         None,
         width="geometric",
     ),
-    _width(
+    width_case(
         "width-realistic",
         lambda draw: {"gamma": draw.normal(1.0, 0.25, (37,))},
         ("first_step_width", "odd_sizes"),

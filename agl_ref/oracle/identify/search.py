@@ -2,7 +2,7 @@
 
     screen    every combination of the conventions that can matter is run by `agl_ref.reference` in float64, sharing
               the steps that are the same, and dropped at the first array that is not close to the implementation's
-    confirm   the combinations that are left are judged by the engine's reference, within its bounds
+    confirm   the combinations that are left are judged by the engine's reference, within its bounds (confirm.py)
     explain   if there is none, the mutants are tried; if there are several, the golden cases that tell them
               apart are looked up
 
@@ -18,33 +18,17 @@ from functools import lru_cache
 
 import numpy as np
 
-from agl_ref import validate
 from agl_ref.conventions import Conventions
-from agl_ref.oracle.cases.registry import definition
-from agl_ref.oracle.judge.compare import compare
-from agl_ref.oracle.judge.dump import LAYOUTS
+from agl_ref.oracle.equations import SURROGATES
 from agl_ref.oracle.mutants.table import LISTED, NOT_LISTED
-from agl_ref.oracle.problems import FORWARD, CheckedValues, Implementation, Problem, problem_of_case
+from agl_ref.oracle.problems import FORWARD, CheckedValues, Implementation
 
-from .distinguishing_cases import cases_that_distinguish
 from .identification import Identification
-from .layouts import dtype_of, layouts, named_arrays
+from .layouts import layouts, named_arrays
 from .shared import shared_reference
 
 SCREEN = {"float64": 1e-9, "float32": 2e-4, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 0.1}  # of an array's magnitude
-SURROGATES = (
-    "rectangular",
-    "triangular",
-    "sigmoid",
-    "arctan",
-    "gaussian",
-    "fast_sigmoid",
-    "straight_through",
-    "leaky_relu",
-)
 KEPT = 16  # forward passes that are remembered
-CONFIRM = (({"replays": 12}, 0.5), ({}, math.inf))  # a quarter of the usual replays, and the share of their bounds that
-# is enough for a match then; or the usual ones
 
 
 class _Differs(Exception):
@@ -119,45 +103,38 @@ class _Search:
     def __init__(self, problem, theirs, base, dtype, surrogate):
         self.problem, self.theirs, self.base = problem, theirs, base
         self.tolerance, self.surrogate = SCREEN[dtype], surrogate
-        self.best = (
-            (-1, 0),
-            None,
-            None,
-        )  # (arrays that agreed, minus differences from base), conventions, array that did not
+        # (arrays that agreed, minus differences from base), conventions, array that did not
+        self.best = (-1, 0), None, None
         self.reference = shared_reference()
         self.shared_forward = lru_cache(KEPT)(self._forward)
 
     def matches(self, conventions):
         """The screen of a run of the reference if all of theirs are close, else None."""
-        try:
-            screen = self._run(conventions)
-        except _Differs as stop:
-            self._remember(stop, conventions)
-            return None
-        return screen if screen.agreed == len(self.theirs) else None
+        screen, _ = self._run(conventions)
+        return screen if screen is not None and screen.agreed == len(self.theirs) else None
 
     def loss_is_close(self, conventions):
         """Whether what hangs on the forward half and the readout alone is close to theirs."""
-        try:
-            self._run(conventions)
-        except _Differs as stop:
-            self._remember(stop, conventions)
-            return stop.name not in self.problem.of_loss()
-        return True
-
-    def _run(self, conventions):
-        """The screen of a run of the reference; raises _Differs."""
-        forward = self.shared_forward(self.reference, _forward_rules(conventions))
-        return self._finish(self.reference, conventions, *forward)
+        _, stopped_at = self._run(conventions)
+        return stopped_at not in self.problem.of_loss()
 
     def forward_is_close(self, conventions):
         """Whether the forward half gives arrays close to theirs."""
+        return self._run(conventions, whole=False)[1] is None
+
+    def _run(self, conventions, whole=True):
+        """(screen of a run of the reference, or of its forward half, None), or (None, the array at which it stops).
+
+        The run that agreed longest is kept, and of several the one that the case's own conventions are closest to.
+        """
         try:
-            self.shared_forward(self.reference, _forward_rules(conventions))
+            screen, state = self.shared_forward(self.reference, _forward_rules(conventions))
+            return self._finish(self.reference, conventions, screen, state) if whole else screen, None
         except _Differs as stop:
-            self._remember(stop, conventions)
-            return False
-        return True
+            closest = stop.agreed, -len(conventions.differences(self.base))
+            if closest > self.best[0]:
+                self.best = closest, conventions, stop.name
+            return None, stop.name
 
     def mutant_matches(self, module, conventions):
         """The same as `matches` for a mutant."""
@@ -182,12 +159,6 @@ class _Search:
         with np.errstate(all="ignore"):
             self.problem.finish(Implementation(module, conventions, self.surrogate), state, screen)
         return screen
-
-    def _remember(self, stop, conventions):
-        """Keep the run that agreed longest; of several the one that the case's own conventions are closest to."""
-        closest = stop.agreed, -len(conventions.differences(self.base))
-        if closest > self.best[0]:
-            self.best = closest, conventions, stop.name
 
 
 def _forward_rules(conventions):
@@ -310,102 +281,3 @@ def _mutants(runs, base):
             if screened is not None and (right is None or 10 * screened.worst < right.worst):
                 found[mutant.id] = (screened.worst, mutant.effect)
     return {id: effect for id, (_, effect) in sorted(found.items(), key=lambda item: item[1][0])}
-
-
-def identify(net, x, labels, theirs, dtype=None, loss="ce", training=True, seconds=60.0, layout=None, dlogits=None):
-    """The conventions under which the reference gives an implementation's numbers, for a network of one's own.
-
-    Parameters
-    ----------
-    net : Network
-        The same network with the same parameters.
-    x : ndarray (T, N, *input_shape)
-    labels : integer array (N,)
-        Or None, with `dlogits`.
-    theirs : {name: ndarray}
-        Gradients by parameter name, and any of the oracle's other arrays; the more, the faster and the more certain.
-    dtype : str, optional
-        In which the implementation computed; by default that of its arrays.
-    loss : {"ce", "tet"}
-    training : bool
-    seconds : float
-        Time after which no further combination is tried; `tried` and `combinations` say how many were.
-    layout : {"TN..C", "NT..C", "TNC..", "NTC.."}, optional
-        Of `theirs`; without it the axis order is one of the conventions that are looked for.
-    dlogits : ndarray (T, N, K), optional
-        As for `agl_ref.oracle.reference`.
-
-    Returns
-    -------
-    Identification
-
-    Raises
-    ------
-    ValueError, TypeError
-        For unknown names, wrong shapes, values that are not finite.
-    """
-    from agl_ref.engine.network import Network  # here for a quick start: the mutants and the figures need no engine
-    from agl_ref.oracle.bounds.reference import reference as reference_of
-    from agl_ref.oracle.bounds.reference import target_of
-
-    target_of(net, x, labels, loss, dlogits)
-    validate.boolean("training", training)
-    validate.number("seconds", seconds, low=0)
-    validate.one_of("layout", layout, (None, *LAYOUTS))
-    problem = Problem.of_network(net, x, labels, loss, training, dlogits)
-    dtype = dtype_of(theirs, dtype)
-
-    def confirm(conventions, surrogate, arrays):
-        other = Network(net.layers, net.input_shape, conventions, surrogate)
-        return _within_bounds(
-            lambda **few: reference_of(other, x, labels, loss, training, dlogits=dlogits, **few), arrays, dtype
-        )
-
-    return with_cases(search_surrogates(problem, theirs, net.conventions, dtype, confirm, seconds, layout))
-
-
-def identify_case(case, theirs, dtype=None, seconds=60.0, layout=None):
-    """The conventions under which the reference gives an implementation's numbers, for a golden case.
-
-    Parameters
-    ----------
-    case : str
-        Its id.
-    theirs : {name: ndarray}
-    dtype, seconds, layout
-        As for `identify`.
-
-    Returns
-    -------
-    Identification
-    """
-    from agl_ref.oracle.bounds.reference import reference_of_case  # for a quick start, as above
-
-    case = definition(case)
-    problem = problem_of_case(case)
-    dtype = dtype_of(theirs, dtype)
-
-    def confirm(conventions, surrogate, arrays):
-        meta = {**case.meta, "surrogate": surrogate}
-        same = conventions == case.conventions and surrogate == problem.surrogate
-        tier = case.tier if same else 3  # what is exact under one convention need not be under another
-        other = replace(case, conventions=conventions, meta=meta, tier=tier)
-        return _within_bounds(lambda **few: reference_of_case(other, **few), arrays, dtype)
-
-    return with_cases(search_surrogates(problem, theirs, case.conventions, dtype, confirm, seconds, layout))
-
-
-def _within_bounds(reference_of, arrays, dtype):
-    """Whether the arrays are within the bounds of `reference_of()`; a few replays do where they are well within."""
-    for few, enough in CONFIRM:
-        report = compare(reference_of(**few), arrays, dtype=dtype, guess=False)
-        if report.verdict == "PASS" and max(report.details["worst"].values()) <= enough:
-            return True
-    return False
-
-
-def with_cases(found):
-    """The same with the golden cases that tell the matches apart."""
-    wrong = {name: pair[1] for name, pair in found.wrong.items()}
-    cases = {name: cases_that_distinguish(name, values, wrong) for name, values in found.undecided.items()}
-    return replace(found, distinguishing_cases=cases)

@@ -9,7 +9,7 @@ import numpy as np
 
 from agl_ref.conventions import Conventions
 from agl_ref.oracle.cases.registry import definition
-from agl_ref.oracle.identify.search import identify_case
+from agl_ref.oracle.identify.confirm import identify_case
 from agl_ref.oracle.judge.compare import compare
 from agl_ref.oracle.problems import problem_of, problem_of_case
 
@@ -37,15 +37,13 @@ def judged(reference, arrays, dtype="float32"):
     return report.verdict, first["name"]
 
 
-def kills(mutant, references, dtype=None, enough=ENOUGH):
+def kills(mutant, references, enough=ENOUGH):
     """The golden cases that kill a mutant, in the order of `references`.
 
     Parameters
     ----------
     mutant : Mutant
     references : iterable of Reference
-    dtype : {"float32", "float64"}, optional
-        In which the mutant computes; by default the one it shows in.
     enough : int or None
         Stop at this many.
 
@@ -53,7 +51,7 @@ def kills(mutant, references, dtype=None, enough=ENOUGH):
     -------
     list of Kill
     """
-    found, dtype = [], dtype or mutant.shows_in
+    found, dtype = [], mutant.shows_in
     for reference in references:
         problem, conventions = problem_of(reference), Conventions(**reference.conventions)
         arrays = mutant.dump(problem, conventions, np.dtype(dtype))
@@ -67,9 +65,8 @@ def kills(mutant, references, dtype=None, enough=ENOUGH):
     return found
 
 
-def names_the_rule(mutant, case, dtype="float32"):
+def names_the_rule(mutant, case):
     """Whether `identify` finds this convention's value, and no other, in the mutant's dump of a golden case."""
     own = definition(case)
-    arrays = mutant.dump(problem_of_case(own), own.conventions, np.dtype(dtype))
-    found = identify_case(case, arrays, dtype)
+    found = identify_case(case, mutant.dump(problem_of_case(own), own.conventions), "float32")
     return found.wrong.get(mutant.field) == (getattr(own.conventions, mutant.field), mutant.value)
