@@ -77,6 +77,10 @@ class Recorder:
         per_step : bool, optional
             As for the recorder, if this module differs.
         """
+        if not hasattr(module, "register_forward_pre_hook"):
+            raise TypeError(
+                f"module: expected a torch.nn.Module, received {type(module).__name__}; watch(module, name)"
+            )
         unknown = [key for key in (*outputs, input) if key not in (None, "x", "u", "s", "v")]
         if unknown:
             raise ValueError(f"watch: expected names among x, u, s, v or None, received {unknown}; rename them")

@@ -182,6 +182,11 @@ def test_a_checkpoint_that_hides_its_gradients_is_refused():
         checkpoint(sequence, a["x"].requires_grad_(), use_reentrant=True).sum().backward()
 
 
+def test_module_and_name_exchanged_are_refused():
+    with pytest.raises(TypeError, match=r"module: expected a torch.nn.Module, received str; watch\(module, name\)"):
+        Recorder().watch("conv1", torch.nn.ReLU())
+
+
 def test_a_call_without_an_input_is_refused():
     module = torch.nn.Module()
     module.forward = lambda: torch.zeros(1)

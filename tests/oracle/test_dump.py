@@ -146,6 +146,8 @@ def test_layouts_are_turned_and_named(conv):
 def test_shapes_that_fit_no_layout():
     with pytest.raises(ValueError, match="as many elements; reshape it"):
         to_reference_layout("u", np.zeros((6, 4)), (2, 3, 4))
+    with pytest.raises(ValueError, match="which a Recorder adds that was not told per_step=False"):
+        to_reference_layout("u", np.zeros((1, 2, 3, 4)), (2, 3, 4))
     with pytest.raises(ValueError, match="dump the whole array"):
         to_reference_layout("u", np.zeros((2, 3, 5)), (2, 3, 4))
     assert to_reference_layout("grad_decay", np.zeros(1), ()).shape == ()

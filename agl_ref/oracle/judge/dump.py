@@ -161,6 +161,8 @@ def _wrong_layout(name, arrays, shapes, fits):
             f"dump: expected one layout, received several layouts: {first} fits {fits[first][0]}, {other} fits "
             f"{fits[other][0]}; turn them into one"
         )
+    if arrays[name].shape[:1] == (1,) and arrays[name].ndim == len(shapes[name]) + 1:
+        return f"{shapes_differ}; drop the first axis, which a Recorder adds that was not told per_step=False"
     if arrays[name].size == int(np.prod(shapes[name])):
         return f"{shapes_differ} with as many elements; reshape it"
     return f"{shapes_differ}; dump the whole array of this case"
