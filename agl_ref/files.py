@@ -157,7 +157,8 @@ def read_npz(path, data=None, choose=None, limit=None):
                 f"{path}: expected named arrays, received one without a name; save it with np.savez(..., u=u)"
             )
         if not zipfile.is_zipfile(file):
-            raise ValueError(f"{path}: expected an npz (a whole zip of arrays), received something else; use np.savez")
+            received = "one that is cut off" if begin.startswith(b"PK") else "something else"
+            raise ValueError(f"{path}: expected an npz (a whole zip of arrays), received {received}; use np.savez")
         if (
             count := _occurrences(file, b"PK\1\2")
         ) > MAX_MEMBERS:  # what each entry begins with, before they are parsed

@@ -153,6 +153,13 @@ def test_no_flipped_bit_of_an_npz_gives_other_arrays(tmp_path):
     assert refused > 4 * len(content)
 
 
+def test_a_copy_that_ended_early_is_called_so(tmp_path):
+    path = npz(tmp_path / "cut.npz", u=npy(np.arange(100.0)))
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="received one that is cut off"):
+        files.read_npz(path)
+
+
 def test_a_failed_write_names_its_file_and_leaves_no_half(tmp_path, monkeypatch):
     path = tmp_path / "deep" / "a.bin"
     files.write_atomically(path, b"old")
