@@ -15,12 +15,12 @@ test: $(VENV)/.installed-test
 
 # What `make test` leaves out; tests/crosscheck needs other frameworks and has an environment of its own in .ci/run.
 slow: $(VENV)/.installed-course
-	$(BIN)/python -m pytest -n 2 -m slow --ignore=tests/crosscheck tests
+	$(BIN)/python -m pytest -p no:nbmake -n 2 -m slow --ignore=tests/crosscheck tests
 
 # Compiled kernels are not measured: the engine's tests run a second time without the JIT.
 coverage: $(VENV)/.installed-course
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report= tests agl_ref --ignore=tests/crosscheck
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-append --cov-fail-under=95 tests/engine --ignore=tests/engine/test_bits.py
+	$(BIN)/python -m pytest -p no:nbmake -n 2 --dist loadfile -m "not slow" --cov --cov-report= tests agl_ref --ignore=tests/crosscheck
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -p no:nbmake -n 2 --dist loadfile -m "not slow" --cov --cov-append --cov-fail-under=95 tests/engine --ignore=tests/engine/test_bits.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet ruff==0.17.6 import-linter==2.17

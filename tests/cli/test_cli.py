@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 
+import helpers
 import numpy as np
 import pytest
 
@@ -43,7 +44,9 @@ def small(images, *more):
 @pytest.fixture(scope="module")
 def trained_once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    assert cli.main(small(write_images(folder / "images.npz"), "--out", str(folder / "run"), "--json")) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        helpers.save_undrawn(patch)
+        assert cli.main(small(write_images(folder / "images.npz"), "--out", str(folder / "run"), "--json")) == 0
     return folder
 
 
@@ -84,7 +87,7 @@ def test_train_then_eval_agree(images, tmp_path, capsys):
     )
 
 
-def test_every_option_reaches_the_config(images, tmp_path):
+def test_every_option_reaches_the_config(images, tmp_path, undrawn):
     given = {
         "network": "conv_snn", "channels": (4,), "neuron": "plif", "decay": 0.3, "v_th": 0.6, "surrogate": "arctan",
         "norm_shift": "beta V_th", "gamma": 1.5,
@@ -203,7 +206,7 @@ def test_data_may_move_but_not_change(trained, images, tmp_path, capsys):
     assert "data set" in one_line(capsys)
 
 
-def test_idx_files_train(tmp_path):
+def test_idx_files_train(tmp_path, undrawn):
     rng = np.random.default_rng(0)
     for part, n in (("train", 20), ("t10k", 10)):
         pixels = rng.integers(0, 256, (n, 8, 8)).astype(np.uint8)
@@ -361,7 +364,7 @@ def test_a_demo_in_which_something_does_not_hold_says_so(change, fact, said, uns
 
 
 def test_the_demo_removes_no_other_run_and_nothing_before_its_options_are_checked(
-    small_demo, trained, tmp_path, capsys
+    small_demo, trained, tmp_path, capsys, undrawn
 ):
     out = tmp_path / "demo"
     assert cli.main(["demo", "--out", str(out), "--json"]) in (0, FAILED)

@@ -342,7 +342,7 @@ def test_a_folder_of_events_trains_and_resumes_to_the_same_bits(folder, tmp_path
     assert not (trace.x.sum((1, 2, 3, 4)) == 400).all()
 
 
-def test_the_command_trains_on_the_folder(folder, tmp_path, capsys):
+def test_the_command_trains_on_the_folder(folder, tmp_path, capsys, undrawn):
     argv = [
         "train",
         "--data",

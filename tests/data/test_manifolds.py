@@ -76,7 +76,7 @@ def test_smoothness_lessens_with_alpha():
     assert distance(3) < distance(1) / 2
 
 
-def test_the_command_trains_on_it_and_resumes(tmp_path, capsys):
+def test_the_command_trains_on_it_and_resumes(tmp_path, capsys, undrawn):
     folder = tmp_path / "run"
     name = "randman:classes=3,units=6,train=20,test=10"
     argv = ["train", "--data", name, "--network", "fc_snn", "--channels", "9", "--decay", "0.9", "--T", "12"]

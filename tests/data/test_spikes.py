@@ -59,7 +59,7 @@ def test_float16_seconds_do_not_overflow_and_are_rounded(tmp_path):
     assert data.load(tmp_path).x_train.duration == 1_399_415
 
 
-def test_it_trains_and_inspect_knows_it(shd, capsys):
+def test_it_trains_and_inspect_knows_it(shd, capsys, undrawn):
     argv = ["--network", "fc_snn", "--channels", "5", "--T", "4", "--batch", "3", "--resize", "1,70"]
     assert cli.main(["inspect", str(shd), *argv, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
