@@ -132,10 +132,11 @@ class NetworkReplay:
         tau = neurons.leak(r, neuron)
         width = self.forced.get(f"{name}.width")
         width = self.width(norm, tau, cache.width) if width is None else width
-        u, v = neurons.lif_forward(r, current, neuron, tau)
         if f"{name}.u" in self.forced:
             u = self.forced[f"{name}.u"]
-            v = neurons.reset(u, neuron.s, neuron)
+            v = r.memo(lambda: neurons.reset(u, neuron.s, neuron), u, neuron.s)
+        else:
+            u, v = neurons.lif_forward(r, current, neuron, tau)
         if self.forced and name not in self.opened:
             self.opened.add(name)
             inside = neurons.window(u, width, neuron.v_th, self.conventions, self.net.surrogate)

@@ -28,7 +28,7 @@ from agl_ref.oracle.types import BITS, representable
 LAMBDA = 3.0  # spreads of elementary errors, each taken as large as it can be, that a bound allows
 REPLAYS = 48
 LARGE = 1 << 20  # numbers in all arrays, from which a third of the passes does, and they run side by side
-HELD = 1 << 27  # numbers, at most, of passes that run side by side
+HELD = 10**8  # numbers, at most, of passes that run side by side
 MANY = 1 << 15  # numbers of an input, from which differences are computed in float32
 FEW = 1000  # terms that may be added in an order that depends on their values, in `places_size`
 SCALE = 2.0**-30  # the random errors are those of an arithmetic with this u
@@ -275,13 +275,17 @@ def spread(compute, rounding, replays=None):
     lengths = {name: np.zeros(value.shape) for name, value in plain.items()}
     numbers = sum(value.size for value in plain.values())
     replays = replays or (REPLAYS // 3 if numbers > LARGE else REPLAYS)
-    at_once = max(1, min(parallel.threads(), HELD // numbers)) if numbers > LARGE else 1
 
     # A bar for whoever waits at a terminal; elsewhere, and where it takes two seconds or less, nothing is written.
     bar = tqdm(total=replays, desc="bounds", delay=2, disable=None, leave=False)
-    for begun in range(0, replays, at_once):
-        found = _side_by_side(compute, [rounding.with_errors() for _ in range(min(at_once, replays - begun))])
+    made, at_once = 0, 1
+    while made < replays:
+        found = _side_by_side(compute, [rounding.with_errors() for _ in range(min(at_once, replays - made))])
+        made += len(found)
         bar.update(len(found))
+        if numbers > LARGE:
+            own = {id(value): plain[name].size for name, value in found[0].items() if value is not first[name]}
+            at_once = max(1, min(parallel.threads(), HELD // max(1, sum(own.values()))))
         while found:
             for name, value in found.pop(0).items():
                 if value is not first[name]:  # as spikes are
