@@ -63,15 +63,17 @@ def run(args):
 
 def _dumps(path, id):
     """(path, the case's id, arrays) of a dump, or of every dump in a folder that is not itself one."""
+    if not path.is_dir() or any(path.glob("*.npy")):
+        return [(path, *named(path)) if id is None else (path, id, load_dump(path))]
+    found = [each for each in sorted(path.iterdir()) if each.suffix in _SUFFIXES or each.is_dir()]
+    if not found:
+        raise ValueError(
+            f"{path}: expected dumps, each named after its case, received none; name them like lif-grid.npz"
+        )
     if id is not None:
-        return [(path, id, load_dump(path))]
-    found = [path]
-    if path.is_dir() and not any(path.glob("*.npy")):
-        found = [each for each in sorted(path.iterdir()) if each.suffix in _SUFFIXES or each.is_dir()]
-        if not found:
-            raise ValueError(
-                f"{path}: expected dumps, each named after its case, received none; name them like lif-grid.npz"
-            )
+        raise ValueError(
+            f"--case: expected one dump of {id}, received the folder {path}; leave --case out, or name a dump"
+        )
     return [(each, *named(each)) for each in found]
 
 

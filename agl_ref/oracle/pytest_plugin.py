@@ -145,13 +145,15 @@ def pytest_generate_tests(metafunc):
 def _selected(ids=None, op=None, flags=(), dtype="float32", tier=None, conventions=None):
     """(id, dtype) of the marker's cases; a marker that selects nothing would be a test that cannot fail."""
     golden, found = vectors(), []
+    ids = (ids,) if isinstance(ids, str) else ids
+    by_size = [id for id in ids or () if golden.is_by_size(id)]  # these are in no list
     for one in (dtype,) if isinstance(dtype, str) else dtype:
-        chosen = golden.cases(op, flags, one, tier, conventions=conventions)
-        for id in (ids,) if isinstance(ids, str) else ids or ():
+        chosen = [*golden.cases(op, flags, one, tier, conventions=conventions), *by_size]
+        for id in ids or ():
             golden.entry_of(id)  # says which ids there are
             if id not in chosen:
                 raise ValueError(f"expected {id!r} to have these flags, op, tier and {one}; drop it")
-        found += [(id, one) for id in chosen if ids is None or id in ((ids,) if isinstance(ids, str) else ids)]
+        found += [(id, one) for id in chosen if ids is None or id in ids]
     if not found:
         raise ValueError("expected at least one golden case, received none for this marker; widen it")
     return found

@@ -138,7 +138,8 @@ def test_bad_files(name, command, capsys):
 def test_arrays_of_another_run(command, capsys, right):
     x = load_case("lif-grid").inputs["x"].astype(np.float32)
     for changed, words in (
-        ({"x": x + 1}, "x: expected this case's input"),
+        ({"x": x + 1}, "x: expected this case's input, received other values"),
+        ({"x": 1024 * x}, "x: expected this case's input, received 1024 times its values"),
         ({"x": x * np.nan}, "x: expected this case's input"),
         ({"x": x[:2]}, "x: expected shape (4, 4, 9)"),
         ({"case": np.array("lif-long")}, "expected a dump of 'lif-grid'"),

@@ -221,6 +221,8 @@ def test_a_broken_dump_among_others_is_named(answers, capsys):
     assert cli.main(["check", "answers"]) == 3
     error = capsys.readouterr().err
     assert "answers/net-conv.safetensors: " in error and error.count("\n") == 1
+    assert cli.main(["check", "answers", "--case", "net-linear"]) == 3
+    assert "leave --case out" in capsys.readouterr().err
 
 
 def test_a_dump_named_after_its_case_needs_no_option(answers, capsys):

@@ -130,6 +130,16 @@ def test_lif(agl_case):
     run(pytester, source).assert_outcomes(passed=len(chosen))
 
 
+def test_a_case_by_size_is_chosen_by_its_name(pytester):
+    source = """
+@pytest.mark.agl_vectors(ids=["size-linear-outputs-33", "linear-realistic"])
+def test_linear(agl_case):
+    inputs = agl_case.inputs
+    agl_case.check(y=inputs["x"] @ inputs["weight"] + inputs.get("bias", 0))
+"""
+    run(pytester, source).assert_outcomes(passed=2)
+
+
 def test_flags_choose_the_cases(pytester):
     source = """
 @pytest.mark.agl_vectors(op="lif", flags=("on_threshold", "on_window_edge"))
