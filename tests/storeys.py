@@ -6,6 +6,8 @@ convolution, the bits of several chunks) is tested on that one alone.
 
 from types import SimpleNamespace
 
+import numba
+
 import agl_ref as agl
 from agl_ref import reference
 from agl_ref.conventions import MPD_AGL
@@ -141,4 +143,5 @@ REFERENCE = Storey(
     SGD=SGD,
 )
 
-STOREYS = (REFERENCE, ENGINE)
+# Without the JIT the engine alone is another: reference.py has no kernels, and was tried with the JIT.
+STOREYS = (ENGINE,) if numba.config.DISABLE_JIT else (REFERENCE, ENGINE)
