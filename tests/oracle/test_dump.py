@@ -279,6 +279,7 @@ def test_ambiguous_is_exit_code_2(tmp_path, capsys, monkeypatch, lif, got):
     monkeypatch.setattr(check_command, "load_case", lambda id: close)
     for name, value in {"WORK": 0, "FEWEST": 0, "BEYOND": np.inf}.items():  # a search that gives up at once
         monkeypatch.setattr(f"agl_ref.oracle.judge.search.{name}", value)
+    monkeypatch.setattr("agl_ref.oracle.judge.search._Runs.every_flip_shows", lambda self, near, right: False)
     gradients = {name: 2 * array for name, array in got.items() if name.startswith("grad_")}  # without s to decide by
     np.savez(tmp_path / "a.npz", **gradients)
     code, out, _ = check(capsys, tmp_path / "a.npz", "--case", lif.id)

@@ -173,6 +173,22 @@ def test_gross_errors_fail_where_there_are_too_many_decisions_to_try(monkeypatch
     assert "Dump s and u of every layer" in str(report)
 
 
+def test_no_spike_flipped_where_there_are_too_many_decisions_to_try(monkeypatch):
+    """A window is then read from the gradients; a small fault in one array is no flip, which would show in others."""
+    monkeypatch.setattr(search, "FEWEST", 1)
+    monkeypatch.setattr(search, "WORK", 1)
+    ref, got = on_the_edge("h")
+    report = compare(ref, gradients(got))
+    assert report.verdict == "PASS" and report.details["searched"]["flips"] == ["1 of h.window"], str(report)
+    assert "found by search: 1 of h.window" in str(report)
+    ref, index = planted("c1")
+    right = gradients(nudged(ref, "c1", index, 4e-7 if ref.arrays["c1.s"][(0, *index)] else -4e-7))
+    assert compare(ref, right).verdict == "PASS"
+    report = compare(ref, {**right, "grad_c1.weight": right["grad_c1.weight"] * np.float32(1.01)}, guess=False)
+    assert report.verdict == "FAIL" and "each of the nearest would show in arrays that are right" in str(report)
+    assert report.details["searched"]["runs"] == 1
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_gradient_that_should_be_exactly_zero_fails_without_a_warning():
     ref, index = planted("c1")

@@ -62,7 +62,8 @@ class Report:
         a factor on all elements has to be to FAIL, inf where all are 0; flips: decisions within rounding distance that were
         made otherwise; settled: what was then taken over from the dump, step by step;
         searched: of a dump without decisions, how many were in doubt, the runs of the reference with some of them turned, the
-        flips that give the dump, how far beyond all flips it lies (None where that was not needed), whether that decides;
+        flips that give the dump, how far beyond all flips it lies (None where that was not needed), whether that decides,
+        and whether it does because the nearest spikes, flipped, would show in arrays that are right;
         hidden: {array that is not in the dump: what it would show}; forced; first_failure and cause where there is a failure;
         contradiction: the first spike that does not follow from the dumped u, and how many there are.
     judged : {array name: Judged}
@@ -182,10 +183,11 @@ class Report:
         if not found:
             return []
         doubt = f"{found['decisions']} decisions in doubt, {found['runs']} runs of the reference"
-        if found["flips"]:
-            return [f"flipped within rounding, found by search: {', '.join(found['flips'])} ({doubt})"]
+        if self.verdict == "PASS":
+            return [f"flipped within rounding, found by search: {', '.join(found['flips']) or 'none'} ({doubt})"]
         if found["beyond"] is None:
-            return [f"no flip within rounding gives these numbers ({doubt})"]
+            shows = "; each of the nearest would show in arrays that are right, which is statistical"
+            return [f"no flip within rounding gives these numbers ({doubt}{shows if found.get('shows') else ''})"]
         times = f"{found['beyond']:.3g} times as far off as runs with random errors are from one another"
         if found["decided"]:
             return [f"no flip within rounding leads so far: {times} ({doubt}); this bound is statistical"]

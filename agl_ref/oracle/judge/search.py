@@ -7,8 +7,9 @@ together, and a run that gives the dumped numbers says what happened. A turned d
 it which others are close; each run looks again.
 
 The distance of a decision is counted in units of its bound, and that of several is the sum of squares. All sets up to NEEDED
-have to have been tried before a dump FAILs; the search goes on to REACH while its runs last. Where there are too many,
-runs with random errors of the size of the bounds show how far flips move the gradients, and what lies far beyond FAILs.
+have to have been tried before a dump FAILs; the search goes on to REACH while its runs last. Where there are too many, it may
+be that no spike flipped: the windows are then decided from the gradients. What is still off FAILs where each of the nearest
+spikes, flipped, would show in arrays that are right, or where it lies far beyond runs with random errors of the bounds' size.
 """
 
 import heapq
@@ -20,14 +21,18 @@ import numpy as np
 
 from agl_ref.conventions import Conventions
 from agl_ref.oracle.bounds.margins import given_window, input_error
-from agl_ref.oracle.bounds.teacher_forcing import SAFETY, force
+from agl_ref.oracle.bounds.teacher_forcing import SAFETY, force, replay_of
+from agl_ref.oracle.bounds.tolerance import NoRounding
 from agl_ref.oracle.mutants.variants import variant
 from agl_ref.oracle.problems import problem_of
 from agl_ref.oracle.types import WINDOWED, array_name, fires, unit_roundoff
 
+from .settle import decided
+
 NEEDED, REACH = 1.0, 4.0  # sums of squared distances, each in units of its bound
 WORK, FEWEST, MOST = 2**24, 16, 256  # neurons times timesteps, in all runs; at least and at most so many runs
-DRAWS = 12  # runs with random errors, up to SAFETY times the bounds
+DRAWS = 12  # runs with random errors, up to SAFETY times the bounds; spikes that are flipped one by one
+SHOWN = 3  # arrays in which a flip of each of these has to show
 BEYOND = 3.0  # how many times as far from them as they are from one another a dump has to lie to FAIL
 FIRE = ('u[t] >= threshold if conventions.spike_test == ">="', "fire(u[t], threshold) if True")
 
@@ -63,7 +68,13 @@ def searched(reference, arrays, dtype, judge, ambiguous):
     if len(_sets(near, budget)) < budget:
         report, found["decided"] = _search(runs, judge, budget, found)
     if report is None and not found["decided"]:
-        found["beyond"] = runs.beyond()
+        report = runs.with_own_spikes(dtype, judge)
+        found["flips"] = [f"{count} of {name}" for name, count in report.details["flips"].items()]
+        right = [name for name, verdict in report.verdicts.items() if verdict == "PASS"]
+        found["shows"] = report.verdict == "FAIL" and runs.every_flip_shows(near, right)
+        found["decided"] = found["shows"] or report.verdict == "PASS"
+    if not found["decided"]:
+        report, found["flips"], found["beyond"] = None, [], runs.beyond()
         found["decided"] = found["beyond"] > BEYOND
     found["runs"] = runs.made
     if report is None:
@@ -178,6 +189,30 @@ class _Runs:
                 name = array_name(decision.block, "u")
                 windows.setdefault(name, np.zeros(self.arrays[name].shape, bool))[decision.index] = True
         return replace(force(self.reference, spikes, ("s",), windows)[0], margins={})
+
+    def with_own_spikes(self, dtype, judge):
+        """The report where no spike has flipped, and windows are as the gradients show them."""
+        spikes = {name: array for name, array in self.reference.arrays.items() if name.rpartition(".")[2] == "s"}
+        judged = force(self.reference, spikes, ("s",))[0]
+        reports = decided(self.reference, judged, spikes, self.theirs, dtype, judge)
+        report = reports[0] if reports else judge(judged, self.theirs)
+        report.details["forced"] = []  # nothing of the dump
+        return report
+
+    def every_flip_shows(self, near, right):
+        """Whether each of the nearest spikes in doubt, had it flipped, would put SHOWN of these arrays out of bounds."""
+        spikes = {name: array for name, array in self.reference.arrays.items() if name.rpartition(".")[2] == "s"}
+        r = NoRounding(self.reference.meta.get("dtype", "float32"))
+        plain = replay_of(self.reference, spikes, {})(r)
+        for _, decision in sorted(found for found in near if found[1].kind == "s")[:DRAWS]:
+            name = array_name(decision.block, "s")
+            turned = spikes[name].copy()
+            turned[decision.index] = 1 - turned[decision.index]
+            arrays = replay_of(self.reference, {**spikes, name: turned}, {})(r)
+            allowed = {n: SAFETY * self.reference.bounds[n] * self.unit for n in right}
+            if sum((np.abs(arrays[n] - plain[n]) > allowed[n]).any() for n in right) < SHOWN:
+                return False
+        return True
 
     def beyond(self):
         """How far the dump is from the nearest run with random errors, over the largest distance between such runs.
