@@ -127,7 +127,6 @@ def _check_lif_backward(ds, cache, width, conventions=None, surrogate=None):
     return ds, cache, width, conventions, surrogate
 
 
-@checked(_check_lif_backward)
 def lif_backward(ds, cache, width, conventions=None, surrogate=None):
     """Backpropagation through time of `lif_forward`, for t = T..1 from dv_T = 0.
 
@@ -158,9 +157,7 @@ def lif_backward(ds, cache, width, conventions=None, surrogate=None):
     ValueError, TypeError
         For another shape or dtype than the cache's, values that are not finite, a negative width.
     """
-    arguments = backward_arguments(ds, cache, width, conventions, surrogate)
-    run(lif_backward_kernel, len(arguments[-1]), *arguments)
-    return grads_of(*arguments[-2:], cache.u.shape)[:2]
+    return lif_backward_full(ds, cache, width, conventions, surrogate)[:2]
 
 
 @checked(_check_lif_backward)
