@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from agl_ref import files
@@ -39,10 +40,7 @@ def run(args):
     for path in (junit, html):
         if path is not None and path.is_file():
             path.unlink()  # of an earlier check, which says nothing about this one
-    reports = [
-        (path.absolute().name, compare(load_case(id), dump, args.dtype, args.force, args.layout))
-        for path, id, dump in _dumps(Path(args.dump), args.case)
-    ]
+    reports = [(path.absolute().name, _judged(path, args)) for path in _dumps(Path(args.dump), args.case)]
     worst = max(
         (report for _, report in reports), key=lambda report: ("PASS", "AMBIGUOUS", "FAIL").index(report.verdict)
     )
@@ -61,10 +59,17 @@ def run(args):
     return worst.exit_code
 
 
+def _judged(path, args):
+    """The report on one dump, which is let go of unless a page needs its arrays: of a folder one dump is held at a time."""
+    id, dump = named(path) if args.case is None else (args.case, load_dump(path))
+    report = compare(load_case(id), dump, args.dtype, args.force, args.layout)
+    return report if args.html else replace(report, judged={})
+
+
 def _dumps(path, id):
-    """(path, the case's id, arrays) of a dump, or of every dump in a folder that is not itself one."""
+    """The path of a dump, or of every dump in a folder that is not itself one."""
     if not path.is_dir() or any(path.glob("*.npy")):
-        return [(path, *named(path)) if id is None else (path, id, load_dump(path))]
+        return [path]
     found = [each for each in sorted(path.iterdir()) if each.suffix in _SUFFIXES or each.is_dir()]
     if not found:
         raise ValueError(
@@ -74,7 +79,7 @@ def _dumps(path, id):
         raise ValueError(
             f"--case: expected one dump of {id}, received the folder {path}; leave --case out, or name a dump"
         )
-    return [(each, *named(each)) for each in found]
+    return found
 
 
 def named(path):

@@ -1,7 +1,9 @@
 """The report as an HTML page: it holds the whole report, is well formed, needs nothing else, and escapes foreign names."""
 
+import gc
 import json
 import re
+import weakref
 from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -11,6 +13,7 @@ import pages
 import pytest
 
 from agl_ref import cli
+from agl_ref.cli import check as check_command
 from agl_ref.oracle import cases, compare, load_case
 from agl_ref.oracle.cases.vectors import manifest
 from agl_ref.oracle.equations import EQUATION_NAMES
@@ -202,6 +205,20 @@ def answers(tmp_path, monkeypatch):
     arrays = problem_of(load_case("lif-on-threshold")).run(dtype=np.float32)
     np.save(tmp_path / "answers" / "lif-on-threshold" / "s.npy", 1 - arrays["s"])
     return tmp_path / "answers"
+
+
+def test_of_a_folder_one_dump_is_held_at_a_time(answers, monkeypatch, capsys):
+    load, held = check_command.load_dump, []
+
+    def watched(path):
+        gc.collect()
+        assert not [reference for reference in held if reference() is not None]
+        dump = load(path)
+        held.extend(weakref.ref(array) for array in dump.values())
+        return dump
+
+    monkeypatch.setattr(check_command, "load_dump", watched)
+    assert cli.main(["check", "answers"]) == 1 and "3 dumps: " in capsys.readouterr().out
 
 
 def test_a_folder_of_answers_is_judged_at_once(answers, capsys):
