@@ -14,7 +14,7 @@ import agl_ref as agl
 from agl_ref.engine import conv, tdbn
 from agl_ref.engine.fast import tdbn_lif
 from agl_ref.engine.jit import kernel
-from agl_ref.engine.ops import lif_backward, lif_forward
+from agl_ref.engine.ops import lif_backward_full, lif_forward
 from agl_ref.engine.parallel import run
 
 SLICE = 2**16  # numbers of the triad that a thread takes at a time
@@ -131,7 +131,7 @@ def kernels(dtype, tiny=False):
     yield (
         "LIF backward",
         {"read": 3 * x.size, "written": x.size},
-        lambda: lif_backward.unchecked(ds, cache, width, rule, "rectangular"),
+        lambda: lif_backward_full.unchecked(ds, cache, width, rule, "rectangular"),
     )
     work = of_norm_and_neuron(x.size)
     x, ds = (array.reshape(T, -1, 64) for array in (x, ds))
@@ -144,7 +144,11 @@ def kernels(dtype, tiny=False):
         work["tdBN and LIF forward"],
         lambda: tdbn_lif.forward(norm, 0.2, 0.5, rule, "rectangular", store_u=False),
     )
-    yield "tdBN and LIF backward", work["tdBN and LIF backward"], lambda: tdbn_lif.backward(ds, norm, fused, width)
+    yield (
+        "tdBN and LIF backward",
+        work["tdBN and LIF backward"],
+        lambda: tdbn_lif.backward(ds, norm, fused, width, learns=False),
+    )
     both = {"read": 4 * x.size, "written": x.size}
     yield "tdBN backward", both, lambda: tdbn.backward(ds, norm)
 

@@ -74,13 +74,13 @@ def torch_step(work):
 
 def ours_lif(work):
     from agl_ref.conventions import MPD_AGL
-    from agl_ref.engine.ops import lif_backward, lif_forward
+    from agl_ref.engine.ops import lif_backward_full, lif_forward
 
     x, ds, width = work["x"], work["ds"], work["width"]
 
     def step():
         _, cache = lif_forward.unchecked(x, 0.2, 0.5, MPD_AGL, "rectangular")
-        lif_backward.unchecked(ds, cache, width, MPD_AGL, "rectangular")
+        lif_backward_full.unchecked(ds, cache, width, MPD_AGL, "rectangular")
 
     return step
 
