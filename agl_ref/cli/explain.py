@@ -89,7 +89,7 @@ def _of_run(args, html):
     x = trainer.encode(data.x_test[image : image + 1], np.random.default_rng([trainer.config.seed, 0, 2]))
     trace = net.forward(x, training=False)
     _, dlogits = loss_of_network(trace.logits, data.y_test[image : image + 1], trainer.loss, net.conventions)
-    arrays, blocks = collect(net, trace, {}, dlogits), dict(net.blocks())
+    arrays, blocks = collect(net, trace, dlogits, "given"), dict(net.blocks())
     best = {}
     for name in blocks if args.layer is None else (validate.one_of("--layer", args.layer, blocks),):
         own = {key: arrays[f"{name}.{key}"] for key in ("u", "s", "width", "dx")}
