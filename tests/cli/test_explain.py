@@ -41,7 +41,7 @@ def traced(run, image):
     trace = trainer.net.forward(x, training=False)
     labels = trainer.dataset.y_test[image : image + 1]
     _, dlogits = of_network(trace.logits, labels, trainer.loss, trainer.net.conventions)
-    return collect(trainer.net, trace, {}, dlogits)
+    return collect(trainer.net, trace, dlogits, "given")
 
 
 @pytest.mark.parametrize("chosen", [(), ("--layer", "conv1", "--neuron", "1,2,3", "--image", "3")])
