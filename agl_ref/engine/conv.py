@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .fast import spike_driven, winograd
-from .jit import inner, kernel, rows_at_once
+from .jit import inner, kernel_with_memory, rows_at_once
 from .parallel import one_blas_thread, pieces, run
 
 PATCHES = 256  # output positions, at most, whose patches are multiplied in one matrix product
@@ -78,7 +78,7 @@ def gather(x, geometry, first, last, patches):
     return m
 
 
-@kernel
+@kernel_with_memory
 def dense_forward_kernel(first, last, x, weight, geometry, step, y):
     """y rows = patches @ weight, block by block of `step` output rows; weight (K, C_out), y (B Ho Wo, C_out)."""
     Ho, Wo = geometry.Ho, geometry.Wo
@@ -90,7 +90,7 @@ def dense_forward_kernel(first, last, x, weight, geometry, step, y):
         np.dot(patches[:m], weight, y[a * Wo : e * Wo])  # (C1)
 
 
-@kernel
+@kernel_with_memory
 def dense_dweight_kernel(first, last, x, dy, geometry, step, partial):
     """partial[slot] = sum over the slot's blocks of patches^T @ dy; (slots, K, C_out), added up by the caller."""
     Ho, Wo = geometry.Ho, geometry.Wo
@@ -132,7 +132,7 @@ def scatter_add(patches, geometry, first, last, dx):
             m += 1
 
 
-@kernel
+@kernel_with_memory
 def dense_dx_kernel(first, last, dy, weight, geometry, images, dx):
     """Patches of gradients = dy @ weight^T, added up `images` images at a time, so that no two threads share one."""
     Ho, Wo = geometry.Ho, geometry.Wo
@@ -218,23 +218,9 @@ def forward(x, weight, bias, stride, padding, path="auto"):
     return y.reshape(*x.shape[:-3], *shape[1:]), cache
 
 
-def dweight_of(x, dy, cache, geometry):
-    """The weight gradient (kh, kw, C_in, C_out) of x (B, H, W, C_in) and dy (B, Ho, Wo, C_out)."""
-    if cache.spikes:
-        return spike_driven.dweight(x, dy, geometry)
-    with one_blas_thread():
-        if cache.tiles:
-            return winograd.dweight(x, dy, cache.padding)
-        C_out, step = dy.shape[-1], max(1, rows_at_once(cache.weight.size, PATCHES) // geometry.Wo)
-        slots = min(4, pieces(len(dy) * dy.shape[1], step))  # no more than there are blocks
-        partial = np.zeros((slots, cache.weight.size // C_out, C_out), x.dtype)
-        run(dense_dweight_kernel, slots, image_rows(x), dy.reshape(-1, C_out), geometry, step, partial)
-    return partial.sum(axis=0).reshape(cache.weight.shape)
-
-
 def backward(dy, cache, need_dx=True):
     """`agl_ref.conv2d_backward` without validation."""
-    padding = cache.padding
+    padding, C_out = cache.padding, cache.weight.shape[3]
     x, weight, dy = map(np.ascontiguousarray, (cache.x, cache.weight, dy))
     geometry = geometry_of(x.shape, weight.shape, cache.stride, padding)
     images, gradients = x.reshape(-1, *x.shape[-3:]), dy.reshape(-1, *dy.shape[-3:])
@@ -245,17 +231,26 @@ def backward(dy, cache, need_dx=True):
     elif need_dx:
         dx = np.empty_like(images)
         with one_blas_thread():
-            flat_weight = weight.reshape(-1, weight.shape[3])
-            flat_dy = dy.reshape(-1, weight.shape[3])
+            flat_weight, flat_dy = weight.reshape(-1, C_out), dy.reshape(-1, C_out)
             at_once = max(1, PATCHES // (geometry.Ho * geometry.Wo))
             groups = pieces(len(dx), at_once)
             run(dense_dx_kernel, groups, flat_dy, flat_weight, geometry, at_once, image_rows(dx))
         dx = dx.reshape(x.shape)
     if repeats(x):
-        dweight = dweight_of(x[0], dy.sum(axis=0), cache, geometry)
+        images, gradients = x[0], dy.sum(axis=0)
+    if cache.spikes:
+        dweight = spike_driven.dweight(images, gradients, geometry)
+    elif cache.tiles:
+        with one_blas_thread():
+            dweight = winograd.dweight(images, gradients, padding)
     else:
-        dweight = dweight_of(images, gradients, cache, geometry)
-    dbias = dy.reshape(-1, weight.shape[3]).sum(axis=0) if cache.has_bias else None  # (C4)
+        with one_blas_thread():
+            step = max(1, rows_at_once(weight.size, PATCHES) // geometry.Wo)
+            slots = min(4, pieces(len(gradients) * geometry.Ho, step))  # no more than there are blocks
+            partial = np.zeros((slots, weight.size // C_out, C_out), x.dtype)
+            run(dense_dweight_kernel, slots, image_rows(images), gradients.reshape(-1, C_out), geometry, step, partial)
+        dweight = partial.sum(axis=0).reshape(weight.shape)
+    dbias = dy.reshape(-1, C_out).sum(axis=0) if cache.has_bias else None  # (C4)
     return dx, dweight, dbias
 
 

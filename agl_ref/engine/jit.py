@@ -19,17 +19,29 @@ def maker(function):
 def inner(function):
     """The same for one that makes none and returns none, and does without Numba's counts of who uses an array.
 
-    Counting takes longer than the work on a row of numbers: loops that take rows out of arrays belong into such a function.
+    Counting takes longer than the work on a row of numbers: loops that take rows out of arrays belong into such a function,
+    or into a `kernel`.
     """
     return numba.njit(**JIT, _nrt=False)(function)
 
 
 def kernel(function):
-    """Compile a serial loop over the chunks first..last-1, its first two arguments, and keep the code on the disk."""
-    compiled = maker(function)
+    """Compile a serial loop over the chunks first..last-1, its first two arguments, and keep the code on the disk.
+
+    It makes no arrays and is compiled as `inner` is.
+    """
+    return _kept(inner(function))
+
+
+def kernel_with_memory(function):
+    """The same for one that makes arrays to work in, or multiplies matrices."""
+    return _kept(maker(function))
+
+
+def _kept(compiled):
     if not numba.config.DISABLE_JIT:
         with _in_memory_alone_if_it_fails(numba.config.CACHE_DIR or "beside the package and in the home folder"):
-            compiled._cache = _KernelCache(function)
+            compiled._cache = _KernelCache(compiled.py_func)
     return compiled
 
 

@@ -109,11 +109,6 @@ def reduce_logits(logits, conventions=MPD_AGL):
     return logits.sum(axis=0) if conventions.readout == "sum" else logits[-1].copy()
 
 
-def log_softmax(z):
-    shifted = z - z.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))  # (L2)
-
-
 def check_logits(logits, labels, finite):
     validate.float_array("logits", logits, min_ndim=3, finite=finite)
     if logits.ndim != 3:
@@ -123,7 +118,8 @@ def check_logits(logits, labels, finite):
 
 def entropies(z, labels, loss):
     """-sum_k q_k log p_k of each sample (..., N), its gradient by z (..., N, K), and what their sums are divided by."""
-    log_p, rows = log_softmax(z), np.arange(len(labels))
+    shifted, rows = z - z.max(axis=-1, keepdims=True), np.arange(len(labels))
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))  # (L2)
     if loss.plain:
         dz = np.exp(log_p)
         dz[..., rows, labels] -= 1

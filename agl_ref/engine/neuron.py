@@ -15,7 +15,7 @@ import numpy as np
 
 from agl_ref.conventions import MPD_AGL, Conventions
 
-from .jit import inner, kernel
+from .jit import inner, kernel, kernel_with_memory
 from .parallel import pieces
 from .surrogate import derivative_row, primitive_row, window_of
 
@@ -90,7 +90,7 @@ def neuron_constants(dtype, decay, v_th, conventions):
 
 
 @inner
-def fire(x, u_before, s_before, p):
+def lif_step(x, u_before, s_before, p):
     """(u_t, s_t) of a neuron with the current x, from u and s of the timestep before."""
     v = u_before * (p.one - p.hard * s_before) - p.soft * s_before  # (F3) (F4)
     ut = p.tau * v + p.gain * x - p.late * s_before  # (F1) (F5)
@@ -99,15 +99,8 @@ def fire(x, u_before, s_before, p):
 
 
 @inner
-def lif_step(x, p, u_before, s_before, u, s):
-    """One timestep of a row of neurons; u_before and s_before are 0 at the first."""
-    for i in range(x.size):
-        u[i], s[i] = fire(x[i], u_before[i], s_before[i], p)
-
-
-@inner
 def lif_step_relaxed(x, p, window, t, v, s_before, u, s):
-    """`lif_step` with the surrogate's primitive instead of the step."""
+    """One timestep of a row of neurons with the surrogate's primitive instead of the step."""
     one = u.dtype.type(1)
     for i in range(x.size):
         u[i] = p.tau * v[i] + p.gain * x[i] - p.late * s_before[i]
@@ -117,23 +110,21 @@ def lif_step_relaxed(x, p, window, t, v, s_before, u, s):
         s_before[i] = s[i]
 
 
-@inner
-def lif_row(x, a, b, p, zeros, u, s):
-    """The neurons a, ..., b - 1 through all timesteps."""
-    u_before, s_before = zeros, zeros
-    for t in range(len(x)):
-        lif_step(x[t, a:b], p, u_before, s_before, u[t, a:b], s[t, a:b])
-        u_before, s_before = u[t, a:b], s[t, a:b]
-
-
 @kernel
-def lif_forward_kernel(first, last, x, p, u, s):
-    n, zeros = x.shape[1], np.zeros(ROW, x.dtype)
+def lif_forward_kernel(first, last, x, p, zeros, u, s):
+    """zeros (ROW,): u and s before the first timestep."""
+    n = x.shape[1]
     for a in range(first * CHUNK, min(last * CHUNK, n), ROW):
-        lif_row(x, a, min(a + ROW, n), p, zeros, u, s)
+        b = min(a + ROW, n)
+        u_before, s_before = zeros, zeros
+        for t in range(len(x)):
+            xt, ut, st = x[t, a:b], u[t, a:b], s[t, a:b]
+            for i in range(b - a):
+                ut[i], st[i] = lif_step(xt[i], u_before[i], s_before[i], p)
+            u_before, s_before = ut, st
 
 
-@kernel
+@kernel_with_memory
 def lif_relaxed_kernel(first, last, x, p, window, u, s):
     T, n = x.shape
     for chunk in range(first, last):
@@ -144,50 +135,45 @@ def lif_relaxed_kernel(first, last, x, p, window, u, s):
 
 
 @inner
-def lif_step_backward(ds, u, s, x, u_before, s_before, p, window, t, h, du, dx, ddecay, sums):
-    """Timestep t of a row of neurons, backward: du goes from t + 1 to t; ddecay, unless it is empty, and sums[1 + t] grow.
-
-    h is memory for one row: surrogate'(u_t), and then ds_total surrogate'(u_t).
-    """
-    kappa = window.kappa[t]
-    hard, soft, late = p.attached * p.hard, p.attached * p.soft, p.attached * p.late
-    derivative_row(u, p.v_th, kappa, window.height[t], window.code, window.closed, h)
-    for i in range(ds.size):
-        dv = p.tau * du[i]  # (B5)
-        # ds_t - u_t dv_t through a hard reset, ds_t - V_th dv_t through a soft one, ds_t - V_th du_{t+1} through a late one
-        ds_total = ds[i] - ((hard * u[i] + soft) * dv + late * du[i])  # (B1)
-        passed = ds_total * h[i]
-        dut = dv * (p.one - p.hard * s[i]) + passed  # (B2)
-        h[i], du[i], dx[i] = passed, dut, p.gain * dut  # (B3)
-    for i in range(ddecay.size):
-        v_before = u_before[i] * (p.one - p.hard * s_before[i]) - p.soft * s_before[i]  # F3 or F4 again
-        ddecay[i] += du[i] * v_before  # (B4)
-        if p.scaled:
-            ddecay[i] -= du[i] * x[i]  # B4 pairs du with v_{t-1} - x_t
-    if window.flows and kappa > 0:
-        dkappa = sums[1 + t]
-        for i in range(ds.size):
-            dkappa -= h[i] * ((u[i] - p.v_th) / kappa)  # (B7)
-        sums[1 + t] = dkappa
-
-
-@inner
 def lif_row_backward(ds, a, n, u, s, x, own, p, window, memory, ddecay, dx, sums):
-    """The n neurons from a on, in u, s and x from `own` on, back through all timesteps. memory (3, n), zeros at first."""
-    zeros, du, h, e = memory[0, :n], memory[1, :n], memory[2, :n], own + n
+    """The n neurons from a on, in u, s and x from `own` on, back through all timesteps.
+
+    sums[0] grows by their ddecay, unless ddecay, memory for its terms, is empty, and sums[1 + t] by dkappa_t. memory (3, n or
+    more), zeros at first: what is before the first timestep, du on its way from t + 1 to t, and surrogate'(u_t).
+    """
+    zeros, du, h = memory[0, :n], memory[1, :n], memory[2, :n]
+    hard, soft, late = p.attached * p.hard, p.attached * p.soft, p.attached * p.late
+    learning = min(n, ddecay.size)
     du[:], ddecay[:] = 0, 0
-    for k in range(len(ds)):
-        t = len(ds) - 1 - k
-        before = (u[t - 1, own:e], s[t - 1, own:e]) if t > 0 else (zeros, zeros)
-        rows = ds[t, a : a + n], u[t, own:e], s[t, own:e], x[t, own:e]
-        lif_step_backward(*rows, *before, p, window, t, h, du, dx[t, a : a + n], ddecay[:n], sums)
+    for t in range(len(ds) - 1, -1, -1):
+        dst, dxt, ut, st, xt = ds[t, a : a + n], dx[t, a : a + n], u[t, own:], s[t, own:], x[t, own:]
+        kappa = window.kappa[t]
+        derivative_row(ut[:n], p.v_th, kappa, window.height[t], window.code, window.closed, h)
+        for i in range(n):
+            dv = p.tau * du[i]  # (B5)
+            # ds_t - u_t dv_t through a hard reset, - V_th dv_t through a soft one, - V_th du_{t+1} through a late one
+            ds_total = dst[i] - ((hard * ut[i] + soft) * dv + late * du[i])  # (B1)
+            passed = ds_total * h[i]
+            dut = dv * (p.one - p.hard * st[i]) + passed  # (B2)
+            h[i], du[i], dxt[i] = passed, dut, p.gain * dut  # (B3)
+        u_before, s_before = (u[t - 1, own:], s[t - 1, own:]) if t > 0 else (zeros, zeros)
+        for i in range(learning):
+            v_before = u_before[i] * (p.one - p.hard * s_before[i]) - p.soft * s_before[i]  # F3 or F4 again
+            ddecay[i] += du[i] * v_before  # (B4)
+            if p.scaled:
+                ddecay[i] -= du[i] * xt[i]  # B4 pairs du with v_{t-1} - x_t
+        if window.flows and kappa > 0:
+            dkappa = sums[1 + t]
+            for i in range(n):
+                dkappa -= h[i] * ((ut[i] - p.v_th) / kappa)  # (B7)
+            sums[1 + t] = dkappa
     total = sums[0]
-    for i in range(min(n, ddecay.size)):
+    for i in range(learning):
         total += ddecay[i]
     sums[0] = total
 
 
-@kernel
+@kernel_with_memory
 def lif_backward_kernel(first, last, ds, u, s, x, p, window, learns, dx, sums):
     """sums (chunks, 1 + T), float64: each chunk's ddecay, 0 unless it `learns`, and dkappa_t; the caller adds them up."""
     n, memory, ddecay = ds.shape[1], np.zeros((3, ROW), u.dtype), np.empty(ROW if learns else 0)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .jit import inner, kernel
+from .jit import kernel
 from .parallel import pieces, run
 
 CHUNK = 256  # rows (of C values) that one thread takes at a time
@@ -59,12 +59,6 @@ def moments_kernel(first, last, x, mean, m2):
                 dev[c] += (rows[r, c] - mu[c]) * (rows[r, c] - mu[c])  # (N2)
 
 
-@inner
-def normalised(x, mean, inv_std, gamma, scale, offset):
-    x_hat = (x - mean) * inv_std  # (N3)
-    return gamma * (scale * x_hat) + offset  # (N4)
-
-
 @kernel
 def normalise_kernel(first, last, x, mean, inv_std, gamma, scale, offset, y):
     M, C = x.shape
@@ -72,7 +66,8 @@ def normalise_kernel(first, last, x, mean, inv_std, gamma, scale, offset, y):
         for r in range(chunk * CHUNK, min((chunk + 1) * CHUNK, M)):
             xr, yr = x[r], y[r]
             for c in range(C):
-                yr[c] = normalised(xr[c], mean[c], inv_std[c], gamma[c], scale, offset[c])
+                x_hat = (xr[c] - mean[c]) * inv_std[c]  # (N3)
+                yr[c] = gamma[c] * (scale * x_hat) + offset[c]  # (N4)
 
 
 @kernel
@@ -111,29 +106,23 @@ def rounded(dtype, *arrays):
         return tuple(a.astype(dtype) for a in arrays)
 
 
-def moments(x):
-    """Mean and biased variance of each column of x (M, C), float64: of the chunks' means and squared deviations."""
-    M, C = x.shape
-    chunks = pieces(M, CHUNK)
-    means, m2s = np.zeros((chunks, C)), np.zeros((chunks, C))
-    run(moments_kernel, chunks, x, means, m2s, grain=grain_of(C))
-    counts = np.full((chunks, 1), float(CHUNK))
-    counts[-1] = M - (chunks - 1) * CHUNK
-    mean = (counts * means).sum(axis=0) / M
-    return mean, (m2s + counts * (means - mean) ** 2).sum(axis=0) / M
-
-
 def measure(x, gamma, beta, v_th, alpha, eps, conventions, running):
     """The `TdBNCache` of x (..., C), from which `normalise` makes y."""
     dtype = x.dtype
     x = np.ascontiguousarray(x)
     flat = x.reshape(-1, x.shape[-1])
-    M = len(flat)
+    M, C = flat.shape
     unbiased = conventions.norm_variance == "unbiased"
     if running is None and unbiased and M == 1:
         raise ValueError("x: expected at least 2 values per channel for the unbiased variance, received 1; add samples")
     if running is None:
-        mean, var = moments(flat)
+        chunks = pieces(M, CHUNK)
+        means, m2s = np.zeros((2, chunks, C))
+        run(moments_kernel, chunks, flat, means, m2s, grain=grain_of(C))
+        counts = np.full((chunks, 1), float(CHUNK))
+        counts[-1] = M - (chunks - 1) * CHUNK
+        mean = (counts * means).sum(axis=0) / M
+        var = (m2s + counts * (means - mean) ** 2).sum(axis=0) / M
         used_var = var * (M / (M - 1)) if unbiased else var
     else:
         mean, var = (np.asarray(r, np.float64) for r in running)

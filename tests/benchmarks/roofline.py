@@ -109,7 +109,6 @@ def kernels(dtype, tiny=False):
     ):
         weight = rng.normal(size=(3, 3, C, C_out)).astype(dtype)
         y, cache = conv.forward(x, weight, None, stride, 1, path)
-        geometry = conv.geometry_of(x.shape, weight.shape, stride, 1)
         work = of_convolution(x, weight.shape, stride, cache.tiles, cache.spikes)
         both = {key: work["dx"].get(key, 0) + work["dweight"].get(key, 0) for key in ("products", "read", "written")}
         yield (
@@ -117,7 +116,7 @@ def kernels(dtype, tiny=False):
             work["forward"],
             lambda x=x, w=weight, s=stride, p=path: conv.forward(x, w, None, s, 1, p),
         )
-        yield f"{name}: dweight", work["dweight"], lambda x=x, y=y, c=cache, g=geometry: conv.dweight_of(x, y, c, g)
+        yield f"{name}: dweight", work["dweight"], lambda y=y, c=cache: conv.backward(y, c, need_dx=False)
         if not cache.spikes:
             yield f"{name}: dx and dweight", both, lambda y=y, c=cache: conv.backward(y, c)
     x, ds = rng.normal(size=(2, T, n)).astype(dtype)
@@ -138,7 +137,7 @@ def kernels(dtype, tiny=False):
     one = np.ones(64, dtype)
     norm = tdbn.measure(x, one, one, 0.5, 1.0, 1e-5, rule, None)
     _, fused = tdbn_lif.forward(norm, 0.2, 0.5, rule, "rectangular", store_u=False)
-    yield "tdBN moments", work["tdBN moments"], lambda: tdbn.moments(x.reshape(-1, 64))
+    yield "tdBN moments", work["tdBN moments"], lambda: tdbn.measure(x, one, one, 0.5, 1.0, 1e-5, rule, None)
     yield (
         "tdBN and LIF forward",
         work["tdBN and LIF forward"],

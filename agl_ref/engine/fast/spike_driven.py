@@ -11,7 +11,7 @@ reaches only every stride-th tap: which ones depends on the remainder of w + pad
 
 import numpy as np
 
-from agl_ref.engine.jit import inner, kernel, maker
+from agl_ref.engine.jit import inner, kernel, kernel_with_memory, maker
 from agl_ref.engine.parallel import pieces, run
 
 POSITIONS = 256  # output or input positions that one thread works on at a time, so that their rows stay in its cache
@@ -71,7 +71,7 @@ def list_kernel(first, last, x, index, count):
             count[m] = n
 
 
-@kernel
+@kernel_with_memory
 def forward_kernel(first, last, x, index, count, wide, starts, geometry, step, y):
     """For each nonzero input: out[the outputs it reaches] += x wide[its row of taps]. x (B, H, W, C), y (B, Ho, Wo C_out).
 
@@ -140,7 +140,7 @@ def starts_of_outputs(rows, p, r, starts, geometry, shape, out):
             out[(row - rows[0]) * W + w] = (line + j + kw) * C_out if reached else -1
 
 
-@kernel
+@kernel_with_memory
 def dweight_kernel(first, last, x, padded, starts, geometry, shape, step, group, dwide):
     """For each nonzero input: dwide[its row of taps] += x * the dy it reaches. Threads share the input channels out.
 

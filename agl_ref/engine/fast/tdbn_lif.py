@@ -13,12 +13,11 @@ import numpy as np
 
 from agl_ref.engine import neuron as lif
 from agl_ref.engine import tdbn
-from agl_ref.engine.jit import inner, kernel
-from agl_ref.engine.neuron import CHUNK, ROW, LIFCache, fire, lif_row_backward
+from agl_ref.engine.jit import inner, kernel_with_memory
+from agl_ref.engine.neuron import CHUNK, ROW, LIFCache, lif_row_backward, lif_step
 from agl_ref.engine.ops import lif_forward
 from agl_ref.engine.parallel import pieces, run
 from agl_ref.engine.surrogate import window_of
-from agl_ref.engine.tdbn import normalised
 
 
 class Norm(NamedTuple):
@@ -39,20 +38,17 @@ def norm_of(cache):
 
 
 @inner
+def normalised(x, mean, inv_std, gamma, scale, offset):
+    x_hat = (x - mean) * inv_std  # (N3)
+    return gamma * (scale * x_hat) + offset  # (N4)
+
+
+@inner
 def normalise_row(x, norm, c, y):
     """y = the norm of x, whose first number is of the norm's c-th."""
     mean, inv_std, gamma, offset = norm.mean[c:], norm.inv_std[c:], norm.gamma[c:], norm.offset[c:]
     for i in range(x.size):
         y[i] = normalised(x[i], mean[i], inv_std[i], gamma[i], norm.scale, offset[i])
-
-
-@inner
-def step(x, norm, c, p, u_before, s_before, u, s):
-    """`lif_step` of what `normalise_row` makes of x."""
-    mean, inv_std, gamma, offset = norm.mean[c:], norm.inv_std[c:], norm.gamma[c:], norm.offset[c:]
-    for i in range(x.size):
-        current = normalised(x[i], mean[i], inv_std[i], gamma[i], norm.scale, offset[i])
-        u[i], s[i] = fire(current, u_before[i], s_before[i], p)
 
 
 @inner
@@ -64,15 +60,18 @@ def end_of_row(a, n, size):
 @inner
 def row_forward(x, a, b, norm, p, zeros, u, own_u, s, own_s):
     """The neurons a, ..., b - 1, in u and s from own_u and own_s on, through all timesteps. u has room for two or for all."""
-    c, end_u, end_s = a % norm.mean.size, own_u + b - a, own_s + b - a
+    c = a % norm.mean.size
+    mean, inv_std, gamma, offset = norm.mean[c:], norm.inv_std[c:], norm.gamma[c:], norm.offset[c:]
     u_before, s_before = zeros, zeros
     for t in range(len(x)):
-        u_now, s_now = u[t % len(u), own_u:end_u], s[t, own_s:end_s]
-        step(x[t, a:b], norm, c, p, u_before, s_before, u_now, s_now)
-        u_before, s_before = u_now, s_now
+        xt, ut, st = x[t, a:b], u[t % len(u), own_u:], s[t, own_s:]
+        for i in range(b - a):
+            current = normalised(xt[i], mean[i], inv_std[i], gamma[i], norm.scale, offset[i])
+            ut[i], st[i] = lif_step(current, u_before[i], s_before[i], p)
+        u_before, s_before = ut, st
 
 
-@kernel
+@kernel_with_memory
 def forward_kernel(first, last, x, norm, p, u, s):
     """u is of s's shape, or empty where it is not to be stored."""
     n, size, stored = x.shape[1], norm.mean.size, len(u) > 0
@@ -84,7 +83,7 @@ def forward_kernel(first, last, x, norm, p, u, s):
         a = b
 
 
-@kernel
+@kernel_with_memory
 def backward_kernel(first, last, ds, x, norm, p, window, learns, dx, sums):
     """Each row's u and s again, and back; `learns` and sums as for `lif_backward_kernel`."""
     T, n = x.shape

@@ -27,7 +27,7 @@ Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 
 
 import numpy as np
 
-from agl_ref.engine.jit import inner, kernel, rows_at_once
+from agl_ref.engine.jit import inner, kernel_with_memory, rows_at_once
 from agl_ref.engine.parallel import run
 
 CHANNELS = 48  # fewer channels than this on either side: the additions cost more than the products saved
@@ -119,7 +119,7 @@ def transform_images(x, b, h, blank, part, mid, C, tile, V):
             transform_input(d[:C], d[C : 2 * C], d[2 * C : 3 * C], d[3 * C :], v0, v1, v2, v3)
 
 
-@kernel
+@kernel_with_memory
 def inputs_kernel(first, last, x, row, tiles, padding, V):
     """V[4 a + c, tile] = (B^T x B)[a, c]; x (B, H, W C), tiles = (tile rows and columns of an image, C)."""
     th, tw, C = tiles
@@ -148,7 +148,7 @@ def transform_products(M, tile, mid, out, target):
             target[p, k] = out[p, k]
 
 
-@kernel
+@kernel_with_memory
 def outputs_kernel(first, last, M, row, tiles, y):
     """y's 2x2 of each tile = A^T M A; y (B, Ho, Wo C). Tiles may reach one row or column over its edge."""
     th, tw, C = tiles
@@ -170,7 +170,7 @@ def transform_gradients(dy, b, h, blank, part, mid, C, tile, Z):
             transform_output_back(d[:C], d[C:], z0, z1, z2, z3)
 
 
-@kernel
+@kernel_with_memory
 def output_gradients_kernel(first, last, dy, row, tiles, Z):
     """Z[4 a + c, tile] = (A dy A^T)[a, c]; dy (B, Ho, Wo C)."""
     th, tw, C = tiles
@@ -181,7 +181,7 @@ def output_gradients_kernel(first, last, dy, row, tiles, Z):
         transform_gradients(dy, (row + r) // th, (row + r) % th * 2, blank, part, mid, C, r * tw, Z)
 
 
-@kernel
+@kernel_with_memory
 def weights_kernel(first, last, weight, U):
     """U[4 a + c] = (G weight G^T)[a, c]; weight (3, 3, C_in, C_out)."""
     mid = np.empty((4, 3, weight.shape[3]), weight.dtype)
@@ -194,7 +194,7 @@ def weights_kernel(first, last, weight, U):
             transform_weight(g[0], g[1], g[2], U[k, i], U[k + 1, i], U[k + 2, i], U[k + 3, i])
 
 
-@kernel
+@kernel_with_memory
 def weight_gradients_kernel(first, last, dU, dweight):
     """dweight = G^T dU G."""
     mid = np.empty((3, 4, dweight.shape[3]), dweight.dtype)
@@ -207,7 +207,7 @@ def weight_gradients_kernel(first, last, dU, dweight):
             transform_weight_back(u[0], u[1], u[2], u[3], dweight[p, 0, i], dweight[p, 1, i], dweight[p, 2, i])
 
 
-@kernel
+@kernel_with_memory
 def products_kernel(first, last, V, U, turned, step, M):
     """M[k] = V[k] @ U[k], or with U turned and its channels exchanged, `step` tiles at a time."""
     for k in range(first, last):
@@ -220,7 +220,7 @@ def products_kernel(first, last, V, U, turned, step, M):
                 np.dot(V[k, a:b], U[k], M[k, a:b])
 
 
-@kernel
+@kernel_with_memory
 def correlations_kernel(first, last, V, Z, step, dU):
     """dU[k] += V[k]^T @ Z[k], `step` tiles at a time."""
     product = np.empty(dU.shape[1:], V.dtype)

@@ -8,6 +8,7 @@ from agl_ref import validate
 from agl_ref.conventions import MPD_AGL
 from agl_ref.engine.neuron import (
     CHUNK,
+    ROW,
     LIFCache,
     backward_arguments,
     dw_from_ddecay,
@@ -99,7 +100,7 @@ def lif_forward(x, decay=0.2, v_th=0.5, conventions=MPD_AGL, surrogate="rectangu
     u, s = np.empty_like(flat), np.empty_like(flat)
     p, chunks = neuron_constants(x.dtype, decay, v_th, conventions), pieces(flat.shape[1], CHUNK)
     if relaxed_width is None:
-        run(lif_forward_kernel, chunks, flat, p, u, s)
+        run(lif_forward_kernel, chunks, flat, p, np.zeros(ROW, x.dtype), u, s)
     elif (relaxed_width > 0).all():
         run(lif_relaxed_kernel, chunks, flat, p, window_of(relaxed_width, conventions, surrogate), u, s)
     else:
@@ -127,6 +128,7 @@ def _check_lif_backward(ds, cache, width, conventions=None, surrogate=None):
     return ds, cache, width, conventions, surrogate
 
 
+@checked(_check_lif_backward)
 def lif_backward(ds, cache, width, conventions=None, surrogate=None):
     """Backpropagation through time of `lif_forward`, for t = T..1 from dv_T = 0.
 
@@ -157,7 +159,9 @@ def lif_backward(ds, cache, width, conventions=None, surrogate=None):
     ValueError, TypeError
         For another shape or dtype than the cache's, values that are not finite, a negative width.
     """
-    return lif_backward_full(ds, cache, width, conventions, surrogate)[:2]
+    arguments = backward_arguments(ds, cache, width, conventions, surrogate)
+    run(lif_backward_kernel, len(arguments[-1]), *arguments)
+    return grads_of(*arguments[-2:], cache.u.shape)[:2]
 
 
 @checked(_check_lif_backward)
