@@ -3,6 +3,7 @@
 Kernels validate nothing; the public wrappers call these first. Nothing is ever cast silently.
 """
 
+import math
 import numbers
 import os
 from collections.abc import Mapping
@@ -158,7 +159,7 @@ def number(name, value, low=None, high=None, low_open=False, high_open=False, dt
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = unmasked(name, value)[()]
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating)):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (float, numbers.Real, np.floating)):  # float: quick
         raise TypeError(f"{name}: expected a number, received {str(value)[:80]!r}; pass a float")
     try:
         value = float(value)
@@ -167,7 +168,7 @@ def number(name, value, low=None, high=None, low_open=False, high_open=False, dt
 
     def outside(value):
         return (
-            not np.isfinite(value)
+            not math.isfinite(value)
             or (low is not None and (value <= low if low_open else value < low))
             or (high is not None and (value >= high if high_open else value > high))
         )

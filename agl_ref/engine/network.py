@@ -52,11 +52,10 @@ class Trace:
 
     def as_kept(self, name):
         """The block's cache as the pass left it: without u and s where they can be computed again."""
-        if not isinstance(name, str) or name not in self.names():
-            raise KeyError(
-                f"name: expected a spiking block among {', '.join(self.names())}, received {name!r}; choose one"
-            )
-        return dict(zip(self.names(), block_caches(self.caches), strict=True))[name]
+        caches = dict(zip(self.names(), block_caches(self.caches), strict=True))
+        if not isinstance(name, str) or name not in caches:
+            raise KeyError(f"name: expected a spiking block among {', '.join(caches)}, received {name!r}; choose one")
+        return caches[name]
 
     def __getitem__(self, name):
         kept = self.as_kept(name)

@@ -10,6 +10,7 @@ import numpy as np
 
 from agl_ref import validate
 
+SMALL = 2**18  # numbers in a network whose new parameters are kept until all are known to be finite
 PIECE = 2**15  # numbers that are updated at a time: their intermediate results stay in the cache
 
 
@@ -30,7 +31,7 @@ class _Optimiser:
         )  # in which numbers are used
         self.lr = validate.number("lr", lr, low=0, dtype=self.dtype)
         self.weight_decay = validate.number("weight_decay", weight_decay, low=0, dtype=self.dtype)
-        self.steps = 0
+        self.steps, self._size = 0, sum(p.size for p in params.values())
         self.state = {f"{slot}.{name}": np.zeros_like(p) for slot in self.slots for name, p in self.params.items()}
 
     def step(self, grads):
@@ -54,14 +55,19 @@ class _Optimiser:
                     "pass what net.backward returned"
                 )
         self.steps += 1
+        pieces = self._pieces(grads)
         with np.errstate(all="ignore"):
-            for name, _, new in self._pieces(grads):
+            if self._size <= SMALL:
+                pieces = list(pieces)
+            for name, _, new in pieces:
                 if not all(np.isfinite(array).all() for array in new):
                     self.steps -= 1
                     raise FloatingPointError(
                         f"the optimiser's step would make parameter {name!r}, or its state, infinite; lower the learning rate"
                     )
-        for _, old, new in self._pieces(grads):  # computed twice: to keep all of it would take a network's memory again
+        if self._size > SMALL:  # computed a second time: to keep all of it would take a network's memory again
+            pieces = self._pieces(grads)
+        for _, old, new in pieces:
             for array, values in zip(old, new, strict=True):
                 array[...] = values
 

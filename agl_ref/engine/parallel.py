@@ -26,10 +26,15 @@ MOST = max(64, os.cpu_count() or 1)  # threads: thousands would take longer to s
 RANGES = 2  # that each thread takes on average: more share the work out better on busy cores, and each costs a call
 
 
-class _Thread(threading.local):
-    """What holds for one thread: the most threads that its kernels may use."""
+class _User:
+    """Somebody who needs BLAS to be held to one thread."""
 
-    most = None
+
+class _Thread(threading.local):
+    """What holds for one thread: the most threads that its kernels may use, and how often it is in `one_blas_thread`."""
+
+    def __init__(self):
+        self.most, self.inside, self.user, self.blas_threads = None, 0, _User(), []
 
 
 _here = _Thread()
@@ -157,10 +162,6 @@ def run(function, chunks, *args, grain=1):
 # --- one BLAS thread --------------------------------------------------------------------------------------------------
 
 
-class _User:
-    """Somebody who needs BLAS to be held to one thread."""
-
-
 _blas_lock = threading.Lock()
 _blas_users = weakref.WeakSet()
 _blas_threads = []  # (library, its number of threads before), of those that have one number for the process
@@ -208,21 +209,24 @@ def one_blas_thread():
     Most BLAS libraries have one number of threads for the process: the first who enters sets it to one, and the last who
     leaves sets it back.
     """
-    user, own = _User(), []
     common, by_thread = _blas_libraries()
     try:
-        with _blas_lock:
-            if not _blas_users:
-                _hold(common, _blas_threads)
-            _blas_users.add(user)
-        _hold(by_thread, own)
+        _here.inside += 1
+        if _here.inside == 1:
+            with _blas_lock:
+                if not _blas_users:
+                    _hold(common, _blas_threads)
+                _blas_users.add(_here.user)
+            _hold(by_thread, _here.blas_threads)
         yield
     finally:
-        _restore(own)
-        with _blas_lock:
-            _blas_users.discard(user)
-            if not _blas_users:
-                _restore(_blas_threads)
+        _here.inside = max(0, _here.inside - 1)
+        if _here.inside == 0:
+            _restore(_here.blas_threads)
+            with _blas_lock:
+                _blas_users.discard(_here.user)
+                if not _blas_users:
+                    _restore(_blas_threads)
 
 
 # --- forks ------------------------------------------------------------------------------------------------------------
@@ -237,7 +241,7 @@ def _after_fork_in_child():
     """Only the thread that forked is left, and it is in no kernel."""
     global _blas_lock
     _helpers.__init__()
-    _here.most = None
+    _here.most, _here.inside = None, 0
     _blas_lock = threading.Lock()
     _blas_users.clear()
     _restore(_blas_threads)

@@ -55,11 +55,12 @@ def window_of(width, conventions, surrogate):
 
 def heights(width, conventions=MPD_AGL):
     """The surrogate's value at the threshold for each kappa in `width`, same shape and dtype; 0 where kappa <= 0."""
-    one = width.dtype.type(1)
+    zero, one = width.dtype.type(0), width.dtype.type(1)
     is_open = width > 0
+    if conventions.surrogate_scale == "1":
+        return np.where(is_open, one, zero)
     safe = np.where(is_open, width, one)
-    by_scale = {"1/kappa": one / safe, "1": np.ones_like(safe), "1/(2 kappa)": one / (safe + safe)}  # (S1)
-    return np.where(is_open, by_scale[conventions.surrogate_scale], width.dtype.type(0))
+    return np.where(is_open, one / (safe if conventions.surrogate_scale == "1/kappa" else safe + safe), zero)  # (S1)
 
 
 @inner

@@ -32,9 +32,10 @@ class Norm(NamedTuple):
 
 def norm_of(cache):
     """The `Norm` of a `TdBNCache`."""
-    repeats = -(-ROW // cache.mean.size)
-    arrays = np.tile((cache.mean, cache.inv_std, cache.gamma, cache.offset), repeats)
-    return Norm(*arrays, cache.x.dtype.type(cache.scale))
+    C = cache.mean.size
+    arrays = np.empty((4, pieces(ROW, C), C), cache.x.dtype)
+    arrays[:] = np.array((cache.mean, cache.inv_std, cache.gamma, cache.offset))[:, None]
+    return Norm(*arrays.reshape(4, -1), cache.x.dtype.type(cache.scale))
 
 
 @inner
