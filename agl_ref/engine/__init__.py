@@ -2,7 +2,8 @@
 
 surrogate.py, neuron.py, tdbn.py, conv.py, linear.py, loss.py, width.py   the equations, a file for each layer
 ops/                                       the public pairs of forward and backward, which validate what they take
-parts.py, blocks.py, network.py, models.py, optim.py   layers with parameters, networks of them, optimisers
+parts.py, blocks.py, network.py, models.py   layers with parameters, networks of them
+optim.py, update.py                     optimisers, and their kernels
 caches.py, jit.py, parallel.py, memory.py  what layers hand to each other; how kernels are compiled, shared out and fed
 fast/                                      what only speed needs
 """

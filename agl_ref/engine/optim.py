@@ -10,14 +10,14 @@ import numpy as np
 
 from agl_ref import validate
 
-SMALL = 2**18  # numbers in a network whose new parameters are kept until all are known to be finite
-PIECE = 2**15  # numbers that are updated at a time: their intermediate results stay in the cache
+from .parallel import pieces, run
+from .update import PIECE, ROW, adam_kernel, sgd_kernel
 
 
 class _Optimiser:
     """Parameters by name, hyperparameters, and one state array per parameter and slot."""
 
-    slots = ()
+    slots, kernel = (), None
 
     def __init__(self, params, lr, weight_decay):
         validate.instance("params", params, Mapping, "pass net.parameters()")
@@ -31,7 +31,7 @@ class _Optimiser:
         )  # in which numbers are used
         self.lr = validate.number("lr", lr, low=0, dtype=self.dtype)
         self.weight_decay = validate.number("weight_decay", weight_decay, low=0, dtype=self.dtype)
-        self.steps, self._size = 0, sum(p.size for p in params.values())
+        self.steps = 0
         self.state = {f"{slot}.{name}": np.zeros_like(p) for slot in self.slots for name, p in self.params.items()}
 
     def step(self, grads):
@@ -48,38 +48,35 @@ class _Optimiser:
                 f"{sorted(map(str, surplus)) or 'none'}; pass what net.backward returned"
             )
         for name, p in self.params.items():
-            g = validate.float_array(f"grads[{name!r}]", grads[name], min_ndim=0)
+            g = validate.float_array(f"grads[{name!r}]", grads[name], min_ndim=0, finite=False)
             if g.shape != p.shape or g.dtype != p.dtype:
                 raise ValueError(
                     f"grads[{name!r}]: expected {p.dtype} of shape {p.shape}, received {g.dtype} of shape {g.shape}; "
                     "pass what net.backward returned"
                 )
         self.steps += 1
-        pieces = self._pieces(grads)
-        with np.errstate(all="ignore"):
-            if self._size <= SMALL:
-                pieces = list(pieces)
-            for name, _, new in pieces:
-                if not all(np.isfinite(array).all() for array in new):
-                    self.steps -= 1
-                    raise FloatingPointError(
-                        f"the optimiser's step would make parameter {name!r}, or its state, infinite; lower the learning rate"
-                    )
-        if self._size > SMALL:  # computed a second time: to keep all of it would take a network's memory again
-            pieces = self._pieces(grads)
-        for _, old, new in pieces:
-            for array, values in zip(old, new, strict=True):
-                array[...] = values
+        infinite = [name for name in self.params if not self._update(name, grads[name], store=False)]
+        if infinite:
+            self.steps -= 1
+            for name in infinite:
+                validate.float_array(f"grads[{name!r}]", grads[name], min_ndim=0)
+            raise FloatingPointError(
+                f"the optimiser's step would make parameter {infinite[0]!r}, or its state, infinite; lower the learning rate"
+            )
+        for name in self.params:  # computed again: to keep all of it would take a network's memory
+            self._update(name, grads[name], store=True)
 
-    def _pieces(self, grads):
-        """(name, views of a piece of the parameter and of its state, their values after the step), piece by piece."""
-        for name, p in self.params.items():
-            arrays = [p, *(self.state[f"{slot}.{name}"] for slot in self.slots), grads[name]]
-            if all(array.flags.c_contiguous for array in arrays):
-                arrays = [array.reshape(-1) for array in arrays]
-            for first in range(0, len(arrays[0]), PIECE):
-                *old, g = (array[first : first + PIECE] for array in arrays)
-                yield name, old, self._updated(*old, g, p.dtype.type)
+    def _update(self, name, g, store):
+        """Make the step of one parameter and its state with `store`; without, whether all would be finite."""
+        arrays = [self.params[name], *(self.state[f"{slot}.{name}"] for slot in self.slots)]
+        flat = [np.ascontiguousarray(array).reshape(-1) for array in (*arrays, g)]
+        excess = np.zeros((pieces(g.size, PIECE), ROW), g.dtype)
+        with np.errstate(all="ignore"):
+            run(self.kernel, len(excess), *flat, *map(g.dtype.type, self._numbers()), store, excess, grain=2)
+        for array, values in zip(arrays, flat[:-1], strict=True):
+            if store and not array.flags.c_contiguous:
+                array[...] = values.reshape(array.shape)
+        return not excess.any()
 
 
 class SGD(_Optimiser):
@@ -93,17 +90,14 @@ class SGD(_Optimiser):
         momentum below 1.
     """
 
-    slots = ("momentum",)
+    slots, kernel = ("momentum",), staticmethod(sgd_kernel)
 
     def __init__(self, params, lr=0.1, momentum=0.9, weight_decay=0.0):
         super().__init__(params, lr, weight_decay)
         self.momentum = validate.number("momentum", momentum, low=0, high=1, high_open=True, dtype=self.dtype)
 
-    def _updated(self, p, b, g, dtype):
-        g = g + dtype(self.weight_decay) * p if self.weight_decay else g
-        b = b * dtype(self.momentum)
-        b += g  # (O1)
-        return p - dtype(self.lr) * b, b  # (O2)
+    def _numbers(self):
+        return self.lr, self.momentum, self.weight_decay
 
 
 class Adam(_Optimiser):
@@ -114,7 +108,7 @@ class Adam(_Optimiser):
     Weight decay is added to the gradient, as in PyTorch's Adam. Parameters as for `SGD`.
     """
 
-    slots = ("m", "v")
+    slots, kernel = ("m", "v"), staticmethod(adam_kernel)
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
         super().__init__(params, lr, weight_decay)
@@ -125,15 +119,10 @@ class Adam(_Optimiser):
         self.betas = tuple(validate.number("betas", b, **share) for b in betas)
         self.eps = validate.number("eps", eps, low=0, low_open=True, dtype=self.dtype)
 
-    def _updated(self, p, m, v, g, dtype):
-        g = g + dtype(self.weight_decay) * p if self.weight_decay else g
+    def _numbers(self):
         beta1, beta2 = self.betas
-        m = m * dtype(beta1)
-        m += dtype(1 - beta1) * g
-        v = v * dtype(beta2)
-        v += dtype(1 - beta2) * (g * g)
-        root = np.sqrt(v) / dtype(math.sqrt(1 - beta2**self.steps)) + dtype(self.eps)
-        return p - dtype(self.lr / (1 - beta1**self.steps)) * (m / root), m, v
+        lr, root = self.lr / (1 - beta1**self.steps), math.sqrt(1 - beta2**self.steps)
+        return lr, beta1, 1 - beta1, beta2, 1 - beta2, root, self.eps, self.weight_decay
 
 
 def cosine(lr, step, total):

@@ -3,6 +3,7 @@
 import math
 import tracemalloc
 
+import numba
 import numpy as np
 import pytest
 
@@ -80,6 +81,7 @@ def test_torch_linear_is_uniform_within_its_bound():
     assert agl.Linear(100, 3, seed=0).params["bias"].shape == (3,)
 
 
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="a million numbers take a minute without the JIT")
 @pytest.mark.parametrize("optimiser", [agl.optim.SGD, agl.optim.Adam])
 def test_a_step_takes_no_memory_of_the_parameters_size(optimiser):
     params = {
@@ -89,9 +91,50 @@ def test_a_step_takes_no_memory_of_the_parameters_size(optimiser):
     }
     grads = {name: np.full(p.shape, 0.5, np.float32) for name, p in params.items()}
     one = optimiser(params)
+    one.step(grads)  # compiled
     tracemalloc.start()
     one.step(grads)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < params["weight"].nbytes / 2
     assert len({float(value) for p in params.values() for value in p.flat}) == 1, "every number, in whatever piece"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_every_piece_has_the_bits_of_numpy(dtype, decay):
+    """Arrays of several pieces and an odd rest, in another memory layout too."""
+    rng = np.random.default_rng(0)
+    p, g, again = rng.normal(size=(3, 2 * optim.PIECE + 77, 3)).astype(dtype)
+    params = {"p": p.copy(), "turned": np.asfortranarray(p)}
+    sgd, adam = agl.optim.SGD(params, 0.1, 0.9, decay), agl.optim.Adam({"p": p.copy()}, 0.1, weight_decay=decay)
+    b, m, v, by_sgd, by_adam = *np.zeros((3, *p.shape), dtype), p, p
+    lr, momentum, b1, b2, eps = map(dtype, (0.1, 0.9, 0.9, 0.999, 1e-8))
+    for k, gradient in enumerate((g, again), 1):
+        sgd.step({"p": gradient, "turned": gradient})
+        adam.step({"p": gradient})
+        decayed = gradient + dtype(decay) * by_sgd if decay else gradient
+        b = momentum * b + decayed
+        by_sgd = by_sgd - lr * b
+        decayed = gradient + dtype(decay) * by_adam if decay else gradient
+        m, v = b1 * m + dtype(1 - 0.9) * decayed, b2 * v + dtype(1 - 0.999) * (decayed * decayed)
+        root = np.sqrt(v) / dtype(np.sqrt(1 - 0.999**k)) + eps
+        by_adam = by_adam - dtype(0.1 / (1 - 0.9**k)) * (m / root)
+    np.testing.assert_array_equal(params["p"], by_sgd)
+    np.testing.assert_array_equal(params["turned"], by_sgd)
+    np.testing.assert_array_equal(adam.params["p"], by_adam)
+
+
+@pytest.mark.parametrize("optimiser", [agl.optim.SGD, agl.optim.Adam])
+@pytest.mark.parametrize("place", [0, optim.PIECE + 5, 3 * optim.PIECE])
+def test_what_is_not_finite_is_found_in_every_piece_and_nothing_changes(optimiser, place):
+    params = {"a": np.ones(3, np.float32), "b": np.ones(3 * optim.PIECE + 1, np.float32)}
+    one, grads = optimiser(params, lr=1e30), {name: np.zeros_like(p) for name, p in params.items()}
+    grads["b"][place] = np.nan
+    with pytest.raises(ValueError, match=rf"grads\['b'\]: expected finite values, received nan at index .{place},"):
+        one.step(grads)
+    grads["b"][place] = 3e38
+    with pytest.raises(FloatingPointError, match="parameter 'b'"):
+        one.step(grads)
+    assert one.steps == 0 and all((p == 1).all() for p in params.values())
+    assert not any(state.any() for state in one.state.values())
