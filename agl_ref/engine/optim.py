@@ -10,7 +10,7 @@ import numpy as np
 
 from agl_ref import validate
 
-from .parallel import pieces, run
+from .parallel import grain_of, pieces, run
 from .update import PIECE, ROW, adam_kernel, sgd_kernel
 
 
@@ -72,7 +72,8 @@ class _Optimiser:
         flat = [np.ascontiguousarray(array).reshape(-1) for array in (*arrays, g)]
         excess = np.zeros((pieces(g.size, PIECE), ROW), g.dtype)
         with np.errstate(all="ignore"):
-            run(self.kernel, len(excess), *flat, *map(g.dtype.type, self._numbers()), store, excess, grain=2)
+            numbers = map(g.dtype.type, self._numbers())
+            run(self.kernel, len(excess), *flat, *numbers, store, excess, grain=grain_of(PIECE))
         for array, values in zip(arrays, flat[:-1], strict=True):
             if store and not array.flags.c_contiguous:
                 array[...] = values.reshape(array.shape)

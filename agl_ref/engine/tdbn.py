@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .jit import kernel
-from .parallel import pieces, run
+from .parallel import grain_of, pieces, run
 
 CHUNK = 256  # rows (of C values) that one thread takes at a time
 
@@ -95,11 +95,6 @@ def dx_kernel(first, last, dy, x, mean, inv_std, g_scale, g_mean, g_x_hat, dx):
                 dxr[c] = (dyr[c] * g_scale[c] - g_mean[c] - x_hat * g_x_hat[c]) * inv_std[c]  # (N6)
 
 
-def grain_of(C):
-    """How many chunks are worth a thread."""
-    return max(1, 2**16 // (CHUNK * C))
-
-
 def rounded(dtype, *arrays):
     """The float64 arrays in dtype; what is too large for it becomes infinite, and is found behind the pass."""
     with np.errstate(over="ignore"):
@@ -118,7 +113,7 @@ def measure(x, gamma, beta, v_th, alpha, eps, conventions, running):
     if running is None:
         chunks = pieces(M, CHUNK)
         means, m2s = np.zeros((2, chunks, C))
-        run(moments_kernel, chunks, flat, means, m2s, grain=grain_of(C))
+        run(moments_kernel, chunks, flat, means, m2s, grain=grain_of(CHUNK * C))
         counts = np.full((chunks, 1), float(CHUNK))
         counts[-1] = M - (chunks - 1) * CHUNK
         mean = (counts * means).sum(axis=0) / M
@@ -139,7 +134,7 @@ def normalise(cache):
     x, y = cache.x, np.empty_like(cache.x)
     flat, out = x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1])
     factors = cache.mean, cache.inv_std, cache.gamma, x.dtype.type(cache.scale), cache.offset
-    run(normalise_kernel, pieces(len(flat), CHUNK), flat, *factors, out, grain=grain_of(x.shape[-1]))
+    run(normalise_kernel, pieces(len(flat), CHUNK), flat, *factors, out, grain=grain_of(CHUNK * x.shape[-1]))
     return y
 
 
@@ -150,7 +145,7 @@ def backward(dy, cache):
     x = x.reshape(-1, shape[-1])
     dy = np.ascontiguousarray(dy).reshape(x.shape)
     M, C = x.shape
-    chunks, grain = pieces(M, CHUNK), grain_of(C)
+    chunks, grain = pieces(M, CHUNK), grain_of(CHUNK * C)
     sum_dy, sum_dy_x_hat = np.zeros((2, chunks, C))
     run(sums_kernel, chunks, dy, x, cache.mean, cache.inv_std, sum_dy, sum_dy_x_hat, grain=grain)
     sum_dy, sum_dy_x_hat = sum_dy.sum(axis=0), sum_dy_x_hat.sum(axis=0)

@@ -12,7 +12,7 @@ reaches only every stride-th tap: which ones depends on the remainder of w + pad
 import numpy as np
 
 from agl_ref.engine.jit import inner, kernel, kernel_with_memory, maker
-from agl_ref.engine.parallel import pieces, run
+from agl_ref.engine.parallel import grain_of, pieces, run
 
 POSITIONS = 256  # output or input positions that one thread works on at a time, so that their rows stay in its cache
 
@@ -187,8 +187,7 @@ def copy_kernel(first, last, source, begin, target, to, length):
 
 def copy(source, begin, target, to, length):
     """`copy_kernel` of arrays of any shape."""
-    grain = max(1, 2**16 // length)
-    run(copy_kernel, len(begin), source.reshape(-1), begin, target.reshape(-1), to, length, grain=grain)
+    run(copy_kernel, len(begin), source.reshape(-1), begin, target.reshape(-1), to, length, grain=grain_of(length))
 
 
 def taps_side_by_side(shape, order):

@@ -16,7 +16,7 @@ from agl_ref.engine import tdbn
 from agl_ref.engine.jit import inner, kernel_with_memory
 from agl_ref.engine.neuron import CHUNK, ROW, LIFCache, lif_row_backward, lif_step
 from agl_ref.engine.ops import lif_forward
-from agl_ref.engine.parallel import pieces, run
+from agl_ref.engine.parallel import grain_of, pieces, run
 from agl_ref.engine.surrogate import window_of
 
 
@@ -110,7 +110,8 @@ def forward(norm, decay, v_th, conventions, surrogate, store_u=True):
     x, shape = norm.x.reshape(len(norm.x), -1), norm.x.shape
     u, s = np.empty_like(x) if store_u else np.empty((0, 0), x.dtype), np.empty_like(x)
     p = lif.neuron_constants(x.dtype, decay, v_th, conventions)
-    run(forward_kernel, pieces(x.shape[1], CHUNK), x, norm_of(norm), p, u, s)
+    grain = grain_of(CHUNK * len(x))
+    run(forward_kernel, pieces(x.shape[1], CHUNK), x, norm_of(norm), p, u, s, grain=grain)
     s = s.reshape(shape)
     stored = (u.reshape(shape), s) if store_u else (None, None)
     return s, LIFCache(*stored, None, decay, v_th, conventions, surrogate)
@@ -122,5 +123,6 @@ def backward(ds, norm, cache, width, learns=True):
     ds, results = np.ascontiguousarray(ds).reshape(x.shape), lif.new_grads(x)
     p = lif.neuron_constants(x.dtype, cache.decay, cache.v_th, conventions)
     window = window_of(width, conventions, cache.surrogate)
-    run(backward_kernel, pieces(x.shape[1], CHUNK), ds, x, norm_of(norm), p, window, learns, *results)
+    grain = grain_of(2 * CHUNK * len(x))
+    run(backward_kernel, pieces(x.shape[1], CHUNK), ds, x, norm_of(norm), p, window, learns, *results, grain=grain)
     return lif.grads_of(*results, norm.x.shape)

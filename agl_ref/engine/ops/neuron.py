@@ -19,7 +19,7 @@ from agl_ref.engine.neuron import (
     neuron_constants,
     plif_decay,
 )
-from agl_ref.engine.parallel import pieces, run
+from agl_ref.engine.parallel import grain_of, pieces, run
 from agl_ref.engine.surrogate import code_of, window_of
 
 
@@ -100,7 +100,7 @@ def lif_forward(x, decay=0.2, v_th=0.5, conventions=MPD_AGL, surrogate="rectangu
     u, s = np.empty_like(flat), np.empty_like(flat)
     p, chunks = neuron_constants(x.dtype, decay, v_th, conventions), pieces(flat.shape[1], CHUNK)
     if relaxed_width is None:
-        run(lif_forward_kernel, chunks, flat, p, np.zeros(ROW, x.dtype), u, s)
+        run(lif_forward_kernel, chunks, flat, p, np.zeros(ROW, x.dtype), u, s, grain=grain_of(CHUNK * len(x)))
     elif (relaxed_width > 0).all():
         run(lif_relaxed_kernel, chunks, flat, p, window_of(relaxed_width, conventions, surrogate), u, s)
     else:
@@ -160,7 +160,7 @@ def lif_backward(ds, cache, width, conventions=None, surrogate=None):
         For another shape or dtype than the cache's, values that are not finite, a negative width.
     """
     arguments = backward_arguments(ds, cache, width, conventions, surrogate)
-    run(lif_backward_kernel, len(arguments[-1]), *arguments)
+    run(lif_backward_kernel, len(arguments[-1]), *arguments, grain=grain_of(2 * CHUNK * len(cache.u)))
     return grads_of(*arguments[-2:], cache.u.shape)[:2]
 
 
@@ -168,7 +168,7 @@ def lif_backward(ds, cache, width, conventions=None, surrogate=None):
 def lif_backward_full(ds, cache, width, conventions=None, surrogate=None):
     """`lif_backward` with all that it computes: LIFGrads(dx, ddecay, dwidth)."""
     arguments = backward_arguments(ds, cache, width, conventions, surrogate)
-    run(lif_backward_kernel, len(arguments[-1]), *arguments)
+    run(lif_backward_kernel, len(arguments[-1]), *arguments, grain=grain_of(2 * CHUNK * len(cache.u)))
     return grads_of(*arguments[-2:], cache.u.shape)
 
 
