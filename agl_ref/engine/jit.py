@@ -49,12 +49,12 @@ class _KernelCache(FunctionCache):
     """Numba's folder of compiled code. What cannot be read is compiled, and what cannot be written stays in memory.
 
     Numba uses compiled code again as long as the kernel's own file is unchanged; here also the files of the functions
-    that it calls must be.
+    that it calls must be, and this one with the options.
     """
 
     def __init__(self, function):
         super().__init__(function)
-        stamps = sorted(self._impl_class(called).locator.get_source_stamp() for called in _called(function))
+        stamps = sorted(self._impl_class(called).locator.get_source_stamp() for called in {*_called(function), maker})
         self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamps)
 
     def load_overload(self, sig, target_context):

@@ -54,8 +54,21 @@ class _Optimiser:
                     f"grads[{name!r}]: expected {p.dtype} of shape {p.shape}, received {g.dtype} of shape {g.shape}; "
                     "pass what net.backward returned"
                 )
+            for key in self._keys(name):
+                state = self.state[key]
+                if state.shape != p.shape or state.dtype != p.dtype:
+                    raise ValueError(
+                        f"state[{key!r}]: expected {p.dtype} of shape {p.shape}, received {state.dtype} of shape "
+                        f"{state.shape}; copy your values into the array that was there"
+                    )
+            if not all(array.flags.writeable for array in (p, *(self.state[key] for key in self._keys(name)))):
+                raise ValueError(f"params[{name!r}]: expected arrays to write to, received a read-only one; copy it")
         self.steps += 1
-        infinite = [name for name in self.params if not self._update(name, grads[name], store=False)]
+        try:
+            infinite = [name for name in self.params if not self._update(name, grads[name], store=False)]
+        except BaseException:
+            self.steps -= 1
+            raise
         if infinite:
             self.steps -= 1
             for name in infinite:
@@ -66,9 +79,13 @@ class _Optimiser:
         for name in self.params:  # computed again: to keep all of it would take a network's memory
             self._update(name, grads[name], store=True)
 
+    def _keys(self, name):
+        return [f"{slot}.{name}" for slot in self.slots]
+
     def _update(self, name, g, store):
         """Make the step of one parameter and its state with `store`; without, whether all would be finite."""
-        arrays = [self.params[name], *(self.state[f"{slot}.{name}"] for slot in self.slots)]
+        arrays = [self.params[name], *(self.state[key] for key in self._keys(name))]
+        g = g.copy() if np.may_share_memory(self.params[name], g) else g
         flat = [np.ascontiguousarray(array).reshape(-1) for array in (*arrays, g)]
         excess = np.zeros((pieces(g.size, PIECE), ROW), g.dtype)
         with np.errstate(all="ignore"):

@@ -26,15 +26,14 @@ MOST = max(64, os.cpu_count() or 1)  # threads: thousands would take longer to s
 RANGES = 2  # that each thread takes on average: more share the work out better on busy cores, and each costs a call
 
 
-class _User:
-    """Somebody who needs BLAS to be held to one thread."""
-
-
 class _Thread(threading.local):
-    """What holds for one thread: the most threads that its kernels may use, and how often it is in `one_blas_thread`."""
+    """What holds for one thread: the most threads that its kernels may use, and its `_User`, by a weak reference."""
 
-    def __init__(self):
-        self.most, self.inside, self.user, self.blas_threads = None, 0, _User(), []
+    most = None
+
+    @staticmethod
+    def user():
+        return None
 
 
 _here = _Thread()
@@ -167,6 +166,13 @@ def run(function, chunks, *args, grain=1):
 # --- one BLAS thread --------------------------------------------------------------------------------------------------
 
 
+class _User:
+    """A thread that needs BLAS to be held to one, from its first `one_blas_thread` to its last. Blocks hold it alive."""
+
+    def __init__(self):
+        self.inside, self.blas_threads = 0, []
+
+
 _blas_lock = threading.Lock()
 _blas_users = weakref.WeakSet()
 _blas_threads = []  # (library, its number of threads before), of those that have one number for the process
@@ -215,21 +221,23 @@ def one_blas_thread():
     leaves sets it back.
     """
     common, by_thread = _blas_libraries()
+    user = _here.user() or _User()
     try:
-        _here.inside += 1
-        if _here.inside == 1:
+        _here.user = weakref.ref(user)
+        user.inside += 1
+        if user.inside == 1:
             with _blas_lock:
                 if not _blas_users:
                     _hold(common, _blas_threads)
-                _blas_users.add(_here.user)
-            _hold(by_thread, _here.blas_threads)
+                _blas_users.add(user)
+            _hold(by_thread, user.blas_threads)
         yield
     finally:
-        _here.inside = max(0, _here.inside - 1)
-        if _here.inside == 0:
-            _restore(_here.blas_threads)
+        user.inside -= 1
+        if user.inside <= 0:
+            _restore(user.blas_threads)
             with _blas_lock:
-                _blas_users.discard(_here.user)
+                _blas_users.discard(user)
                 if not _blas_users:
                     _restore(_blas_threads)
 
@@ -246,7 +254,7 @@ def _after_fork_in_child():
     """Only the thread that forked is left, and it is in no kernel."""
     global _blas_lock
     _helpers.__init__()
-    _here.most, _here.inside = None, 0
+    _here.most, _here.user = None, _Thread.user
     _blas_lock = threading.Lock()
     _blas_users.clear()
     _restore(_blas_threads)

@@ -138,3 +138,26 @@ def test_what_is_not_finite_is_found_in_every_piece_and_nothing_changes(optimise
         one.step(grads)
     assert one.steps == 0 and all((p == 1).all() for p in params.values())
     assert not any(state.any() for state in one.state.values())
+
+
+@pytest.mark.parametrize("optimiser", [agl.optim.SGD, agl.optim.Adam])
+def test_state_that_does_not_fit_and_what_is_read_only_are_refused(optimiser):
+    params = {"a": np.ones(4), "b": np.ones((10, 10))}
+    grads = {name: np.ones_like(p) for name, p in params.items()}
+    one = optimiser(params)
+    slot, whole = one.slots[0], dict(one.state)
+    for wrong in (np.zeros(10), np.zeros((10, 10), np.float32)):
+        one.state[f"{slot}.b"] = wrong
+        with pytest.raises(ValueError, match=rf"state\['{slot}.b'\]: expected float64 of shape \(10, 10\), received"):
+            one.step(grads)
+    one.state.update(whole)
+    params["b"].flags.writeable = False
+    with pytest.raises(ValueError, match=r"params\['b'\]: expected arrays to write to, received a read-only one"):
+        one.step(grads)
+    assert one.steps == 0 and (params["a"] == 1).all() and not one.state[f"{slot}.a"].any()
+
+
+def test_a_gradient_that_shares_memory_with_its_parameter():
+    memory = np.arange(101.0)
+    agl.optim.SGD({"p": memory[1:]}, 1.0, 0.0).step({"p": memory[:-1]})
+    np.testing.assert_array_equal(memory, [0.0] + [1.0] * 100)

@@ -180,6 +180,33 @@ def test_the_last_who_leaves_restores_the_threads_of_blas(two_blas_threads):
     assert blas_threads() == before
 
 
+def test_a_block_that_is_left_in_another_thread_restores_the_threads_of_blas(two_blas_threads):
+    before, left = blas_threads(), parallel.one_blas_thread()
+    left.__enter__()
+    thread = threading.Thread(target=left.__exit__, args=(None, None, None))
+    thread.start()
+    thread.join()
+    assert blas_threads() == before
+    with parallel.one_blas_thread():
+        assert set(blas_threads().values()) == {1}
+    assert blas_threads() == before
+
+
+def test_an_interruption_on_the_way_out_holds_blas_no_longer_than_to_the_next_call(two_blas_threads, monkeypatch):
+    before, restore = blas_threads(), parallel._restore
+
+    def interrupted(threads):
+        monkeypatch.setattr(parallel, "_restore", restore)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parallel, "_restore", interrupted)
+    with pytest.raises(KeyboardInterrupt), parallel.one_blas_thread():
+        pass
+    with parallel.one_blas_thread():
+        assert set(blas_threads().values()) == {1}
+    assert blas_threads() == before
+
+
 def test_an_exception_restores_the_threads_of_blas(two_blas_threads):
     before = blas_threads()
     with pytest.raises(KeyboardInterrupt), parallel.one_blas_thread(), parallel.one_blas_thread():
