@@ -134,12 +134,12 @@ def torch_lif(work, layer, reset):
 
 def ours_copy(work):
     """One copy of an array by all threads: reads and writes its bytes once each."""
-    from agl_ref.engine.jit import kernel
+    from agl_ref.engine.jit import kernel_with_memory
     from agl_ref.engine.parallel import pieces, run
 
     source = work["x"].reshape(-1)
     target = np.empty_like(source)
-    compiled = kernel(_copy)
+    compiled = kernel_with_memory(_copy)
     return lambda: run(compiled, pieces(source.size, 4096), source, target)
 
 
