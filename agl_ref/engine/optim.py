@@ -47,25 +47,11 @@ class _Optimiser:
                 f"grads: expected one gradient per parameter, received others: missing {sorted(missing) or 'none'}, surplus "
                 f"{sorted(map(str, surplus)) or 'none'}; pass what net.backward returned"
             )
-        for name, p in self.params.items():
-            g = validate.float_array(f"grads[{name!r}]", grads[name], min_ndim=0, finite=False)
-            if g.shape != p.shape or g.dtype != p.dtype:
-                raise ValueError(
-                    f"grads[{name!r}]: expected {p.dtype} of shape {p.shape}, received {g.dtype} of shape {g.shape}; "
-                    "pass what net.backward returned"
-                )
-            for key in self._keys(name):
-                state = self.state[key]
-                if state.shape != p.shape or state.dtype != p.dtype:
-                    raise ValueError(
-                        f"state[{key!r}]: expected {p.dtype} of shape {p.shape}, received {state.dtype} of shape "
-                        f"{state.shape}; copy your values into the array that was there"
-                    )
-            if not all(array.flags.writeable for array in (p, *(self.state[key] for key in self._keys(name)))):
-                raise ValueError(f"params[{name!r}]: expected arrays to write to, received a read-only one; copy it")
+        flat = {name: self._flat(name, p, grads[name]) for name, p in self.params.items()}
         self.steps += 1
         try:
-            infinite = [name for name in self.params if not self._update(name, grads[name], store=False)]
+            with np.errstate(all="ignore"):
+                infinite = [name for name, arrays in flat.items() if not self._update(arrays, store=False)]
         except BaseException:
             self.steps -= 1
             raise
@@ -76,24 +62,41 @@ class _Optimiser:
             raise FloatingPointError(
                 f"the optimiser's step would make parameter {infinite[0]!r}, or its state, infinite; lower the learning rate"
             )
-        for name in self.params:  # computed again: to keep all of it would take a network's memory
-            self._update(name, grads[name], store=True)
+        for name, arrays in flat.items():  # computed again: to keep all of it would take a network's memory
+            self._update(arrays, store=True)
+            for array, values in zip(self._own(name), arrays, strict=False):
+                if not array.flags.c_contiguous:
+                    array[...] = values.reshape(array.shape)
 
-    def _keys(self, name):
-        return [f"{slot}.{name}" for slot in self.slots]
+    def _own(self, name):
+        """A parameter and its state."""
+        return [self.params[name], *(self.state[f"{slot}.{name}"] for slot in self.slots)]
 
-    def _update(self, name, g, store):
+    def _flat(self, name, p, g):
+        """A parameter, its state and its gradient, checked, each as (n,): views where that is possible."""
+        validate.float_array(f"grads[{name!r}]", g, min_ndim=0, finite=False)
+        if g.shape != p.shape or g.dtype != p.dtype:
+            raise ValueError(
+                f"grads[{name!r}]: expected {p.dtype} of shape {p.shape}, received {g.dtype} of shape {g.shape}; "
+                "pass what net.backward returned"
+            )
+        own = self._own(name)
+        for slot, state in zip(self.slots, own[1:], strict=True):
+            if state.shape != p.shape or state.dtype != p.dtype:
+                raise ValueError(
+                    f"state['{slot}.{name}']: expected {p.dtype} of shape {p.shape}, received {state.dtype} of shape "
+                    f"{state.shape}; copy your values into the array that was there"
+                )
+        if not all(array.flags.writeable for array in own):
+            raise ValueError(f"params[{name!r}]: expected arrays to write to, received a read-only one; copy it")
+        g = g.copy() if np.may_share_memory(p, g) else g
+        return [array.reshape(-1) for array in (*own, g)]
+
+    def _update(self, arrays, store):
         """Make the step of one parameter and its state with `store`; without, whether all would be finite."""
-        arrays = [self.params[name], *(self.state[key] for key in self._keys(name))]
-        g = g.copy() if np.may_share_memory(self.params[name], g) else g
-        flat = [np.ascontiguousarray(array).reshape(-1) for array in (*arrays, g)]
-        excess = np.zeros((pieces(g.size, PIECE), ROW), g.dtype)
-        with np.errstate(all="ignore"):
-            numbers = map(g.dtype.type, self._numbers())
-            run(self.kernel, len(excess), *flat, *numbers, store, excess, grain=grain_of(PIECE))
-        for array, values in zip(arrays, flat[:-1], strict=True):
-            if store and not array.flags.c_contiguous:
-                array[...] = values.reshape(array.shape)
+        n, dtype = arrays[0].size, arrays[0].dtype
+        excess = np.zeros((pieces(n, PIECE), ROW), dtype)
+        run(self.kernel, len(excess), *arrays, *map(dtype.type, self._numbers()), store, excess, grain=grain_of(PIECE))
         return not excess.any()
 
 
