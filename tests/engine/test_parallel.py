@@ -192,16 +192,19 @@ def test_a_block_that_is_left_in_another_thread_restores_the_threads_of_blas(two
     assert blas_threads() == before
 
 
-def test_an_interruption_on_the_way_out_holds_blas_no_longer_than_to_the_next_call(two_blas_threads, monkeypatch):
-    before, restore = blas_threads(), parallel._restore
+def test_an_interruption_on_the_way_out_holds_blas_no_longer_than_the_next_block(two_blas_threads, monkeypatch):
+    before = blas_threads()
 
-    def interrupted(threads):
-        monkeypatch.setattr(parallel, "_restore", restore)
-        raise KeyboardInterrupt
+    class Interrupted(parallel._User):
+        def __setattr__(self, name, value):
+            if name == "inside" and value < getattr(self, name, 0):  # before the block is counted as left
+                raise KeyboardInterrupt
+            super().__setattr__(name, value)
 
-    monkeypatch.setattr(parallel, "_restore", interrupted)
-    with pytest.raises(KeyboardInterrupt), parallel.one_blas_thread():
-        pass
+    with monkeypatch.context() as patched:
+        patched.setattr(parallel, "_User", Interrupted)
+        with pytest.raises(KeyboardInterrupt), parallel.one_blas_thread():
+            pass
     with parallel.one_blas_thread():
         assert set(blas_threads().values()) == {1}
     assert blas_threads() == before
